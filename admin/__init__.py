@@ -1,0 +1,1 @@
+"""The admin: decides when and where, and keeps the books."""

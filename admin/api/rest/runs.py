@@ -1,0 +1,46 @@
+"""Runs and their shards over REST."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from admin.api.rest.jobs import MAX_PAGE, PAGE, IdempotencyKey
+from admin.api.rest.models import RunBody, RunsBody, ShardsBody, run_body, shard_body
+from admin.domain.names import JobName, RunId
+from admin.domain.run import RunState
+from admin.operations.runs import Runs
+
+PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+
+
+def runs_router(runs: Runs) -> APIRouter:
+    router = APIRouter(prefix="/runs", tags=["runs"])
+
+    @router.get("")
+    async def list_runs(
+        job: str | None = None, state: RunState | None = None, page_size: PageSize = PAGE, page_token: str = ""
+    ) -> RunsBody:
+        page = await runs.list(job=JobName(job) if job else None, state=state, before=page_token, size=page_size)
+        return RunsBody(runs=[run_body(run) for run in page.items], next_page_token=page.next_token)
+
+    @router.get("/{run_id}")
+    async def get_run(run_id: str) -> RunBody:
+        return run_body(await runs.get(RunId(run_id)))
+
+    @router.get("/{run_id}/shards")
+    async def list_shards(run_id: str) -> ShardsBody:
+        return ShardsBody(shards=[shard_body(shard) for shard in await runs.list_shards(RunId(run_id))])
+
+    @router.post("/{run_id}/cancel")
+    async def cancel_run(run_id: str) -> RunBody:
+        return run_body(await runs.cancel(RunId(run_id)))
+
+    @router.post("/{run_id}/retry")
+    async def retry_run(run_id: str) -> RunBody:
+        return run_body(await runs.retry(RunId(run_id)))
+
+    @router.post("/{run_id}/rerun", status_code=201)
+    async def rerun_run(run_id: str, idempotency_key: IdempotencyKey = None) -> RunBody:
+        return run_body(await runs.rerun(RunId(run_id), idempotency_key))
+
+    return router

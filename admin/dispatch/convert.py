@@ -1,0 +1,97 @@
+"""Messages of the link to the domain's data, and back."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import assert_never
+
+from admin.domain.names import Attempt, RunId
+from admin.domain.routing import Assignment
+from admin.domain.run import Outcome, OutcomeState, Verdict
+from admin.domain.shard import Counters, Fault
+from protos.errors import InvalidArgument
+from protos.executor.v1 import link_pb2 as pb
+
+MAX_TEXT = 32 << 10  # of an error's message and of its traceback; the rest is cut off
+
+_MS = timedelta(milliseconds=1)
+_STATES = {
+    pb.OUTCOME_STATE_SUCCEEDED: OutcomeState.SUCCEEDED,
+    pb.OUTCOME_STATE_FAILED: OutcomeState.FAILED,
+    pb.OUTCOME_STATE_CANCELLED: OutcomeState.CANCELLED,
+    pb.OUTCOME_STATE_SKIPPED: OutcomeState.SKIPPED,
+    pb.OUTCOME_STATE_FENCED: OutcomeState.FENCED,
+    pb.OUTCOME_STATE_RELEASED: OutcomeState.RELEASED,
+}
+
+
+def attempt_of(message: pb.Attempt) -> Attempt:
+    return Attempt(RunId(message.run_id), message.shard, message.term)
+
+
+def attempt_message(attempt: Attempt) -> pb.Attempt:
+    return pb.Attempt(run_id=attempt.run_id, shard=attempt.index, term=attempt.term)
+
+
+def counters_of(message: pb.Counters) -> Counters:
+    return Counters(message.rows, message.published, message.cursor, message.done, message.total)
+
+
+def outcome_of(message: pb.Outcome) -> Outcome:
+    """Raises InvalidArgument for a state that this version does not know."""
+    if message.state not in _STATES:
+        raise InvalidArgument(reason=f"an outcome of state {message.state}")
+    fault = _fault_of(message) if message.error_code else None
+    return Outcome(
+        attempt=attempt_of(message.attempt),
+        state=_STATES[message.state],
+        counters=counters_of(message.counters),
+        result=message.result,
+        fault=fault,
+        is_retryable=message.retryable,
+        retry_after=message.retry_after_ms * _MS if message.retry_after_ms else None,
+        broker_term=message.broker_term,
+    )
+
+
+def _fault_of(message: pb.Outcome) -> Fault:
+    return Fault(message.error_code[:100], message.error_message[:MAX_TEXT], message.traceback[:MAX_TEXT])
+
+
+def assign_message(assignments: Sequence[Assignment]) -> pb.ConnectResponse:
+    return pb.ConnectResponse(assign=pb.Assign(assignments=[_assignment(item) for item in assignments]))
+
+
+def _assignment(assignment: Assignment) -> pb.Assignment:
+    shard, run = assignment.shard, assignment.run
+    return pb.Assignment(
+        attempt=attempt_message(shard.current),
+        job=run.job,
+        handler=run.handler,
+        total=run.total,
+        attempt_number=shard.attempt,
+        max_attempts=run.retry.attempts,
+        params=run.params,
+        timeout_ms=0 if run.timeout is None else run.timeout // _MS,
+        pins=assignment.pins,
+        fire_at_ms=round(run.fire_at.timestamp() * 1000),
+        cause=run.cause,
+    )
+
+
+def cancel_message(attempt: Attempt, reason: str) -> pb.ConnectResponse:
+    return pb.ConnectResponse(cancel=pb.Cancel(attempt=attempt_message(attempt), reason=reason))
+
+
+def lost_message(attempt: Attempt) -> pb.ConnectResponse:
+    return pb.ConnectResponse(lease_lost=pb.LeaseLost(attempt=attempt_message(attempt)))
+
+
+def answer_message(attempt: Attempt, verdict: Verdict) -> pb.ReportAnswer:
+    match verdict:
+        case Verdict.ACCEPTED:
+            value = pb.VERDICT_ACCEPTED
+        case Verdict.SUPERSEDED:
+            value = pb.VERDICT_SUPERSEDED
+        case _:
+            assert_never(verdict)
+    return pb.ReportAnswer(attempt=attempt_message(attempt), verdict=value)

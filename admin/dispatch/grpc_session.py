@@ -1,0 +1,102 @@
+"""Connected executors: what each can take and holds, and the messages on their way to it."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from admin.dispatch.convert import assign_message, cancel_message, lost_message
+from admin.domain.names import Attempt, ExecutorId
+from admin.domain.routing import Assignment
+from admin.ports import Executor
+from protos.errors import PermissionDenied
+from protos.executor.v1 import link_pb2 as pb
+
+
+class Session:
+    """One link. What is told to a session that has ended is dropped; its leases run out."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._held: set[Attempt] = set()
+        self._outgoing: asyncio.Queue[pb.ConnectResponse | Exception | None] = asyncio.Queue()
+
+    @property
+    def executor(self) -> Executor:
+        return replace(self._executor, used=len(self._held))
+
+    def tell(self, message: pb.ConnectResponse) -> None:
+        self._outgoing.put_nowait(message)
+
+    def hold(self, attempts: Iterable[Attempt]) -> None:
+        self._held.update(attempts)
+
+    def free(self, attempts: Iterable[Attempt]) -> None:
+        self._held.difference_update(attempts)
+
+    def see(self, now: datetime) -> None:
+        self._executor = replace(self._executor, seen_at=now)
+
+    def drain(self, is_draining: bool) -> None:
+        self._executor = replace(self._executor, is_draining=is_draining)
+
+    def end(self, error: Exception | None = None) -> None:
+        self._outgoing.put_nowait(error)
+
+    async def messages(self) -> AsyncIterator[pb.ConnectResponse]:
+        """In order, until the session ends; raises the error that ended it."""
+        while (message := await self._outgoing.get()) is not None:
+            if isinstance(message, Exception):
+                raise message
+            yield message
+
+
+class Sessions:
+    """Implements FleetStore and Dispatch over the links that are open."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[ExecutorId, Session] = {}
+
+    def open(self, session: Session) -> None:
+        """A link that comes back takes the place of the one it had. Raises PermissionDenied for another group's id."""
+        if (old := self._by_id.get(session.executor.id)) is not None:
+            if old.executor.group != session.executor.group:
+                raise PermissionDenied(reason="this executor_id belongs to another group")
+            old.end()
+        self._by_id[session.executor.id] = session
+
+    def close(self, session: Session) -> None:
+        if self._by_id.get(session.executor.id) is session:
+            del self._by_id[session.executor.id]
+        session.end()
+
+    def end(self) -> None:
+        """Ends every link, for a drain."""
+        for session in list(self._by_id.values()):
+            self.close(session)
+
+    def list(self) -> Sequence[Executor]:
+        found = (session.executor for session in self._by_id.values())
+        return sorted(found, key=lambda executor: (executor.group, executor.name, executor.id))
+
+    def assign(self, assignments: Sequence[Assignment]) -> None:
+        by_holder: defaultdict[ExecutorId | None, list[Assignment]] = defaultdict(list)
+        for assignment in assignments:
+            by_holder[assignment.shard.holder].append(assignment)
+        for holder, items in by_holder.items():
+            session = self._by_id.get(holder) if holder is not None else None
+            if session is not None:
+                session.hold(item.shard.current for item in items)
+                session.tell(assign_message(items))
+
+    def cancel(self, holder: ExecutorId, attempts: Sequence[Attempt], reason: str) -> None:
+        if (session := self._by_id.get(holder)) is not None:
+            for attempt in attempts:
+                session.tell(cancel_message(attempt, reason))
+
+    def release(self, holder: ExecutorId, attempts: Sequence[Attempt]) -> None:
+        if (session := self._by_id.get(holder)) is not None:
+            session.free(attempts)
+            for attempt in attempts:
+                session.tell(lost_message(attempt))

@@ -1,0 +1,1 @@
+"""What the admin decides: frozen data and plain functions, without clock, disk or network."""

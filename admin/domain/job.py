@@ -1,0 +1,61 @@
+"""The definition of a job, and a job as it is kept."""
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from admin.domain.names import Group, HandlerName, JobName
+from admin.domain.retry import RetryPolicy
+from admin.domain.trigger import Trigger
+
+EXECUTORS = "executors"  # in place of a number of shards: as many as are alive when the run is made, at least 1
+MAX_SHARDS = 1024
+
+
+class Overlap(enum.StrEnum):
+    """What becomes of a run that is due while an older one of its job has not ended."""
+
+    SKIP = enum.auto()
+    QUEUE = enum.auto()
+    REPLACE = enum.auto()
+    ALLOW = enum.auto()
+
+
+class Misfire(enum.StrEnum):
+    """What becomes of fire times that nobody could serve in time."""
+
+    FIRE_ONCE = enum.auto()
+    SKIP = enum.auto()
+    FIRE_ALL = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class JobDefinition:
+    """What a user writes. Build it with `form.definition_of`, which checks it."""
+
+    name: JobName
+    group: Group
+    handler: HandlerName
+    trigger: Trigger
+    shards: int | None  # None: as many as executors are alive
+    params: str  # a JSON object
+    retry: RetryPolicy
+    timeout: timedelta | None  # of one attempt
+    overlap: Overlap
+    misfire: Misfire
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it is kept; the version rises with each edit."""
+
+    definition: JobDefinition
+    is_paused: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    next_fire_at: datetime | None
+
+    @property
+    def name(self) -> JobName:
+        return self.definition.name

@@ -1,0 +1,38 @@
+"""When a failed shard is tried again."""
+
+import enum
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class Backoff(enum.StrEnum):
+    """How the pause grows from try to try."""
+
+    FIXED = enum.auto()
+    LINEAR = enum.auto()
+    EXPONENTIAL = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`attempts` counts all tries, the first included."""
+
+    attempts: int = 1
+    backoff: Backoff = Backoff.EXPONENTIAL
+    initial: timedelta = timedelta(seconds=5)
+    max: timedelta = timedelta(minutes=5)
+
+
+def pause_before_retry(policy: RetryPolicy, attempt: int) -> timedelta:
+    """How long a shard waits whose try number `attempt` (from 1) failed."""
+    match policy.backoff:
+        case Backoff.FIXED:
+            factor = 1
+        case Backoff.LINEAR:
+            factor = attempt
+        case Backoff.EXPONENTIAL:
+            factor = 2 ** min(attempt - 1, 40)
+    try:
+        return min(policy.initial * factor, policy.max)
+    except OverflowError:
+        return policy.max

@@ -1,0 +1,60 @@
+"""Who is connected, who is alive, and what they offer."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from admin.domain.names import Group, HandlerName
+from admin.domain.run import Run, RunState
+from admin.ports import Clock, Executor, FleetStore
+from protos.errors import UnknownHandler
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The executors that gave a sign of life within a lease, as of one moment."""
+
+    executors: Sequence[Executor]
+
+    def count(self, group: Group) -> int:
+        """How many of the group take shards."""
+        return sum(executor.group == group and not executor.is_draining for executor in self.executors)
+
+    def check(self, group: Group, handler: HandlerName) -> None:
+        """Raises UnknownHandler where the group has executors and none registered the handler."""
+        known = _handlers(executor for executor in self.executors if executor.group == group)
+        if known is not None and handler not in known:
+            raise UnknownHandler(name=handler, known=", ".join(sorted(known)) or "none")
+
+    def explained(self, run: Run) -> Run:
+        """Says why nobody takes a run that waits."""
+        if run.state is not RunState.WAITING or run.reason:
+            return run
+        known = _handlers(each for each in self.executors if each.group == run.group and not each.is_draining)
+        if known is None:
+            return replace(run, reason=f"no executor of the group {run.group} is alive")
+        if run.handler in known:
+            return run
+        return replace(run, reason=f"no executor of the group {run.group} offers the handler {run.handler}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The connected executors."""
+
+    store: FleetStore
+    clock: Clock
+    lease: timedelta
+
+    def list(self) -> Sequence[Executor]:
+        return self.store.list()
+
+    def alive(self) -> Alive:
+        now = self.clock()
+        return Alive([executor for executor in self.store.list() if executor.is_alive(now, self.lease)])
+
+
+def _handlers(executors: Iterable[Executor]) -> frozenset[HandlerName] | None:
+    """All that they registered, None where there are no executors."""
+    offers = [executor.handlers for executor in executors]
+    return frozenset().union(*offers) if offers else None

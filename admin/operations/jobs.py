@@ -1,0 +1,113 @@
+"""Jobs: create, edit, pause, trigger."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from admin.domain.errors import IdempotencyConflict, JobExists
+from admin.domain.form import params_text
+from admin.domain.job import Job, JobDefinition
+from admin.domain.names import Group, JobName, RunId
+from admin.domain.plan import Order, fire_of_edited, run_of
+from admin.domain.run import Cause, Run
+from admin.domain.trigger import Trigger, first_fire, preview
+from admin.operations.fleet import Fleet
+from admin.operations.keys import checked_key
+from admin.operations.paging import Page, page_of
+from admin.ports import Clock, JobStore, RunStore, Wakeup
+from protos.errors import InvalidArgument
+
+MAX_PREVIEW = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """What can be done to jobs."""
+
+    jobs: JobStore
+    runs: RunStore
+    fleet: Fleet
+    wakeup: Wakeup
+    clock: Clock
+    new_run_id: Callable[[], RunId]
+
+    async def create(self, definition: JobDefinition, key: str | None = None) -> Job:
+        """With an idempotency key the same job may be created again, which changes nothing. Raises JobExists."""
+        now = self.clock()
+        try:
+            job = await self.jobs.add(definition, now, first_fire(definition.trigger, now))
+        except JobExists:
+            job = await self.jobs.get(definition.name)
+            if key is None or job.definition != definition:
+                raise
+            return job
+        self.wakeup.ring("planner")
+        return job
+
+    async def get(self, name: JobName) -> Job:
+        """Raises UnknownJob."""
+        return await self.jobs.get(name)
+
+    async def list(self, *, group: Group | None, after: str | None, size: int) -> Page[Job]:
+        found = await self.jobs.list(group=group, after=JobName(after) if after else None, limit=size + 1)
+        return page_of(found, size, lambda job: job.name)
+
+    async def update(self, definition: JobDefinition, expected: int | None) -> Job:
+        """Replaces the definition; runs that exist keep theirs. Raises UnknownJob, VersionConflict."""
+        return await self._edit(definition.name, lambda job: replace(job, definition=definition), expected)
+
+    async def pause(self, name: JobName) -> Job:
+        """No fires until it is resumed; runs that exist go on. Raises UnknownJob."""
+        return await self._edit(name, lambda job: replace(job, is_paused=True), None)
+
+    async def resume(self, name: JobName) -> Job:
+        """Goes on with the next fire time behind now. Raises UnknownJob."""
+        return await self._edit(name, lambda job: replace(job, is_paused=False), None)
+
+    async def delete(self, name: JobName, expected: int | None) -> None:
+        """Raises UnknownJob, VersionConflict, JobActive."""
+        await self.jobs.cancel(name, expected)
+
+    async def trigger(self, name: JobName, params: Mapping[str, object], key: str | None) -> Run:
+        """Writes down a run now; its params are laid over the job's. The same key gives the same run.
+
+        Raises UnknownJob, UnknownHandler, IdempotencyConflict, InvalidArgument.
+        """
+        now, run_id, alive = self.clock(), self.new_run_id(), self.fleet.alive()
+        run_key = checked_key(key) or run_id
+
+        def made(job: Job, is_active: bool) -> Run:
+            definition = job.definition
+            alive.check(definition.group, definition.handler)
+            order = Order(run_id, Cause.MANUAL, run_key, now, params=_laid_over(definition.params, params))
+            return run_of(job, order, now, is_active=is_active, executors=alive.count(definition.group))
+
+        run = await self.runs.add(name, Cause.MANUAL, run_key, made, now)
+        if run.id != run_id and run.params != _laid_over(run.params, params):
+            raise IdempotencyConflict(key=key)
+        self.wakeup.ring("dispatcher")
+        return alive.explained(run)
+
+    def preview(self, trigger: Trigger, after: datetime | None, count: int) -> Sequence[datetime]:
+        """The next fire times of a trigger."""
+        return preview(trigger, after or self.clock(), min(count, MAX_PREVIEW))
+
+    async def _edit(self, name: JobName, edit: Callable[[Job], Job], expected: int | None) -> Job:
+        now = self.clock()
+
+        def edited(job: Job) -> Job:
+            new = edit(job)
+            return replace(new, next_fire_at=fire_of_edited(job, new, now), updated_at=now)
+
+        job = await self.jobs.add_version(name, edited, expected)
+        self.wakeup.ring("planner")
+        return job
+
+
+def _laid_over(text: str, params: Mapping[str, object]) -> str:
+    """Raises InvalidArgument for what cannot be kept."""
+    try:
+        return params_text({**json.loads(text), **params})
+    except ValueError as error:
+        raise InvalidArgument(reason=f"params: {error}") from error

@@ -1,0 +1,104 @@
+"""Runs: read, watch, cancel, retry, rerun."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from admin.domain.job import Job
+from admin.domain.names import Attempt, ExecutorId, JobName, RunId
+from admin.domain.plan import Order, run_of
+from admin.domain.run import ACTIVE, Cause, Run, RunState, on_cancel
+from admin.domain.shard import Shard
+from admin.operations.fleet import Fleet
+from admin.operations.keys import checked_key
+from admin.operations.paging import Page, page_of
+from admin.ports import Clock, Dispatch, RunStore, Wakeup
+
+WATCH_SECONDS = 5.0  # a watcher looks again after this time even if no bell rang
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """What can be done to runs."""
+
+    runs: RunStore
+    fleet: Fleet
+    dispatch: Dispatch
+    wakeup: Wakeup
+    clock: Clock
+    new_run_id: Callable[[], RunId]
+
+    async def get(self, run_id: RunId) -> Run:
+        """Raises UnknownRun."""
+        return self.fleet.alive().explained(await self.runs.get(run_id))
+
+    async def list(self, *, job: JobName | None, state: RunState | None, before: str | None, size: int) -> Page[Run]:
+        """Newest first."""
+        found = await self.runs.list(job=job, state=state, before=RunId(before) if before else None, limit=size + 1)
+        alive = self.fleet.alive()
+        return page_of([alive.explained(run) for run in found], size, lambda run: run.id)
+
+    async def list_shards(self, run_id: RunId) -> Sequence[Shard]:
+        """By index. Raises UnknownRun."""
+        return await self.runs.list_shards(run_id)
+
+    async def watch(self, run_id: RunId) -> AsyncIterator[Run]:
+        """The run now and at each change, until it has ended. Raises UnknownRun."""
+        last: Run | None = None
+        with self.wakeup.listen(bell_of(run_id)) as bell:
+            while last is None or last.state in ACTIVE:
+                run = await self.get(run_id)
+                if run != last:
+                    yield run
+                last = run
+                if run.state in ACTIVE:
+                    await bell.wait(WATCH_SECONDS)
+
+    async def cancel(self, run_id: RunId) -> Run:
+        """Waiting shards end at once, held ones when their holder reports or falls silent.
+
+        Raises UnknownRun, RunEnded.
+        """
+        now = self.clock()
+        run, held = await self.runs.cancel(run_id, lambda shard, _: on_cancel(shard, now), now)
+        by_holder: defaultdict[ExecutorId, list[Attempt]] = defaultdict(list)
+        for shard in held:
+            if shard.holder is not None:
+                by_holder[shard.holder].append(shard.current)
+        for holder, attempts in by_holder.items():
+            self.dispatch.cancel(holder, attempts, run.reason)
+        self.wakeup.ring(bell_of(run_id))
+        return run
+
+    async def retry(self, run_id: RunId) -> Run:
+        """The failed and lost shards go on behind their cursors. Raises UnknownRun, NothingToRetry."""
+        run = await self.runs.add_attempts(run_id, self.clock())
+        self.wakeup.ring("dispatcher")
+        self.wakeup.ring(bell_of(run_id))
+        return run
+
+    async def rerun(self, run_id: RunId, key: str | None) -> Run:
+        """A new run of the job with the same parameters, from the start. The same key gives the same run.
+
+        Raises UnknownRun, UnknownJob, InvalidArgument.
+        """
+        now, new_id = self.clock(), self.new_run_id()
+        old = await self.runs.get(run_id)
+        run_key = new_id if checked_key(key) is None else f"{old.id}/{key}"
+        order = Order(new_id, Cause.RERUN, run_key, now, params=old.params, total=old.total)
+
+        def made(job: Job, is_active: bool) -> Run:
+            return run_of(job, order, now, is_active=is_active, executors=old.total)
+
+        run = await self.runs.add(old.job, Cause.RERUN, run_key, made, now)
+        self.wakeup.ring("dispatcher")
+        return run
+
+    async def tally(self) -> Mapping[RunState, int]:
+        """How many runs are in which state."""
+        return await self.runs.get_tally()
+
+
+def bell_of(run_id: RunId) -> str:
+    """The bell that rings when the run changes."""
+    return f"run/{run_id}"

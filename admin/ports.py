@@ -1,0 +1,215 @@
+"""What the admin's middle needs from its edges: narrow protocols, declared by their user."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from admin.domain.job import Job, JobDefinition
+from admin.domain.names import Attempt, ExecutorId, Group, HandlerName, JobName, RunId, ShardKey, TokenId
+from admin.domain.plan import Planned
+from admin.domain.routing import Assignment, Choice, Room, Waiting
+from admin.domain.run import Cause, Run, RunState
+from admin.domain.shard import Counters, Event, Shard
+
+Clock = Callable[[], datetime]
+"""Aware, UTC."""
+
+Plan = Callable[[Job, bool], Planned]
+"""(job, whether it has active runs) -> what to do; plain, called inside the transaction."""
+
+Make = Callable[[Job, bool], Run]
+"""(job, whether it has active runs) -> the run that is wanted of it; plain, called inside the transaction."""
+
+Decide = Callable[[Shard, Run], Event | None]
+"""What happens to a shard, None for nothing; plain, called inside the transaction."""
+
+Choose = Callable[[Sequence[Waiting]], Sequence[Choice]]
+"""Who gets which shard; plain, called inside the transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A shard, and what decides its next step."""
+
+    key: ShardKey
+    decide: Decide
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What became of changes: each shard as it was before its change (None: unknown), and the runs that moved."""
+
+    before: Sequence[Shard | None]
+    runs: Sequence[Run]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What a claim of due jobs led to."""
+
+    jobs: int
+    runs: Sequence[Run]
+    next_due_at: datetime | None  # of any job
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the executors of a group can take now."""
+
+    handlers: Collection[HandlerName]
+    slots: int
+
+
+class JobStore(Protocol):
+    """Keeps jobs."""
+
+    async def add(self, definition: JobDefinition, now: datetime, next_fire_at: datetime | None) -> Job:
+        """Raises JobExists."""
+
+    async def add_version(self, name: JobName, edit: Callable[[Job], Job], expected: int | None) -> Job:
+        """Keeps what `edit` makes of the job as its next version. Raises UnknownJob, VersionConflict."""
+
+    async def get(self, name: JobName) -> Job:
+        """Raises UnknownJob."""
+
+    async def list(self, *, group: Group | None, after: JobName | None, limit: int) -> Sequence[Job]:
+        """By name, those behind `after`."""
+
+    async def cancel(self, name: JobName, expected: int | None) -> None:
+        """Forgets the job; its runs stay. Raises UnknownJob, VersionConflict, JobActive."""
+
+
+class RunStore(Protocol):
+    """Keeps runs, their shards and pins. Each method is one transaction, durable when it returns."""
+
+    async def add(self, job: JobName, cause: Cause, key: str, make: Make, now: datetime) -> Run:
+        """Writes down what `make` makes, or gives the run that has this cause and key already.
+
+        Raises UnknownJob, and what `make` raises.
+        """
+
+    async def claim_due(self, now: datetime, limit: int, plan: Plan) -> Due:
+        """Writes down the runs that `plan` makes of due jobs and moves their fire times."""
+
+    async def claim_waiting(
+        self, now: datetime, leased_until_at: datetime, offers: Mapping[Group, Offer], choose: Choose
+    ) -> Sequence[Assignment]:
+        """Leases waiting shards that are due to those whom `choose` names."""
+
+    async def claim_lapsed(self, now: datetime, limit: int, decide: Decide) -> Changed:
+        """Changes shards whose lease has lapsed."""
+
+    async def finish(self, changes: Sequence[Change], now: datetime) -> Changed:
+        """Changes shards one after the other, and their runs as they follow."""
+
+    async def extend(self, until_at: datetime) -> int:
+        """Lets every lease end then; for an admin that was away, or whose clock was set."""
+
+    async def cancel(self, run_id: RunId, decide: Decide, now: datetime) -> tuple[Run, Sequence[Shard]]:
+        """Marks the run as to be stopped; gives it with the shards still held. Raises UnknownRun, RunEnded."""
+
+    async def add_attempts(self, run_id: RunId, now: datetime) -> Run:
+        """Reopens the failed and lost shards. Raises UnknownRun, NothingToRetry."""
+
+    async def add_progress(self, holder: ExecutorId, progress: Mapping[Attempt, Counters]) -> None:
+        """Keeps counters of attempts that are current and held by this executor."""
+
+    async def add_pin(self, attempt: Attempt, holder: ExecutorId, name: str, value: str) -> str | None:
+        """The value that the run has under this name, the first one given; None if the attempt is not current."""
+
+    async def get(self, run_id: RunId) -> Run:
+        """Raises UnknownRun."""
+
+    async def list(
+        self, *, job: JobName | None, state: RunState | None, before: RunId | None, limit: int
+    ) -> Sequence[Run]:
+        """Newest first, those older than `before`."""
+
+    async def list_shards(self, run_id: RunId) -> Sequence[Shard]:
+        """By index. Raises UnknownRun."""
+
+    async def get_tally(self) -> Mapping[RunState, int]:
+        """How many runs are in which state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """A connected executor."""
+
+    id: ExecutorId
+    name: str
+    group: Group
+    handlers: frozenset[HandlerName]
+    slots: int
+    used: int
+    is_draining: bool
+    version: str
+    connected_at: datetime
+    seen_at: datetime
+
+    def is_alive(self, now: datetime, lease: timedelta) -> bool:
+        """A link may outlive its executor for a while (a stopped process, a cut cable); a sign of life does not."""
+        return now - self.seen_at <= lease
+
+    @property
+    def room(self) -> Room:
+        return Room(self.id, self.name, self.group, self.handlers, self.slots, self.used)
+
+
+class FleetStore(Protocol):
+    """Knows who is connected."""
+
+    def list(self) -> Sequence[Executor]:
+        """By group and name."""
+
+
+class Dispatch(Protocol):
+    """Tells executors what to do; what cannot be told is left to the leases."""
+
+    def assign(self, assignments: Sequence[Assignment]) -> None: ...
+
+    def cancel(self, holder: ExecutorId, attempts: Sequence[Attempt], reason: str) -> None: ...
+
+    def release(self, holder: ExecutorId, attempts: Sequence[Attempt]) -> None:
+        """The leases were lost."""
+
+
+class Wakeup(Protocol):
+    """Wakes who waits for a bell, so that nothing waits for the next period."""
+
+    def ring(self, bell: str) -> None: ...
+
+    def listen(self, bell: str) -> AbstractContextManager["Bell"]:
+        """Rings while the context is open are not missed."""
+
+
+class Bell(Protocol):
+    """One listener's end of a bell."""
+
+    async def wait(self, seconds: float) -> bool:
+        """Until it rang since the last wait (True), or the time is over (False)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Who may do what: all of the REST and gRPC interfaces, or join a group of executors ("*": any)."""
+
+    id: TokenId
+    name: str
+    group: Group | None  # None: an administrator's
+    created_at: datetime
+
+
+class TokenStore(Protocol):
+    """Keeps digests of tokens, never tokens."""
+
+    async def add(self, digests: Mapping[str, Token]) -> None: ...
+
+    async def get(self, digest: str) -> Token | None: ...
+
+    async def list(self) -> Sequence[Token]: ...
+
+    async def cancel(self, token_id: TokenId) -> None:
+        """Raises UnknownToken."""

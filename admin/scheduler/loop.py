@@ -1,0 +1,56 @@
+"""The skeleton of every loop: once when woken, again when due; a failure is logged and tried again."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import structlog
+
+from admin.ports import Clock, Wakeup
+
+log = structlog.get_logger(__name__)
+
+Counts = Mapping[str, int]
+FAILURE_SECONDS = 1.0  # pause behind a failure
+
+
+class Loop(ABC):
+    """Runs `run_once` whenever its bell, which has its name, rings, and else after the pause that it asks for."""
+
+    name: ClassVar[str]
+
+    def __init__(self, wakeup: Wakeup, clock: Clock) -> None:
+        self._wakeup = wakeup
+        self._clock = clock
+        self._is_stopping = False
+
+    @abstractmethod
+    async def run_once(self) -> Counts:
+        """One round."""
+
+    @abstractmethod
+    def pause_seconds(self) -> float:
+        """How long to wait behind the last round if nobody rings."""
+
+    async def run(self) -> None:
+        """Until `stop`; the round that was begun is finished."""
+        with self._wakeup.listen(self.name) as bell:
+            while not self._is_stopping:
+                pause = await self._round()
+                if pause > 0:
+                    await bell.wait(pause)
+                else:
+                    await asyncio.sleep(0)
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        self._wakeup.ring(self.name)
+
+    async def _round(self) -> float:
+        try:
+            await self.run_once()
+        except Exception as error:  # the loop outlives whatever befalls one round
+            log.error("round failed", action="round_failed", loop=self.name, exc_info=error)
+            return FAILURE_SECONDS
+        return self.pause_seconds()

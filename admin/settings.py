@@ -1,0 +1,40 @@
+"""The admin's settings."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from protos.settings import Settings
+
+
+class DatabaseSettings(BaseModel):
+    """Where the books are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = ""  # SQLAlchemy URL; "": SQLite in the data directory, which the admin migrates by itself
+
+
+class AdminSettings(Settings):
+    """Settings of the admin daemon."""
+
+    data: Path = Path("shardcast-data/admin")
+    host: str = "127.0.0.1"
+    http_port: int = Field(8080, ge=0, le=65535)
+    grpc_port: int = Field(8082, ge=0, le=65535)
+    lease_seconds: float = Field(5.0, ge=0.5, le=600)  # a silent executor loses its shards after this time
+    drain_seconds: float = Field(5.0, ge=0, le=600)  # for calls that are being answered when the admin stops
+    database: DatabaseSettings = DatabaseSettings()
+
+    @property
+    def is_embedded(self) -> bool:
+        return not self.database.url
+
+    @property
+    def url(self) -> str:
+        return self.database.url or f"sqlite:///{(self.data / 'admin.db').absolute()}"
+
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.lease_seconds)

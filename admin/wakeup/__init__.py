@@ -1,0 +1,1 @@
+"""How loops and watchers are woken."""

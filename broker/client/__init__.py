@@ -1,0 +1,25 @@
+"""What other houses and users need to speak to the broker."""
+
+from broker.client.consumer import Consumer
+from broker.client.message import Batch, Message, ReceivedMessage
+from broker.client.producer import STORED_BEFORE, Producer
+from broker.client.receipts import Receipt, Receipts
+from broker.client.shard_producer import ShardProducer
+from broker.client.topics import GroupState, QueueLag, QueueRange, TopicClient, TopicState
+
+__all__ = [
+    "STORED_BEFORE",
+    "Batch",
+    "Consumer",
+    "GroupState",
+    "Message",
+    "Producer",
+    "QueueLag",
+    "QueueRange",
+    "Receipt",
+    "Receipts",
+    "ReceivedMessage",
+    "ShardProducer",
+    "TopicClient",
+    "TopicState",
+]

@@ -1,0 +1,72 @@
+"""Messages to columns and back."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from broker.client.message import Batch, Columns, Message, to_ms
+from broker.errors import TooLarge
+from protos.broker.v1 import broker_pb2 as pb
+
+MAX_PUBLISH_BYTES = 8 << 20  # of one publish; the broker, which adds a header to each message, refuses more
+
+
+def topic_batches(topic: str, messages: Sequence[Message]) -> list[pb.TopicBatch]:
+    """Columns per topic. Raises TooLarge."""
+    by_topic: dict[str, list[Message]] = defaultdict(list)
+    for message in messages:
+        by_topic[message.topic or topic].append(message)
+    batches = [_topic_batch(name, chosen) for name, chosen in by_topic.items()]
+    size = sum(batch.ByteSize() for batch in batches)
+    if size > MAX_PUBLISH_BYTES:
+        raise TooLarge(what="publish", size=size, limit=MAX_PUBLISH_BYTES)
+    return batches
+
+
+def _topic_batch(topic: str, messages: Sequence[Message]) -> pb.TopicBatch:
+    return pb.TopicBatch(
+        topic=topic,
+        bodies=[message.body for message in messages],
+        keys=_keys([message.key for message in messages]),
+        tags=_tags([message.tag for message in messages]),
+        attributes=_attributes(messages),
+    )
+
+
+def _keys(keys: Sequence[str | None]) -> list[str]:
+    return [key or "" for key in keys] if any(keys) else []
+
+
+def _tags(tags: Sequence[str | None]) -> list[str]:
+    kinds = set(tags)
+    if len(kinds) == 1:
+        only = kinds.pop()
+        return [only] if only else []
+    return [tag or "" for tag in tags]
+
+
+def _attributes(messages: Iterable[Message]) -> list[pb.Attributes]:
+    return [
+        pb.Attributes(
+            index=index,
+            properties=dict(message.properties),
+            deliver_at_ms=to_ms(message.deliver_at) if message.deliver_at else 0,
+            ordered=message.ordered,
+        )
+        for index, message in enumerate(messages)
+        if message.properties or message.deliver_at or message.ordered
+    ]
+
+
+def batch(topic: str, queue: int, generation: int, response: pb.FetchResponse) -> Batch:
+    columns = Columns(
+        bodies=list(response.bodies),
+        keys=list(response.keys),
+        tags=list(response.tags),
+        published_at_ms=list(response.published_at_ms),
+        attributes={each.index: _attributes_of(each) for each in response.attributes},
+    )
+    return Batch(topic, queue, generation, response.first_offset, response.log_id, response.topic_id, columns)
+
+
+def _attributes_of(each: pb.Attributes) -> tuple[Mapping[str, str], int, bool]:
+    return dict(each.properties), each.deliver_at_ms, each.ordered

@@ -1,0 +1,135 @@
+"""Messages as users see them, and batches that build them only when looked at."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import overload
+
+NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is published.
+
+    Equal keys of a topic share a queue and so keep their order. `topic` wins over the topic of the call. `deliver_at`
+    is an aware datetime before which nobody gets the message; `ordered` asks for one at a time per key.
+    """
+
+    body: bytes
+    key: str | None = None
+    tag: str | None = None
+    properties: Mapping[str, str] = field(default_factory=lambda: NO_PROPERTIES)
+    topic: str | None = None
+    deliver_at: datetime | None = None
+    ordered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedMessage(Message):
+    """What is delivered: a message and where it stands. `attempt` counts deliveries, the first is 1.
+
+    `published_at_ms` is when the broker stored it, in milliseconds since the epoch.
+    """
+
+    queue: int
+    offset: int
+    attempt: int = 1
+    published_at_ms: int
+    log_id: str
+    topic_id: int
+
+    @property
+    def message_id(self) -> str:
+        """Unique, and the same however often the message is delivered."""
+        return message_id(self.log_id, self.topic_id, self.queue, self.offset)
+
+    @property
+    def published_at(self) -> datetime:
+        """When the broker stored it, aware UTC."""
+        return from_ms(self.published_at_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A fetched batch side by side, as it travelled: keys and published_at_ms have one entry per message or none,
+    tags one per message, one for all, or none; attributes only those that have any, by index."""
+
+    bodies: Sequence[bytes]
+    keys: Sequence[str]
+    tags: Sequence[str]
+    published_at_ms: Sequence[int]
+    attributes: Mapping[int, tuple[Mapping[str, str], int, bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Sequence[ReceivedMessage]):
+    """Consecutive messages of one queue. Committing it says that all before `next_offset` are done."""
+
+    topic: str
+    queue: int
+    generation: int
+    first_offset: int
+    log_id: str
+    topic_id: int
+    columns: Columns
+
+    @property
+    def next_offset(self) -> int:
+        return self.first_offset + len(self.columns.bodies)
+
+    def __len__(self) -> int:
+        return len(self.columns.bodies)
+
+    @overload
+    def __getitem__(self, index: int) -> ReceivedMessage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ReceivedMessage]: ...
+
+    def __getitem__(self, index: int | slice) -> ReceivedMessage | Sequence[ReceivedMessage]:
+        if isinstance(index, slice):
+            return [self._at(i) for i in range(*index.indices(len(self)))]
+        return self._at(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[ReceivedMessage]:
+        return map(self._at, range(len(self)))
+
+    def _at(self, index: int) -> ReceivedMessage:
+        columns = self.columns
+        properties, deliver_at_ms, ordered = columns.attributes.get(index, (NO_PROPERTIES, 0, False))
+        return ReceivedMessage(
+            body=columns.bodies[index],
+            key=(columns.keys[index] or None) if columns.keys else None,
+            tag=_tag(columns.tags, index),
+            properties=properties,
+            topic=self.topic,
+            deliver_at=from_ms(deliver_at_ms) if deliver_at_ms else None,
+            ordered=ordered,
+            queue=self.queue,
+            offset=self.first_offset + index,
+            published_at_ms=columns.published_at_ms[index],
+            log_id=self.log_id,
+            topic_id=self.topic_id,
+        )
+
+
+def _tag(tags: Sequence[str], index: int) -> str | None:
+    if not tags:
+        return None
+    return (tags[0] if len(tags) == 1 else tags[index]) or None
+
+
+def message_id(log_id: str, topic_id: int, queue: int, offset: int) -> str:
+    """Unique as long as the log id is: topic ids are never reused, offsets neither."""
+    return f"{log_id[:12]}-{topic_id:x}-{queue:x}-{offset:x}"
+
+
+def to_ms(instant: datetime) -> int:
+    """Milliseconds since the epoch of an aware datetime."""
+    return round(instant.timestamp() * 1000)
+
+
+def from_ms(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

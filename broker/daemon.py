@@ -1,0 +1,176 @@
+"""The broker's daemon: the one file that names every concrete class."""
+
+import asyncio
+import hmac
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from broker.broker import Broker, Parts
+from broker.delivery.waiters import Waiters
+from broker.engine.directory import DataDirectory, open_directory
+from broker.engine.engine import Clock
+from broker.engine.opening import Checkpointer, Die, Limits, open_engine
+from broker.groups.awake import TICK_SECONDS, AwakeTime
+from broker.groups.coordinator import Coordinator
+from broker.groups.store import GroupStore
+from broker.log.disk import Disk
+from broker.queues.catalog import Catalog
+from broker.queues.topics import Topics
+from broker.rpc.bulk import BulkService
+from broker.settings import BrokerSettings
+from broker.writer import Writer
+from protos.broker.v1 import broker_pb2_grpc
+from protos.errors import Unauthenticated
+from protos.server import Authorize, Listening, Service, serve
+
+log = structlog.get_logger(__name__)
+
+_DISK_THREADS = 8  # reads for fetches, and files of groups and topics
+_FORGET_EVERY = timedelta(minutes=1)
+_SOFTWARE_FAILED = 70  # EX_SOFTWARE
+
+
+def wall_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def die(error: BaseException) -> None:
+    """Ends the process at once: nothing may be acknowledged after a write that failed."""
+    log.critical("the disk failed", action="died", exc_info=error)
+    os._exit(_SOFTWARE_FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A broker that listens."""
+
+    broker: Broker
+    awake: AwakeTime
+    listening: Listening
+    host: str
+
+    @property
+    def endpoints(self) -> Mapping[str, str]:
+        return {"grpc": f"{self.host}:{self.listening.port}"}
+
+    async def ready(self) -> None:
+        """At once: it listens since it was built."""
+
+    async def run(self) -> None:
+        """Serves until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_forgetting())
+            group.create_task(self._keep_time())
+        await self.listening.say_not_serving()
+
+    async def _keep_forgetting(self) -> None:
+        """Drops producers that have been silent for too long.
+
+        Not at once: whoever waited for a broker that was down comes back within seconds and still finds its state.
+        """
+        while not await self._is_stopping_within(_FORGET_EVERY.total_seconds()):
+            await self.broker.forget_silent()
+
+    async def _keep_time(self) -> None:
+        while not await self._is_stopping_within(TICK_SECONDS):
+            self.awake()
+
+    async def _is_stopping_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.broker.stopping.wait(), seconds)
+        return self.broker.stopping.is_set()
+
+    def stop(self) -> None:
+        self.broker.drain()
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """What the broker has from the outside."""
+
+    disk: Disk
+    clock: Clock
+    awake: AwakeTime
+    die: Die
+
+
+@asynccontextmanager
+async def build(
+    settings: BrokerSettings, *, disk: Disk | None = None, clock: Clock = wall_clock, die: Die = die
+) -> AsyncIterator[House]:
+    """Opens the data directory and listens.
+
+    Raises AddressInUse, DirectoryInUse, DirectoryUnusable, LogDamaged.
+    """
+    machine = _Machine(disk or Disk(), clock, AwakeTime(), die)
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(_open_broker(settings, machine))
+        service = Service(
+            "shardcast.broker.v1.BrokerService",
+            broker_pb2_grpc.add_BrokerServiceServicer_to_server,
+            BulkService(broker),
+        )
+        listening = await stack.enter_async_context(
+            serve(settings.host, settings.port, [service], authorize=_door(settings))
+        )
+        stack.callback(broker.drain)
+        yield House(broker, machine.awake, listening, settings.host)
+
+
+@asynccontextmanager
+async def _open_broker(settings: BrokerSettings, machine: _Machine) -> AsyncIterator[Broker]:
+    directory = await asyncio.to_thread(open_directory, settings.data, machine.disk)
+    try:
+        async with _broker_over(directory, settings, machine) as broker:
+            yield broker
+    finally:
+        directory.release()
+
+
+@asynccontextmanager
+async def _broker_over(directory: DataDirectory, settings: BrokerSettings, machine: _Machine) -> AsyncIterator[Broker]:
+    disk, clock, die = machine.disk, machine.clock, machine.die
+    limits = Limits(settings.segment_bytes, settings.checkpoint_bytes)
+    engine = await asyncio.to_thread(open_engine, directory, disk, limits, clock)
+    waiters = Waiters()
+    try:
+        with ThreadPoolExecutor(_DISK_THREADS, "broker-disk") as pool:
+            catalog = Catalog(Topics(directory.topics, disk, die), engine.queues)
+            groups = Coordinator(
+                GroupStore(directory.groups, disk),
+                catalog.ranges,
+                clock=machine.awake,
+                wall_clock=clock,
+                disk_pool=pool,
+                die=die,
+            )
+            checkpointer = Checkpointer(engine, directory, disk, limits.checkpoint_every, die)
+            writer = Writer(engine, checkpointer, waiters.wake, die)
+            parts = Parts(directory.log_id, engine, writer, catalog, groups, waiters, clock, pool)
+            try:
+                yield Broker(parts, creates_topics=settings.create_topics)
+            finally:
+                await writer.stop()
+    finally:
+        engine.close()
+
+
+def _door(settings: BrokerSettings) -> Authorize | None:
+    """Lets in who brings one of the access keys; everybody where there are none."""
+    keys = [key.get_secret_value().encode() for key in settings.access_keys]
+    if not keys:
+        return None
+
+    async def authorize(_method: str, token: str) -> str:
+        if not any(hmac.compare_digest(token.encode(), key) for key in keys):
+            raise Unauthenticated
+        return "access key"
+
+    return authorize

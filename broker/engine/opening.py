@@ -1,0 +1,75 @@
+"""Opening the engine over its data directory, checkpoints while it runs, and closing it."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from broker.engine.checkpoint import NOTHING, Checkpoint, read_checkpoint, write_checkpoint
+from broker.engine.directory import DataDirectory
+from broker.engine.engine import Clock, Engine
+from broker.log.commit_log import CommitLog
+from broker.log.disk import Disk
+from broker.producers.table import Producers
+from broker.queues.builder import QueueBuilder
+
+Die = Callable[[BaseException], None]
+"""Ends the process; called where memory and disk may differ, and never returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes."""
+
+    segment: int
+    checkpoint_every: int
+
+
+def open_engine(directory: DataDirectory, disk: Disk, limits: Limits, clock: Clock) -> Engine:
+    """Reads the checkpoint and what lies behind it in the log. Raises DirectoryUnusable, LogDamaged."""
+    checkpoint = read_checkpoint(directory.checkpoint)
+    queues = QueueBuilder(directory.queues, disk)
+    if not queues.restore(checkpoint.ends):
+        checkpoint = NOTHING
+    log = CommitLog(directory.log, disk, limits.segment)
+    engine = Engine(log, queues, Producers(checkpoint.producers), clock)
+    log.recover(checkpoint.position, engine.replay)
+    return engine
+
+
+class Checkpointer:
+    """Writes a checkpoint whenever the log has grown enough, beside the writer's thread, one at a time."""
+
+    def __init__(self, engine: Engine, directory: DataDirectory, disk: Disk, every: int, die: Die) -> None:
+        self._engine = engine
+        self._path = directory.checkpoint
+        self._disk = disk
+        self._every = every
+        self._die = die
+        self._last = read_checkpoint(self._path).position
+        self._pool = ThreadPoolExecutor(1, "broker-checkpoint")
+        self._is_writing = False
+
+    def consider(self) -> None:
+        """Called by the writer's thread between two groups: takes the state now, stores it beside."""
+        if self._engine.log.durable - self._last >= self._every and not self._is_writing:
+            self._is_writing = True
+            self._last = self._engine.log.durable
+            self._pool.submit(self._write, self._take())
+
+    def _take(self) -> Checkpoint:
+        engine = self._engine
+        return Checkpoint(engine.log.durable, engine.queues.ends(), engine.producers.snapshot())
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        try:
+            self._engine.queues.sync()
+            write_checkpoint(self._path, checkpoint, self._disk)
+        except BaseException as error:
+            self._die(error)
+        finally:
+            self._is_writing = False
+
+    def close(self) -> None:
+        """Stores the last state; the writer's thread has ended."""
+        self._pool.shutdown()
+        self._write(self._take())

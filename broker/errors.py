@@ -1,0 +1,121 @@
+"""What the broker refuses, and why."""
+
+from protos.errors import ShardcastError, Status
+
+
+class BrokerError(ShardcastError):
+    """The broker could not do that."""
+
+    code = "broker_error"
+
+
+class UnknownTopic(BrokerError):
+    """There is no topic {topic}."""
+
+    code = "unknown_topic"
+    status = Status.NOT_FOUND
+
+
+class UnknownQueue(BrokerError):
+    """Topic {topic} has no queue {queue}; it has {queues}, numbered from 0."""
+
+    code = "unknown_queue"
+    status = Status.NOT_FOUND
+
+
+class UnknownGroup(BrokerError):
+    """There is no consumer group {group}."""
+
+    code = "unknown_group"
+    status = Status.NOT_FOUND
+
+
+class TopicExists(BrokerError):
+    """Topic {topic} exists with {queues} queues."""
+
+    code = "topic_exists"
+    status = Status.ALREADY_EXISTS
+
+
+class BadName(BrokerError):
+    """{name!r} is no name for a {kind}: use 1 to 127 letters, digits, "_", "-", "%" or "."."""
+
+    code = "bad_name"
+    status = Status.INVALID_ARGUMENT
+
+
+class BadRequest(BrokerError):
+    """The request cannot be taken: {reason}."""
+
+    code = "bad_request"
+    status = Status.INVALID_ARGUMENT
+
+
+class TooLarge(BrokerError):
+    """The {what} has {size} bytes; the limit is {limit}."""
+
+    code = "too_large"
+    status = Status.INVALID_ARGUMENT
+
+
+class OffsetOutOfRange(BrokerError):
+    """Offset {offset} of {topic}/{queue} is out of range: it holds {lowest} up to, not including, {end}."""
+
+    code = "offset_out_of_range"
+    status = Status.OUT_OF_RANGE
+
+
+class StaleTerm(BrokerError):
+    """Term {term} of producer {producer_id} is fenced: term {current} is current, and held by another holder."""
+
+    code = "stale_term"
+    status = Status.FAILED_PRECONDITION
+
+
+class SequenceGap(BrokerError):
+    """Producer {producer_id} sent sequence {sequence}; {expected} is expected: send again from there."""
+
+    code = "sequence_gap"
+    status = Status.FAILED_PRECONDITION
+
+
+class ProducerUnknown(BrokerError):
+    """The broker does not know producer {producer_id} (any more): {reason}."""
+
+    code = "producer_unknown"
+    status = Status.FAILED_PRECONDITION
+
+
+class NotOwner(BrokerError):
+    """Member {member_id} of {group} does not own {topic}/{queue} in generation {generation} (any more)."""
+
+    code = "not_owner"
+    status = Status.FAILED_PRECONDITION
+
+
+class LogDamaged(BrokerError):
+    """The commit log is damaged at position {position} of {path}: {reason}."""
+
+    code = "log_damaged"
+    status = Status.DATA_LOSS
+
+
+class BrokerStopping(BrokerError):
+    """The broker is stopping; ask again in a moment."""
+
+    code = "broker_stopping"
+    status = Status.UNAVAILABLE
+
+
+class NotOpen(BrokerError):
+    """This {what} is not open: use it inside its `with` block."""
+
+    code = "not_open"
+    status = Status.FAILED_PRECONDITION
+
+
+class Abandoned(BrokerError):
+    """Publish {sequence} was not sent because an earlier one was refused: {cause}"""
+
+    code = "abandoned"
+    status = Status.ABORTED

@@ -1,0 +1,118 @@
+"""Payloads of the three kinds of frames: a publish, a fence, a forgotten producer.
+
+A publish begins with a head (who, which sequence, the cursor, which run went where), so that a duplicate's ranges are
+read back without its records; the runs' records follow back to back, in the order of the head.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from broker.log.frame import HEADER
+
+_HEAD_SIZE = struct.Struct("<I")
+_PUBLISH = struct.Struct("<BQQBII")  # id's length, term, sequence, has a cursor, cursor's length, runs
+_RUN = struct.Struct("<IIIQIII")  # batch, topic id, queue, first offset, count, bytes of records, stored indexes
+_FENCE = struct.Struct("<BQB")  # id's length, term, holder id's length
+HEAD_BYTES = _HEAD_SIZE.size
+
+
+@dataclass(frozen=True, slots=True)
+class RunHead:
+    """Where the messages of one batch that went to one queue are; no indexes: they follow those of the run before."""
+
+    batch: int
+    topic_id: int
+    queue: int
+    first_offset: int
+    count: int
+    size: int
+    indexes: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublishHead:
+    """All of a publish but its records."""
+
+    producer_id: str
+    term: int
+    sequence: int
+    cursor: bytes | None
+    runs: Sequence[RunHead]
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """From here on only this holder publishes under this id."""
+
+    producer_id: str
+    term: int
+    holder_id: str
+
+
+def encode_publish_head(head: PublishHead) -> bytes:
+    """The head with its size before it; records go behind."""
+    producer_id, cursor = head.producer_id.encode(), head.cursor or b""
+    has_cursor = head.cursor is not None
+    fixed = _PUBLISH.pack(len(producer_id), head.term, head.sequence, has_cursor, len(cursor), len(head.runs))
+    body = b"".join((fixed, producer_id, cursor, *map(_encode_run, head.runs)))
+    return _HEAD_SIZE.pack(len(body)) + body
+
+
+def _encode_run(run: RunHead) -> bytes:
+    fixed = _RUN.pack(
+        run.batch, run.topic_id, run.queue, run.first_offset, run.count, run.size, len(run.indexes)
+    )  # fmt: skip
+    return fixed + struct.pack(f"<{len(run.indexes)}I", *run.indexes) if run.indexes else fixed
+
+
+def publish_head_size(payload: bytes) -> int:
+    """Bytes of the head, its size included: where the records begin."""
+    (size,) = _HEAD_SIZE.unpack_from(payload)
+    return HEAD_BYTES + int(size)
+
+
+def decode_publish_head(payload: bytes) -> PublishHead:
+    """The inverse of `encode_publish_head`; what follows the head may be missing."""
+    id_size, term, sequence, has_cursor, cursor_size, runs = _PUBLISH.unpack_from(payload, HEAD_BYTES)
+    id_at = HEAD_BYTES + _PUBLISH.size
+    cursor_at = id_at + id_size
+    runs_at = cursor_at + cursor_size
+    cursor = payload[cursor_at:runs_at] if has_cursor else None
+    return PublishHead(
+        payload[id_at:cursor_at].decode(), term, sequence, cursor, (*_decode_runs(payload, runs_at, runs),)
+    )  # fmt: skip
+
+
+def _decode_runs(payload: bytes, at: int, count: int) -> Iterator[RunHead]:
+    for _ in range(count):
+        batch, topic_id, queue, first_offset, records, size, indexes = _RUN.unpack_from(payload, at)
+        at += _RUN.size
+        stored = struct.unpack_from(f"<{indexes}I", payload, at)
+        yield RunHead(batch, topic_id, queue, first_offset, records, size, stored)
+        at += 4 * indexes
+
+
+def records_position(frame_position: int, head: bytes) -> int:
+    """Where in the log a publish frame's records begin."""
+    return frame_position + HEADER.size + len(head)
+
+
+def encode_fence(fence: Fence) -> bytes:
+    producer_id, holder_id = fence.producer_id.encode(), fence.holder_id.encode()
+    return _FENCE.pack(len(producer_id), fence.term, len(holder_id)) + producer_id + holder_id
+
+
+def decode_fence(payload: bytes) -> Fence:
+    id_size, term, holder_size = _FENCE.unpack_from(payload)
+    id_at = _FENCE.size
+    holder_at = id_at + id_size
+    return Fence(payload[id_at:holder_at].decode(), term, payload[holder_at : holder_at + holder_size].decode())
+
+
+def encode_forget(producer_id: str) -> bytes:
+    return producer_id.encode()
+
+
+def decode_forget(payload: bytes) -> str:
+    return payload.decode()

@@ -1,0 +1,164 @@
+"""The broker's data: names, topics, batches as columns, and what its calls answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, NewType
+
+TopicName = NewType("TopicName", str)
+TopicId = NewType("TopicId", int)
+ProducerId = NewType("ProducerId", str)
+HolderId = NewType("HolderId", str)
+GroupName = NewType("GroupName", str)
+MemberId = NewType("MemberId", str)
+LogId = NewType("LogId", str)
+
+
+class QueueKey(NamedTuple):
+    """One queue of one topic."""
+
+    topic_id: TopicId
+    queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic has as many queues as on its first day, numbered from 0; its id is never used again."""
+
+    name: TopicName
+    topic_id: TopicId
+    queues: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What few messages have."""
+
+    properties: Mapping[str, str] = field(default_factory=dict)
+    deliver_at_ms: int = 0
+    ordered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TopicBatch:
+    """Messages of one topic as columns: keys are none at all or one each, tags none, one for all or one each."""
+
+    topic: TopicName
+    bodies: Sequence[bytes]
+    keys: Sequence[bytes] = ()
+    tags: Sequence[bytes] = ()
+    attributes: Mapping[int, Attributes] = field(default_factory=dict)
+    queue: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """One atomic unit of a producer: all its messages and its cursor, or nothing."""
+
+    producer_id: ProducerId
+    term: int
+    holder_id: HolderId
+    sequence: int
+    cursor: bytes | None
+    batches: Sequence[TopicBatch]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Messages of one batch in one queue; no indexes: they follow those of the range before."""
+
+    batch: int
+    topic_id: TopicId
+    queue: int
+    first_offset: int
+    count: int
+    indexes: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A publish that is durable; a duplicate's ranges may be unknown by now."""
+
+    duplicate: bool
+    ranges: Sequence[Range]
+    stored_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Where an opened producer goes on."""
+
+    last_sequence: int
+    cursor: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How many producers were forgotten."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Messages first_offset, first_offset + 1, ... of a queue as columns, and what the queue holds."""
+
+    topic_id: TopicId
+    first_offset: int
+    lowest_offset: int
+    end_offset: int
+    bodies: Sequence[bytes] = ()
+    keys: Sequence[bytes] = ()
+    tags: Sequence[bytes] = ()
+    attributes: Mapping[int, Attributes] = field(default_factory=dict)
+    published_at_ms: Sequence[int] = ()
+
+
+class TopicQueue(NamedTuple):
+    """A queue as consumer groups name it."""
+
+    topic: TopicName
+    queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A queue and the number of its assignment."""
+
+    at: TopicQueue
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetCommit:
+    """Under this claim everything before the offset is done."""
+
+    claim: Claim
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A member's sign of life in its group."""
+
+    group: GroupName
+    member_id: MemberId
+    topics: frozenset[TopicName]
+    session_seconds: float
+    from_latest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswer:
+    """All that the member owns with the offset to go on from, and which of it to give back."""
+
+    owned: Sequence[OffsetCommit]
+    release: Sequence[Claim]
+    beat_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRange:
+    """What a queue holds: lowest_offset up to, not including, end_offset."""
+
+    lowest_offset: int
+    end_offset: int

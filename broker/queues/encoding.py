@@ -1,0 +1,102 @@
+"""A batch as it will be stored: placed on queues, checked against the limits, encoded, but without offsets yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+from broker.errors import BadRequest, TooLarge, UnknownQueue
+from broker.log.attributes import encode_attributes
+from broker.log.record import Columns, Records, encode_records
+from broker.model import Attributes, QueueKey, Topic, TopicBatch
+from broker.queues.placement import Run, place
+
+KEY_BYTES = 1_024
+TAG_BYTES = 255
+PROPERTIES_BYTES = 32 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRun:
+    """Messages of one batch for one queue; no indexes: they follow those of the run before."""
+
+    batch: int
+    key: QueueKey
+    indexes: Sequence[int]
+    records: Records
+
+
+def encode_batch(number: int, topic: Topic, batch: TopicBatch, first_queue: int, stored_at_ms: int) -> list[EncodedRun]:
+    """The batch as runs. Raises BadRequest, TooLarge, UnknownQueue."""
+    columns = _columns(batch)
+    count = len(batch.bodies)
+    runs = place(count, batch.keys, topic.queues, first_queue) if batch.queue is None else _one_run(topic, batch)
+    encoded, expected = [], 0
+    for run in runs:
+        follows = isinstance(run.indexes, range) and run.indexes.start == expected
+        records = encode_records(_pick(columns, run.indexes, count), stored_at_ms)
+        key = QueueKey(topic.topic_id, run.queue)
+        encoded.append(EncodedRun(number, key, () if follows else run.indexes, records))
+        expected = run.indexes[-1] + 1
+    return encoded
+
+
+def _one_run(topic: Topic, batch: TopicBatch) -> list[Run]:
+    queue = batch.queue or 0
+    if queue >= topic.queues:
+        raise UnknownQueue(topic=topic.name, queue=queue, queues=topic.queues)
+    return [Run(queue, range(len(batch.bodies)))] if batch.bodies else []
+
+
+def _columns(batch: TopicBatch) -> Columns:
+    """The batch's columns, checked, with one tag each."""
+    count = len(batch.bodies)
+    if len(batch.keys) not in (0, count):
+        raise BadRequest(reason=f"{len(batch.keys)} keys for {count} messages")
+    if len(batch.tags) not in (0, 1, count):
+        raise BadRequest(reason=f"{len(batch.tags)} tags for {count} messages")
+    if batch.attributes and max(batch.attributes) >= count:
+        raise BadRequest(reason=f"attributes of message {max(batch.attributes)} in a batch of {count}")
+    _check_sizes("key", batch.keys, KEY_BYTES)
+    _check_sizes("tag", batch.tags, TAG_BYTES)
+    tags = [batch.tags[0]] * count if len(batch.tags) == 1 else batch.tags
+    attributes = {index: _encode_attributes(given) for index, given in batch.attributes.items()}
+    return Columns(batch.bodies, batch.keys, tags, attributes)
+
+
+def _check_sizes(what: str, column: Sequence[bytes], limit: int) -> None:
+    size = max(map(len, column), default=0)
+    if size > limit:
+        raise TooLarge(what=what, size=size, limit=limit)
+
+
+def _encode_attributes(attributes: Attributes) -> bytes:
+    size = sum(len(text.encode()) for pair in attributes.properties.items() for text in pair)
+    if size > PROPERTIES_BYTES:
+        raise TooLarge(what="properties of a message", size=size, limit=PROPERTIES_BYTES)
+    return encode_attributes(attributes)
+
+
+def _pick(columns: Columns, indexes: Sequence[int], count: int) -> Columns:
+    if len(indexes) == count:
+        return columns
+    return Columns(
+        _pick_column(columns.bodies, indexes),
+        _pick_column(columns.keys, indexes),
+        _pick_column(columns.tags, indexes),
+        _pick_attributes(columns.attributes, indexes),
+    )
+
+
+def _pick_column(column: Sequence[bytes], indexes: Sequence[int]) -> Sequence[bytes]:
+    if not column:
+        return column
+    if isinstance(indexes, range):
+        return column[indexes.start : indexes.stop]
+    picked: tuple[bytes, ...] = itemgetter(*indexes)(column) if len(indexes) > 1 else (column[indexes[0]],)
+    return picked
+
+
+def _pick_attributes(attributes: Mapping[int, bytes], indexes: Sequence[int]) -> Mapping[int, bytes]:
+    if not attributes:
+        return attributes
+    return {at: attributes[index] for at, index in enumerate(indexes) if index in attributes}

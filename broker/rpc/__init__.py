@@ -1,0 +1,1 @@
+"""The broker's edges: message in, one call, message out."""

@@ -1,0 +1,38 @@
+"""The broker's settings."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from broker.log.commit_log import SEGMENT_BYTES
+from protos.settings import Settings
+
+_LEAST_SEGMENT_BYTES = 16 << 20  # one publish of 8 MiB with its head always fits
+
+
+class BrokerSettings(Settings):
+    """Frozen and checked; BadConfiguration names every fault at once."""
+
+    data: Path = Path("shardcast-data/broker")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8081, ge=0, le=65_535)
+    segment_bytes: int = Field(default=SEGMENT_BYTES, ge=_LEAST_SEGMENT_BYTES)
+    checkpoint_bytes: int = Field(default=64 << 20, ge=1 << 20)
+    create_topics: bool = True
+    access_keys: tuple[SecretStr, ...] = ()
+    insecure: bool = False
+
+    @model_validator(mode="after")
+    def _refuse_an_open_door(self) -> Self:
+        if not (self.access_keys or self.insecure or _is_loopback(self.host)):
+            raise ValueError(f"listening on {self.host} needs access_keys, or --insecure")
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""The executor: runs handlers, and scans and publishes its shards."""

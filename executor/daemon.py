@@ -1,0 +1,137 @@
+"""The executor's daemon: the one file that knows the concrete classes."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+import structlog
+
+from broker.client.consumer import Consumer as GroupConsumer
+from broker.client.shard_producer import ShardProducer
+from executor.app import Executor
+from executor.link.link import Desk
+from executor.link.outbox import open_outbox
+from executor.link.outgoing import Outgoing, Pins, Reports
+from executor.link.session import Identity, Session
+from executor.model import AttemptKey, ExecutorId
+from executor.running.attempt import World
+from executor.running.listening import Consumer, Listening, OpenConsumer
+from executor.running.runner import Runner
+from executor.running.shard import OpenProducer
+from executor.settings import ExecutorSettings
+from executor.sharding.publish import Producer
+
+log = structlog.get_logger(__name__)
+
+FLUSH_SECONDS = 5.0  # of a drain, for the admin to accept the last reports; the rest waits on disk
+
+
+class Daemon:
+    """An executor that dials its admin and listens nowhere."""
+
+    def __init__(
+        self,
+        settings: ExecutorSettings,
+        session: Session,
+        runner: Runner,
+        reports: Reports,
+        listening: Sequence[Listening],
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._runner = runner
+        self._reports = reports
+        self._listening = listening
+        self._stopping = asyncio.Event()
+
+    @property
+    def endpoints(self) -> Mapping[str, str]:
+        return {}
+
+    async def ready(self) -> None:
+        """Returns once the admin has let it in."""
+        await self._session.welcomed.wait()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Runs shards and listeners until `stop`, then drains. Raises a group of what Session.run raises."""
+        async with asyncio.TaskGroup() as group:
+            linking = group.create_task(self._session.run())
+            listening = [group.create_task(listener.run()) for listener in self._listening]
+            await self._stopping.wait()
+            await self._drain(listening)
+            for task in (linking, *listening):
+                task.cancel()
+
+    async def _drain(self, listening: Sequence[asyncio.Task[None]]) -> None:
+        draining = self._runner.drain(self._settings.release_seconds, self._settings.drain_seconds)
+        self._session.urge()
+        for listener in self._listening:
+            listener.stop()
+        await asyncio.wait((draining, *listening), timeout=self._settings.drain_seconds + FLUSH_SECONDS)
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._reports.emptied()
+        except TimeoutError:
+            log.warning(
+                "reports wait on disk", action="reports_left", attempts=[str(key) for key in self._reports.keys]
+            )
+
+
+@asynccontextmanager
+async def build(settings: ExecutorSettings, app: Executor) -> AsyncIterator[Daemon]:
+    """An executor that is about to dial. Raises DirectoryUnusable."""
+    executor_id = ExecutorId(uuid.uuid4().hex)
+    with open_outbox(settings.data, executor_id) as outbox:
+        outgoing = Outgoing()
+        pins, reports = Pins(outgoing), Reports(outbox, outgoing)
+        world = World(app.registry, _opener(settings), pins.propose, lambda: datetime.now(UTC), time.monotonic)
+        runner = Runner(world, settings.slots, reports.deliver)
+        drain = partial(runner.drain, settings.release_seconds, settings.drain_seconds)
+        desk = Desk(runner, outgoing, pins, reports, drain, time.monotonic)
+        session = Session(_identity(settings, app, executor_id), desk, connect_seconds=settings.connect_seconds)
+        listening = [Listening(listener, _joiner(settings)) for listener in app.registry.listeners]
+        yield Daemon(settings, session, runner, reports, listening)
+
+
+def _identity(settings: ExecutorSettings, app: Executor, executor_id: ExecutorId) -> Identity:
+    return Identity(
+        address=settings.admin,
+        token=settings.token,
+        group=app.group,
+        executor_id=executor_id,
+        name=settings.name,
+        version=_version(),
+        registry=app.registry,
+    )
+
+
+def _opener(settings: ExecutorSettings) -> OpenProducer:
+    def open_producer(key: AttemptKey) -> AbstractAsyncContextManager[Producer]:
+        holder_id = uuid.uuid4().hex
+        return ShardProducer(
+            settings.broker, key.producer_id, term=key.term, holder_id=holder_id, token=settings.broker_token
+        )
+
+    return open_producer
+
+
+def _joiner(settings: ExecutorSettings) -> OpenConsumer:
+    def join(group: str, topics: Sequence[str]) -> AbstractAsyncContextManager[Consumer]:
+        return GroupConsumer(settings.broker, group, topics, token=settings.broker_token)
+
+    return join
+
+
+def _version() -> str:
+    try:
+        return version("shardcast")
+    except PackageNotFoundError:  # run from a source tree
+        return ""

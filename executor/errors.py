@@ -1,0 +1,178 @@
+"""What can go wrong in an executor, and the three words a handler has for its own end."""
+
+from datetime import timedelta
+
+from protos.errors import ShardcastError, Status
+from protos.errors import UnknownHandler as UnknownHandler  # the admin refuses under the same code
+
+
+class ExecutorError(ShardcastError):
+    """The executor could not do that."""
+
+    code = "executor_error"
+
+
+class Retry(ExecutorError):
+    """The handler asks to be tried again: {reason}"""
+
+    code = "retry"
+
+    def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
+        """`after` in seconds where it is a number; None: as the job's retry policy says."""
+        self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
+        super().__init__(reason=reason)
+
+
+class Fail(ExecutorError):
+    """The handler gave up: {reason}"""
+
+    code = "fail"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason=reason)
+
+
+class Skip(ExecutorError):
+    """The handler had nothing to do: {reason}"""
+
+    code = "skip"
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason=reason)
+
+
+class Cancelled(ExecutorError):
+    """The attempt was stopped: {reason}."""
+
+    code = "cancelled"
+    status = Status.CANCELLED
+
+
+class AttemptTimedOut(ExecutorError):
+    """The attempt did not end within its timeout of {seconds:g} s."""
+
+    code = "attempt_timed_out"
+    status = Status.DEADLINE_EXCEEDED
+
+
+class BadHandler(ExecutorError):
+    """{name} cannot be a handler: {reason}."""
+
+    code = "bad_handler"
+    status = Status.INVALID_ARGUMENT
+
+
+class HandlerExists(ExecutorError):
+    """There is a handler {name} already; names are unique within an executor."""
+
+    code = "handler_exists"
+    status = Status.ALREADY_EXISTS
+
+
+class BadParams(ExecutorError):
+    """The parameters do not fit handler {name}: {reason}."""
+
+    code = "bad_params"
+    status = Status.INVALID_ARGUMENT
+
+
+class BadResult(ExecutorError):
+    """The result of handler {name} cannot be kept: {reason}."""
+
+    code = "bad_result"
+    status = Status.INVALID_ARGUMENT
+
+
+class NoContext(ExecutorError):
+    """No attempt runs here; current_context() is for code that a handler calls."""
+
+    code = "no_context"
+    status = Status.FAILED_PRECONDITION
+
+
+class CheckpointOrder(ExecutorError):
+    """Batch {given} of scan {scan} cannot be the checkpoint now: batch {expected} comes first."""
+
+    code = "checkpoint_order"
+    status = Status.FAILED_PRECONDITION
+
+
+class ScanRepeated(ExecutorError):
+    """The attempt has begun scan {scan} already; give the second one another name."""
+
+    code = "scan_repeated"
+    status = Status.ALREADY_EXISTS
+
+
+class BadCursor(ExecutorError):
+    """The cursor of this shard cannot be read: {reason}."""
+
+    code = "bad_cursor"
+    status = Status.DATA_LOSS
+
+
+class ScanError(ExecutorError):
+    """The table cannot be scanned."""
+
+    code = "scan_error"
+    status = Status.FAILED_PRECONDITION
+
+
+class UnknownTable(ScanError):
+    """There is no table {table} in {database}."""
+
+    code = "unknown_table"
+    status = Status.NOT_FOUND
+
+
+class UnknownColumn(ScanError):
+    """Table {table} has no column {column}; it has {known}."""
+
+    code = "unknown_column"
+    status = Status.NOT_FOUND
+
+
+class NullKey(ScanError):
+    """Column {column} of {table} holds NULL, so that not every row has a key: fill it or choose another column."""
+
+    code = "null_key"
+
+
+class DoubleKey(ScanError):
+    """Column {column} of {table} holds a value more than once: a key names one row, choose another column."""
+
+    code = "double_key"
+
+
+class UnfitKey(ScanError):
+    """{what} cannot be a key: use integers or text."""
+
+    code = "unfit_key"
+    status = Status.INVALID_ARGUMENT
+
+
+class BadPlan(ScanError):
+    """The scan plan that is kept for this run does not fit the call: {reason}."""
+
+    code = "bad_plan"
+
+
+class DatabaseUnreachable(ScanError):
+    """The database {database} cannot be read: {reason}."""
+
+    code = "database_unreachable"
+    status = Status.UNAVAILABLE
+
+
+class BadApp(ExecutorError):
+    """{target} is no app to run: {reason}."""
+
+    code = "bad_app"
+    status = Status.INVALID_ARGUMENT
+
+
+class ShadowedPackage(ExecutorError):
+    """{path} shadows Shardcast's own package {package}: rename it, or start from another directory."""
+
+    code = "shadowed_package"
+    status = Status.FAILED_PRECONDITION

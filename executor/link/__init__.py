@@ -1,0 +1,1 @@
+"""The link to the admin: what is told to this executor, and what it tells back."""

@@ -1,0 +1,108 @@
+"""The handlers and listeners of an app: what a function asks for, read once from its signature."""
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
+
+from executor.errors import BadHandler, BadParams, HandlerExists, UnknownHandler
+
+Function = Callable[..., object]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function that runs shards, and how it wants to be called."""
+
+    name: str
+    function: Function
+    is_async: bool
+    context: str | None  # name of the parameter that takes the context
+    params: str | None  # name of the parameter that takes the run's parameters
+    adapter: TypeAdapter[object]
+
+    @property
+    def params_schema(self) -> str:
+        """JSON schema of the parameters as text; "" where they have none."""
+        try:
+            return json.dumps(self.adapter.json_schema()) if self.params else ""
+        except PydanticInvalidForJsonSchema:
+            return ""
+
+    def decode(self, params: str) -> object:
+        """The run's parameters as the type that the function asks for. Raises BadParams."""
+        try:
+            return self.adapter.validate_json(params or "null")
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in error.errors())
+            raise BadParams(name=self.name, reason="; ".join(faults)) from error
+
+    def call(self, context: object, params: object) -> object:
+        """Calls the function; the coroutine of an async one is the caller's to await."""
+        given = {self.context: context, self.params: params}
+        return self.function(**{name: value for name, value in given.items() if name is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A function that takes the messages of topics, batch by batch, as a member of a consumer group."""
+
+    topics: Sequence[str]
+    group: str
+    function: Function
+    is_async: bool
+
+
+class Registry:
+    """What an app offers."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
+        self.listeners: list[Listener] = []
+
+    def add(self, handler: Handler) -> None:
+        """Raises HandlerExists."""
+        if handler.name in self.handlers:
+            raise HandlerExists(name=handler.name)
+        self.handlers[handler.name] = handler
+
+    def get(self, name: str) -> Handler:
+        """Raises UnknownHandler."""
+        if name not in self.handlers:
+            raise UnknownHandler(name=name, known=", ".join(sorted(self.handlers)) or "none")
+        return self.handlers[name]
+
+
+def describe(name: str, function: Function, context_types: Sequence[type]) -> Handler:
+    """Reads a signature: at most a context, known by its type or its name, and the parameters. Raises BadHandler."""
+    context: str | None = None
+    params: str | None = None
+    annotation: object = object
+    for parameter in _signature(name, function).parameters.values():
+        if parameter.name == "context" or parameter.annotation in context_types:
+            context = parameter.name
+        elif params is None and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            params = parameter.name
+            annotation = object if parameter.annotation is parameter.empty else parameter.annotation
+        elif parameter.default is parameter.empty:
+            raise BadHandler(name=name, reason=f"it takes more than a context and parameters: {parameter.name!r}")
+    is_async = inspect.iscoroutinefunction(function)
+    return Handler(name, function, is_async, context, params, _adapter(name, annotation))
+
+
+def _signature(name: str, function: Function) -> inspect.Signature:
+    try:
+        return inspect.signature(function, eval_str=True)
+    except NameError as error:
+        raise BadHandler(name=name, reason=f"an annotation cannot be resolved: {error}") from error
+
+
+def _adapter(name: str, annotation: object) -> TypeAdapter[object]:
+    try:
+        return TypeAdapter(cast(type[object], annotation))
+    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation) as error:
+        raise BadHandler(name=name, reason=f"parameters cannot have the type {annotation!r}") from error

@@ -1,0 +1,1 @@
+"""One attempt: its handler, its context, its end."""

@@ -1,0 +1,162 @@
+"""One attempt as a pipeline: decode, open, run, finish, and its outcome."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import structlog
+
+from executor.errors import Cancelled, Fail, Retry, Skip
+from executor.model import Assignment, Outcome
+from executor.registry import Handler, Registry
+from executor.running.cancellation import Cancellation, Why
+from executor.running.context import AsyncContext, Context, current
+from executor.running.isolation import Portal, contained, in_thread
+from executor.running.outcome import Ending, encode_result, ended_by, succeeded
+from executor.running.runlog import RunLog
+from executor.running.shard import AttemptShard, OpenProducer, Pin
+
+log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 10.0  # a handler that was told to stop has so long before its attempt ends without it
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What attempts need from outside."""
+
+    registry: Registry
+    open_producer: OpenProducer
+    pin: Pin
+    now: Callable[[], datetime]
+    monotonic: Callable[[], float]  # seconds
+
+
+class Attempt:
+    """One try of a shard, from its assignment to its outcome. Belongs to the daemon's loop."""
+
+    def __init__(self, world: World, assignment: Assignment, lease_until: float) -> None:
+        self.assignment = assignment
+        self.cancellation = Cancellation(lease_until, world.monotonic)
+        self.log = RunLog(assignment.key, world.now)
+        self.shard = AttemptShard(assignment, self.cancellation, world.open_producer, world.pin)
+        self.body: asyncio.Future[object] | None = None
+        self._world = world
+
+    async def run(self) -> Outcome | None:
+        """Runs the handler to its end, or until it was told to stop and had its time for that.
+
+        None where the lease was lost: the shard is another's, and what this attempt found is nobody's concern.
+        """
+        key, started_at = self.assignment.key, self._world.now()
+        log.info("attempt started", action="attempt_started", attempt=str(key), handler=self.assignment.handler)
+        try:
+            outcome = await self._outcome(started_at)
+            has_lapsed = self.cancellation.has_lapsed
+        finally:
+            self.cancellation.request(Why.CANCELLED, "it has ended")  # for what its handler left behind
+            await self.shard.close()
+        self._tell(outcome, has_lapsed)
+        return None if has_lapsed else outcome
+
+    async def _outcome(self, started_at: datetime) -> Outcome:
+        try:
+            result = await self._carried_out(started_at)
+        except Exception as error:
+            return ended_by(self._ending(started_at), error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the daemon leaves; else it is the handler that was cancelled
+                raise
+            return ended_by(self._ending(started_at), error)
+        return succeeded(self._ending(started_at), result)
+
+    async def _carried_out(self, started_at: datetime) -> str:
+        self.cancellation.check()  # the assignment may have waited while this process slept
+        handler = self._world.registry.get(self.assignment.handler)
+        params = handler.decode(self.assignment.params)
+        deadline = started_at + self.assignment.timeout if self.assignment.timeout else None
+        kind = AsyncContext if handler.is_async else Context
+        context = kind(self.shard, params, deadline, self.log, Portal(asyncio.get_running_loop()))
+        try:
+            returned = await self._watched(handler, context, params)
+        except (Retry, Fail, Skip) as word:
+            returned = word
+        if isinstance(returned, Retry | Fail | Skip):
+            await self.shard.finish()
+            raise returned
+        result = encode_result(handler.name, returned)
+        await self.shard.finish()
+        return result
+
+    async def _watched(self, handler: Handler, context: Context | AsyncContext, params: object) -> object:
+        """Runs the handler beside its timeout and the orders to stop."""
+        self.body = self._begin(handler, context, params)
+        stopping = asyncio.ensure_future(self.cancellation.wait())
+        timer = self._start_timer()
+        try:
+            await asyncio.wait((self.body, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not self.body.done():
+                await self._end(self.body, handler.is_async)
+        finally:
+            stopping.cancel()
+            if timer is not None:
+                timer.cancel()
+        if not self.body.done():
+            raise Cancelled(reason="its handler went on and was left behind")
+        return self.body.result()
+
+    def _begin(self, handler: Handler, context: Context | AsyncContext, params: object) -> asyncio.Future[object]:
+        token = current.set(context)
+        try:
+            if handler.is_async:
+                return asyncio.ensure_future(_awaited(handler, context, params))
+            return in_thread(partial(handler.call, context, params), name=str(self.assignment.key))
+        finally:
+            current.reset(token)
+
+    async def _end(self, body: asyncio.Future[object], is_async: bool) -> None:
+        """A thread stops at its next batch; a coroutine is cancelled, at once or, in a drain, when its time is over."""
+        if is_async and self.cancellation.why is not Why.RELEASED:
+            body.cancel()
+        await asyncio.wait((body,), timeout=STOP_SECONDS)
+        if is_async and not body.done():
+            body.cancel()
+            await asyncio.wait((body,), timeout=STOP_SECONDS)
+
+    def _start_timer(self) -> asyncio.TimerHandle | None:
+        timeout = self.assignment.timeout
+        if timeout is None:
+            return None
+        order = partial(self.cancellation.request, Why.TIMED_OUT, "its time is over")
+        return asyncio.get_running_loop().call_later(timeout.total_seconds(), order)
+
+    def _ending(self, started_at: datetime) -> Ending:
+        return Ending(
+            key=self.assignment.key,
+            started_at=started_at,
+            ended_at=self._world.now(),
+            counters=self.shard.counters,
+            why=self.cancellation.why,
+            reason=self.cancellation.reason,
+            timeout=self.assignment.timeout,
+        )
+
+    def _tell(self, outcome: Outcome, has_lapsed: bool) -> None:
+        log.info(
+            "attempt ended",
+            action="attempt_ended",
+            attempt=str(outcome.key),
+            state=str(outcome.state),
+            error_code=outcome.error_code,
+            error=outcome.error_message,
+            rows=outcome.counters.rows,
+            published=outcome.counters.published,
+            lease_lost=has_lapsed,
+        )
+
+
+async def _awaited(handler: Handler, context: AsyncContext | Context, params: object) -> object:
+    return await contained(handler.call(context, params))  # type: ignore[arg-type]  # of an async handler

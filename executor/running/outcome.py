@@ -1,0 +1,136 @@
+"""How an attempt ended, decided from what its handler returned or raised."""
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from broker.errors import ProducerUnknown, StaleTerm, TooLarge
+from executor.errors import (
+    AttemptTimedOut,
+    BadCursor,
+    BadParams,
+    BadResult,
+    Cancelled,
+    CheckpointOrder,
+    DatabaseUnreachable,
+    Fail,
+    Retry,
+    ScanError,
+    ScanRepeated,
+    Skip,
+    UnknownHandler,
+)
+from executor.model import AttemptKey, Counters, Outcome, OutcomeState
+from executor.running.cancellation import Why
+from protos.errors import ShardcastError
+
+MAX_RESULT_BYTES = 64 << 10
+MAX_TRACEBACK_BYTES = 32 << 10
+MAX_ERROR_CHARACTERS = 4_096
+
+HOPELESS = (
+    *(BadParams, BadResult, UnknownHandler, CheckpointOrder, ScanRepeated, ScanError, BadCursor),
+    *(ProducerUnknown, TooLarge),
+)
+"""Errors that another try of the same handler with the same parameters meets again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An attempt whose handler has ended, or was left."""
+
+    key: AttemptKey
+    started_at: datetime
+    ended_at: datetime
+    counters: Counters
+    why: Why | None = None  # it was told to stop
+    reason: str = ""
+    timeout: timedelta | None = None
+
+
+def encode_result(handler: str, value: object) -> str:
+    """The result as JSON text. Raises BadResult."""
+    try:
+        data = to_json(value, inf_nan_mode="null")
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise BadResult(name=handler, reason=str(error)) from error
+    if len(data) > MAX_RESULT_BYTES:
+        raise BadResult(name=handler, reason=f"it has {len(data)} bytes, the limit is {MAX_RESULT_BYTES}")
+    return data.decode()
+
+
+def succeeded(ending: Ending, result: str) -> Outcome:
+    return replace(_outcome(ending, OutcomeState.SUCCEEDED), result=result)
+
+
+def ended_by(ending: Ending, error: BaseException) -> Outcome:
+    """The outcome of an attempt that an error ended: its own, the broker's, or the order to stop."""
+    if (stale := find(error, StaleTerm)) is not None:
+        current = int(str(stale.fields.get("current", 0)))
+        return replace(_outcome(ending, OutcomeState.FENCED, stale), broker_term=current)
+    match ending.why:
+        case Why.CANCELLED | Why.LOST:
+            return _outcome(ending, OutcomeState.CANCELLED, Cancelled(reason=ending.reason))
+        case Why.RELEASED:
+            return _outcome(ending, OutcomeState.RELEASED, Cancelled(reason=ending.reason))
+        case Why.TIMED_OUT:
+            seconds = ending.timeout.total_seconds() if ending.timeout else 0
+            return replace(_outcome(ending, OutcomeState.FAILED, AttemptTimedOut(seconds=seconds)), is_retryable=True)
+        case None:
+            return _raised(ending, error)
+
+
+def find(error: BaseException | None, kind: type[ShardcastError]) -> ShardcastError | None:
+    """The first error of a kind in a chain of causes, groups included."""
+    return next((found for found in _chain(error, set()) if isinstance(found, kind)), None)
+
+
+def _raised(ending: Ending, error: BaseException) -> Outcome:
+    if isinstance(error, Skip):
+        return _outcome(ending, OutcomeState.SKIPPED, error)
+    failed = _outcome(ending, OutcomeState.FAILED, error)
+    if isinstance(error, Retry):
+        return replace(failed, is_retryable=True, retry_after=error.after)
+    if isinstance(error, Fail):
+        return failed
+    is_hopeless = isinstance(error, HOPELESS) and not isinstance(error, DatabaseUnreachable)
+    is_retryable = not is_hopeless and find(error, ProducerUnknown) is None
+    return replace(failed, is_retryable=is_retryable, traceback=_trace(error))
+
+
+def _outcome(ending: Ending, state: OutcomeState, error: BaseException | None = None) -> Outcome:
+    outcome = Outcome(ending.key, state, ending.started_at, ending.ended_at, counters=ending.counters)
+    if error is None:
+        return outcome
+    code = error.code if isinstance(error, ShardcastError) else type(error).__name__
+    return replace(outcome, error_code=code, error_message=_message(error))
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:MAX_ERROR_CHARACTERS]
+    except Exception:  # of a user's own error; the attempt needs its outcome all the same
+        return "its message cannot be shown"
+
+
+def _chain(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
+    if error is None or id(error) in seen:
+        return
+    seen.add(id(error))
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _chain(part, seen)
+    field = error.fields.get("cause") if isinstance(error, ShardcastError) else None
+    for cause in (error.__cause__, error.__context__, field):
+        if isinstance(cause, BaseException):
+            yield from _chain(cause, seen)
+
+
+def _trace(error: BaseException) -> str:
+    """The last 32 KiB of the traceback: what matters stands at its end."""
+    text = "".join(traceback.format_exception(error)).encode(errors="replace")
+    return text[-MAX_TRACEBACK_BYTES:].decode(errors="ignore")

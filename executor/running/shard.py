@@ -1,0 +1,105 @@
+"""What an attempt may do with its shard: one producer, opened at first use, and scans under plans kept for the run."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Protocol
+
+from broker.errors import ProducerUnknown
+from executor.model import Assignment, AttemptKey, Counters
+from executor.running.cancellation import Cancellation
+from executor.running.isolation import Portal
+from executor.sharding.plan import ScanPlan, make_plan
+from executor.sharding.publish import Producer, ShardPublisher
+from executor.sharding.scan import Rows, read_shard
+from executor.sharding.source import TableSource
+from protos.errors import InvalidArgument
+
+OpenProducer = Callable[[AttemptKey], AbstractAsyncContextManager[Producer]]
+"""Entering opens the shard's producer under the attempt's term, for a holder that is new each time."""
+
+
+class Pin(Protocol):
+    """Proposes a value that a run has once."""
+
+    async def __call__(self, attempt: AttemptKey, name: str, value: str) -> str:
+        """The value that is kept, whoever proposed it. Raises Cancelled if the attempt is not held any more."""
+
+
+class AttemptShard:
+    """The shard of one attempt. Coroutines run in the daemon's loop; `read` belongs to the handler's thread."""
+
+    def __init__(
+        self, assignment: Assignment, cancellation: Cancellation, open_producer: OpenProducer, pin: Pin
+    ) -> None:
+        self.assignment = assignment
+        self.cancellation = cancellation
+        self.done, self.total = 0, 0
+        self._open_producer = open_producer
+        self._pin = pin
+        self._pins = dict(assignment.pins)
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._publisher: ShardPublisher | None = None
+
+    @property
+    def counters(self) -> Counters:
+        if self._publisher is None:
+            return Counters(done=self.done, total=self.total)
+        state = self._publisher.state
+        return Counters(state.rows, state.published, state.encode().decode(), self.done, self.total)
+
+    async def open(self) -> ShardPublisher:
+        """Opens the producer once, which fences every other holder of the shard.
+
+        Raises StaleTerm, Cancelled, and ProducerUnknown when the run began on another broker's log: what it has
+        published there is not known here, and to start over would publish it twice.
+        """
+        async with self._opening:
+            self.cancellation.check()
+            if self._publisher is None:
+                opening = self._stack.enter_async_context(self._open_producer(self.assignment.key))
+                producer = await self.cancellation.unless_stopped(opening)
+                if await self._pinned("log", producer.log_id) != producer.log_id:
+                    reason = "the run began on another broker's log"
+                    raise ProducerUnknown(producer_id=self.assignment.key.producer_id, reason=reason)
+                self._publisher = ShardPublisher(producer, self.cancellation)
+            return self._publisher
+
+    def read(self, name: str, find_source: Callable[[], TableSource], batch: int, portal: Portal) -> Iterator[Rows]:
+        """The batches of a scan, from where the shard's cursor stands; blocking. Opens the producer first."""
+        if batch < 1:
+            raise InvalidArgument(reason=f"a batch of scan {name} has at least one row, not {batch}")
+        publisher = portal(self.open())
+        begin = publisher.begin(name)
+        if begin.is_done:
+            return
+        source, shard = find_source(), self.assignment.shard
+        plan = self._plan(name, source, portal)
+        for piece in read_shard(source, plan.upper, shard, begin, batch=batch):
+            self.cancellation.check()
+            if piece.rows:
+                yield Rows(piece.rows, publisher.hand_out(name, piece.position, len(piece.rows)))
+            else:
+                portal(publisher.pass_over(name, piece.position))
+
+    async def finish(self) -> None:
+        """Returns when everything published is acknowledged. Raises what the broker refused, or Cancelled."""
+        if self._publisher is not None:
+            await self._publisher.flush()
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    def _plan(self, name: str, source: TableSource, portal: Portal) -> ScanPlan:
+        key, total = f"scan/{name}", self.assignment.total
+        kept = self._pins.get(key) or portal(self._pinned(key, make_plan(source, total).encode()))
+        plan = ScanPlan.decode(kept)
+        plan.check(source, total)
+        return plan
+
+    async def _pinned(self, name: str, value: str) -> str:
+        if name not in self._pins:
+            pinning = self._pin(self.assignment.key, name, value)
+            self._pins[name] = await self.cancellation.unless_stopped(pinning)
+        return self._pins[name]

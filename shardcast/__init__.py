@@ -1,0 +1,62 @@
+"""The front door: SDK, command line, all daemons on one machine, and the demo.
+
+A name is imported when it is first used: the daemons and the command line live in this package too, and shall not carry
+what only handlers need.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from admin.domain.errors import InvalidTrigger
+    from admin.domain.trigger import fire_times
+    from broker.client import STORED_BEFORE, Batch, Message, Receipt, Receipts, ReceivedMessage
+    from executor.app import Executor
+    from executor.errors import Cancelled, CheckpointOrder, Fail, Retry, Skip
+    from executor.running.context import Context, current_context
+    from executor.sharding.hash import shard_of, stable_hash
+    from protos.errors import ShardcastError
+    from shardcast.blocking import Consumer, Producer
+
+__all__ = [
+    "STORED_BEFORE",
+    "Batch",
+    "Cancelled",
+    "CheckpointOrder",
+    "Consumer",
+    "Context",
+    "Executor",
+    "Fail",
+    "InvalidTrigger",
+    "Message",
+    "Producer",
+    "Receipt",
+    "Receipts",
+    "ReceivedMessage",
+    "Retry",
+    "ShardcastError",
+    "Skip",
+    "current_context",
+    "fire_times",
+    "shard_of",
+    "stable_hash",
+]
+
+_HOMES = {
+    "admin.domain.errors": ("InvalidTrigger",),
+    "admin.domain.trigger": ("fire_times",),
+    "broker.client": ("STORED_BEFORE", "Batch", "Message", "Receipt", "Receipts", "ReceivedMessage"),
+    "executor.app": ("Executor",),
+    "executor.errors": ("Cancelled", "CheckpointOrder", "Fail", "Retry", "Skip"),
+    "executor.running.context": ("Context", "current_context"),
+    "executor.sharding.hash": ("shard_of", "stable_hash"),
+    "protos.errors": ("ShardcastError",),
+    "shardcast.blocking": ("Consumer", "Producer"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

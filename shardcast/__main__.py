@@ -1,0 +1,5 @@
+"""`python -m shardcast` is the command line."""
+
+from shardcast.cli import main
+
+main()

@@ -1,0 +1,137 @@
+"""The SDK's blocking classes, made by shardcast/generate.py from the async ones: do not edit."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from types import TracebackType
+from typing import Literal, Self
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from broker import client as aio
+from broker.client import Batch, Message, Receipt, Receipts
+from broker.errors import NotOpen
+
+LOOP = {"use_uvloop": sys.platform != "win32"}
+
+
+class Producer:
+    """Publishes messages and returns when they are on the broker's disk; a context manager.
+
+    `endpoint` is "host:port" of a Shardcast broker. Publishes may be made side by side, up to `window` are in flight.
+    Opening raises Unreachable when nothing answers within `connect_timeout`; from then on it waits while the broker is
+    away. A publish whose answer was lost is sent again and still stored once.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        token: str = "",
+        window: int = 32,
+        connect_timeout: timedelta = timedelta(seconds=10),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inner = aio.Producer(endpoint, token=token, window=window, connect_timeout=connect_timeout, clock=clock)
+        self._portal: BlockingPortal | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal(backend_options=LOOP))
+            stack.enter_context(portal.wrap_async_context_manager(self._inner))
+            self._portal, self._stack = portal, stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._portal = None
+        self._stack.__exit__(kind, error, trace)
+
+    def _open_portal(self) -> BlockingPortal:
+        if self._portal is None:
+            raise NotOpen(what="producer")
+        return self._portal
+
+    def publish(self, topic: str, message: Message) -> Receipt:
+        """Publishes one message; batches are many times faster. Raises a ShardcastError, e.g. `too_large`."""
+        return self._open_portal().call(self._inner.publish, topic, message)
+
+    def publish_batch(self, topic: str, messages: Sequence[Message]) -> Receipts:
+        """Publishes messages as one atomic unit, at most 8 MiB, and returns a receipt for each once durable.
+
+        Messages with equal keys share a queue and keep their order. Raises a ShardcastError, and then none is stored.
+        """
+        return self._open_portal().call(self._inner.publish_batch, topic, messages)
+
+
+class Consumer:
+    """Reads topics as one member of a consumer group; a context manager.
+
+    `for batch in consumer: ...; consumer.commit(batch)` gives consecutive messages of one queue at a time, for ever.
+    Each queue belongs to one living member of the group. `start` says where a queue begins that the group never read:
+    "earliest" or "latest". What was not committed comes again, to this or another member, with the same keys and ids.
+    Opening raises Unreachable when nothing answers within `connect_timeout`; from then on it waits while the broker is
+    away.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        group: str,
+        topics: Sequence[str],
+        *,
+        start: Literal["earliest", "latest"] = "earliest",
+        mode: Literal["offset"] = "offset",
+        token: str = "",
+        max_messages: int = 1000,
+        session_timeout: timedelta = timedelta(seconds=10),
+        connect_timeout: timedelta = timedelta(seconds=10),
+    ) -> None:
+        self._inner = aio.Consumer(
+            endpoint,
+            group,
+            topics,
+            start=start,
+            mode=mode,
+            token=token,
+            max_messages=max_messages,
+            session_timeout=session_timeout,
+            connect_timeout=connect_timeout,
+        )
+        self._portal: BlockingPortal | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal(backend_options=LOOP))
+            stack.enter_context(portal.wrap_async_context_manager(self._inner))
+            self._portal, self._stack = portal, stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._portal = None
+        self._stack.__exit__(kind, error, trace)
+
+    def _open_portal(self) -> BlockingPortal:
+        if self._portal is None:
+            raise NotOpen(what="consumer")
+        return self._portal
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        """The next batch of any queue held; waits for it. Raises what makes reading impossible."""
+        return self._open_portal().call(self._inner.__anext__)
+
+    def commit(self, batch: Batch) -> None:
+        """Says that the batch and all before it in its queue are done; durable on return.
+
+        Waits while the broker is away. Raises NotOwner when the queue has gone to another member, who gets what was
+        not committed again.
+        """
+        return self._open_portal().call(self._inner.commit, batch)

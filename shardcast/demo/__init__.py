@@ -1,0 +1,1 @@
+"""The main job as a demonstration: a promotion reaches every row of a table exactly once."""

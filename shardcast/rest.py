@@ -1,0 +1,72 @@
+"""A small client of the admin's REST API, for the command line and the demo."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from protos.errors import InvalidArgument, RemoteError, ShardcastError, TimedOut, Unreachable, restore
+
+CALL_SECONDS = 30.0
+_NEAREST: Mapping[int, type[ShardcastError]] = {400: InvalidArgument, 503: Unreachable, 504: TimedOut}
+
+
+class RestClient:
+    """Calls the API under /api/v1; a context manager.
+
+    `server` is the admin's HTTP address, e.g. "http://127.0.0.1:8080". Every call may raise Unreachable, TimedOut, or
+    the error whose code the admin answered.
+    """
+
+    def __init__(self, server: str, token: str) -> None:
+        self._server = server.rstrip("/")
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(
+            base_url=f"{self._server}/api/v1", headers=headers, timeout=CALL_SECONDS, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, **query: str | int | None) -> Any:
+        """The body of the answer, as JSON gives it."""
+        return self._call("GET", path, params={key: value for key, value in query.items() if value is not None})
+
+    def post(self, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Any:
+        return self._call("POST", path, json=body, headers=headers)
+
+    def put(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> Any:
+        return self._call("PUT", path, json=body, headers=headers)
+
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path)
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TimeoutException as error:
+            raise TimedOut(address=self._server) from error
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Unreachable(address=self._server) from error
+        if response.is_error:
+            raise _problem(response, self._server)
+        return response.json() if response.content else None
+
+
+def _problem(response: httpx.Response, server: str) -> ShardcastError:
+    try:
+        problem = response.json()
+        error = restore(
+            str(problem["code"]), str(problem.get("detail") or problem["title"]), problem.get("fields") or {}
+        )
+    except (ValueError, KeyError, TypeError):
+        return Unreachable(f"{server} answered {response.status_code}: this is no Shardcast admin.")
+    if isinstance(error, RemoteError):  # its class lives in the admin, which is not loaded here
+        return _NEAREST.get(response.status_code, RemoteError)(str(error), **error.fields)
+    return error

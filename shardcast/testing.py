@@ -1,0 +1,5 @@
+"""Helpers for users' tests."""
+
+from executor.testing import LocalRun, run_local
+
+__all__ = ["LocalRun", "run_local"]

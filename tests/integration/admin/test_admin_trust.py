@@ -1,0 +1,155 @@
+"""What an executor may not do, what a caller may not send, and whom the dispatcher does not believe alive."""
+
+import json
+
+import pytest
+
+from protos.executor.v1 import link_pb2 as pb
+from tests.support.admin_harness import JOB, connected, running_admin, until
+
+pytestmark = pytest.mark.anyio
+
+TRIGGER = "/jobs/promotion-push/trigger"
+
+
+async def test_nobody_speaks_for_the_runs_of_another_group(tmp_path):
+    async with (
+        running_admin(tmp_path) as admin,
+        admin.client() as client,
+        connected(admin, "one") as holder,
+        connected(admin, "two", group="other") as stranger,
+    ):
+        await client.post("/jobs", json={**JOB, "shards": 1})
+        run_id = (await client.post(TRIGGER)).json()["id"]
+        (assignment,) = await holder.assigned(1)
+        attempt = assignment.attempt
+        assert list((await stranger.beat(attempt)).lost) == [attempt]
+        progress = pb.AttemptProgress(attempt=attempt, counters=pb.Counters(rows=99))
+        await stranger.say(progress=pb.Progress(progress=[progress]))
+        assert await stranger.report(attempt) == pb.VERDICT_SUPERSEDED
+        (shard,) = (await client.get(f"/runs/{run_id}/shards")).json()["shards"]
+        assert (shard["state"], shard["rows"]) == ("assigned", 0)
+        assert await holder.report(attempt) == pb.VERDICT_ACCEPTED
+
+
+async def test_an_executor_id_of_another_group_is_not_taken_over(tmp_path):
+    async with running_admin(tmp_path) as admin, connected(admin, "one") as first:
+        await first.came("welcome")
+        async with connected(admin, "one", group="other") as stranger:
+            await stranger.until_over()
+            assert stranger.refusal() == "permission_denied"
+        assert (await first.beat()).number == 1
+
+
+async def test_log_lines_of_a_level_of_ones_own_do_not_end_the_link(tmp_path):
+    async with running_admin(tmp_path) as admin, connected(admin) as executor:
+        for level in (0, 5, 25, 99):
+            await executor.say(log_lines=pb.LogLines(lines=[pb.LogLine(level=level, text="x")]))
+        assert (await executor.beat()).number == 1
+
+
+async def test_a_silent_executor_gets_nothing_although_its_link_stands(tmp_path):
+    async with (
+        running_admin(tmp_path, lease_seconds=0.5) as admin,
+        admin.client() as client,
+        connected(admin, "silent") as silent,
+    ):
+        await client.post("/jobs", json={**JOB, "shards": 1})
+        run_id = (await client.post(TRIGGER)).json()["id"]
+        await silent.assigned(1)
+        await silent.came("lease_lost")
+        async with connected(admin, "living", slots=1, is_beating=True) as living:
+            (again,) = await living.assigned(1)
+            assert again.attempt.run_id == run_id
+        assert len(list(silent.assignments())) == 1
+
+
+async def test_a_trigger_whose_handler_nobody_registered_is_refused_unless_nobody_is_there(tmp_path):
+    async with running_admin(tmp_path) as admin, admin.client() as client:
+        await client.post("/jobs", json={**JOB, "handler": "stray"})
+        key = {"Idempotency-Key": "k"}
+        waiting = (await client.post(TRIGGER, headers=key)).json()
+        assert (waiting["state"], waiting["reason"]) == ("waiting", "no executor of the group promotion is alive")
+        async with connected(admin, handlers=("push", "pull"), is_beating=True) as executor:
+            await executor.came("welcome")
+            refused = await client.post(TRIGGER)
+            assert (refused.status_code, refused.json()["code"]) == (409, "unknown_handler")
+            assert refused.json()["detail"] == "The handler stray is not registered; registered are: pull, push."
+            assert (await client.post(TRIGGER, headers=key)).json()["id"] == waiting["id"]
+            reason = (await client.get(f"/runs/{waiting['id']}")).json()["reason"]
+            assert reason == "no executor of the group promotion offers the handler stray"
+            assert len((await client.get("/runs")).json()["runs"]) == 1
+
+
+async def test_fires_are_written_although_nobody_registered_the_handler(tmp_path):
+    async with (
+        running_admin(tmp_path) as admin,
+        admin.client() as client,
+        connected(admin, is_beating=True) as executor,
+    ):
+        await executor.came("welcome")
+        await client.post("/jobs", json={**JOB, "handler": "stray", "trigger": {"every": "1s"}})
+
+        async def is_written() -> bool:
+            return bool((await client.get("/runs")).json()["runs"])
+
+        await until(is_written)
+        assert {run["cause"] for run in (await client.get("/runs")).json()["runs"]} == {"fire"}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b'{"params":{"a":NaN}}', "application/json", 400),
+        (b'{"params":{"a":' + b"[" * 200 + b"]" * 200 + b"}}", "application/json", 400),
+        (b'{"params":{"a":"\\ud800"}}', "application/json", 400),
+        (b'{"params":{"a":"\xff"}}', "application/json", 400),
+        (json.dumps({"params": {"a": "x" * 70_000}}).encode(), "application/json", 400),
+        (b'{"params":{"a":"' + b"x" * (2 << 20) + b'"}}', "application/json", 413),
+        (b"params=1", "application/x-www-form-urlencoded", 415),
+        (b'{"parms":{}}', "application/json", 400),
+    ],
+    ids=["nan", "deep", "surrogate", "bad utf-8", "large params", "large body", "form", "unknown field"],
+)
+async def test_a_body_that_cannot_be_kept_is_refused_and_changes_nothing(tmp_path, body, kind, status):
+    async with running_admin(tmp_path) as admin, admin.client() as client:
+        await client.post("/jobs", json=JOB)
+        answer = await client.post(TRIGGER, content=body, headers={"Content-Type": kind})
+        assert (answer.status_code, answer.json()["code"]) == (status, "invalid_argument")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert (await client.get("/runs")).json()["runs"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("/triggers/preview", {"trigger": {"every": "1s"}, "after": "9999-12-31T23:59:59Z"}, "invalid_argument"),
+        (
+            "/triggers/preview",
+            {"trigger": {"cron": "0 0 9 * * ?"}, "after": "0001-01-01T00:00:00Z"},
+            "invalid_argument",
+        ),
+        ("/jobs", {**JOB, "trigger": {"at": "0001-01-01T00:00:00+10:00"}}, "invalid_job"),
+        ("/jobs", {**JOB, "trigger": {"cron": "\ud800"}}, "invalid_trigger"),
+        ("/tokens", {"name": ""}, "invalid_argument"),
+    ],
+)
+async def test_odd_values_are_told_and_never_a_fault_of_the_admin(tmp_path, path, body, code):
+    async with running_admin(tmp_path) as admin, admin.client() as client:
+        answer = await client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (400, code)
+
+
+async def test_a_key_stands_for_one_request_and_outlives_edits_of_the_job(tmp_path):
+    async with running_admin(tmp_path) as admin, admin.client() as client:
+        key = {"Idempotency-Key": "k"}
+        await client.post("/jobs", json={**JOB, "overlap": "allow"})
+        first = (await client.post(TRIGGER, headers=key)).json()
+        second = (await client.post(TRIGGER)).json()
+        await client.put("/jobs/promotion-push", json={**JOB, "overlap": "allow", "params": {"new": 1}})
+        assert (await client.post(TRIGGER, headers=key)).json()["id"] == first["id"]
+        reruns = [(await client.post(f"/runs/{run['id']}/rerun", headers=key)).json()["id"] for run in (first, second)]
+        assert len(set(reruns)) == 2
+        assert (await client.post(f"/runs/{first['id']}/rerun", headers=key)).json()["id"] == reruns[0]
+        too_long = await client.post(f"/runs/{first['id']}/rerun", headers={"Idempotency-Key": "k" * 151})
+        assert too_long.json()["code"] == "invalid_argument"

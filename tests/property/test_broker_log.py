@@ -1,0 +1,71 @@
+"""The commit log against a list: append, roll, crash at any byte, reopen."""
+
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.log.commit_log import CommitLog
+from broker.log.disk import Disk
+from broker.log.frame import Frame, Kind
+
+PAYLOADS = st.binary(max_size=60)
+GROUPS = st.lists(st.lists(PAYLOADS, min_size=1, max_size=4), max_size=8)
+SEGMENT = 200
+
+
+def reopen(directory: Path) -> tuple[CommitLog, list[bytes]]:
+    log = CommitLog(directory, Disk(), SEGMENT)
+    frames: list[Frame] = []
+    log.recover(0, frames.append)
+    return log, [frame.payload for frame in frames]
+
+
+def append_groups(log: CommitLog, groups: list[list[bytes]]) -> None:
+    for group in groups:
+        for payload in group:
+            log.append(Kind.FORGET, [payload], stored_at_ms=1)
+        log.flush()
+
+
+@given(GROUPS, GROUPS)
+def test_a_reopened_log_holds_what_was_appended(first: list[list[bytes]], second: list[list[bytes]]) -> None:
+    with TemporaryDirectory() as path:
+        for groups, before in ((first, []), (second, first)):
+            log, found = reopen(Path(path))
+            assert found == [*chain.from_iterable(before)]
+            append_groups(log, groups)
+            log.close()
+        log, found = reopen(Path(path))
+        log.close()
+        assert found == [*chain.from_iterable(first + second)]
+
+
+@given(GROUPS, st.lists(PAYLOADS, min_size=1, max_size=4), st.data())
+def test_a_crash_at_any_byte_keeps_all_that_was_durable_and_nothing_in_part(
+    durable: list[list[bytes]], last: list[bytes], data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as path:
+        log, _ = reopen(Path(path))
+        append_groups(log, durable)
+        safe = log.durable
+        append_groups(log, [last])
+        end = log.durable
+        log.close()
+        newest = max(Path(path).glob("*.log"))
+        start = int(newest.stem)
+        kept = data.draw(st.integers(max(safe, start), end), label="bytes of the log that reached the disk")
+        garbage = data.draw(st.binary(max_size=end - kept), label="what the file system made of the rest")
+        newest.write_bytes(newest.read_bytes()[: kept - start] + garbage)
+
+        reopened, found = reopen(Path(path))
+        everything = [*chain.from_iterable(durable), *last]
+        assert found == everything[: len(found)]
+        assert len(found) >= sum(map(len, durable))
+        append_groups(reopened, [[b"after"]])
+        reopened.close()
+        log, again = reopen(Path(path))
+        log.close()
+        assert again == [*found, b"after"]

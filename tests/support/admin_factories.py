@@ -1,0 +1,47 @@
+"""Jobs, runs and shards for tests, complete but for what a test is about."""
+
+from datetime import UTC, datetime, timedelta
+
+from admin.domain.form import definition_of
+from admin.domain.job import Job
+from admin.domain.names import ExecutorId, RunId
+from admin.domain.plan import Order, run_of
+from admin.domain.run import Cause, Run
+from admin.domain.shard import Shard, ShardState
+
+NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+LEASE = timedelta(seconds=5)
+ONE = ExecutorId("one")
+
+
+def definition(**fields: object):
+    return definition_of({"name": "push", "group": "promotion", "handler": "push", **fields})
+
+
+def job(*, next_fire_at: datetime | None = None, **fields: object) -> Job:
+    return Job(definition(**fields), False, 1, NOW, NOW, next_fire_at)
+
+
+def order(number: int = 1, *, cause: Cause = Cause.MANUAL, key: str | None = None) -> Order:
+    run_id = RunId(f"00000000-0000-7000-8000-{number:012}")
+    return Order(run_id, cause, key or run_id, NOW)
+
+
+def run(number: int = 1, **fields: object) -> Run:
+    return run_of(job(**fields), order(number), NOW, is_active=False, executors=0)
+
+
+def shard(state: ShardState = ShardState.RUNNING, **fields: object) -> Shard:
+    held = state in (ShardState.ASSIGNED, ShardState.RUNNING)
+    values = {
+        "run_id": order().id,
+        "index": 0,
+        "total": 1,
+        "due_at": NOW,
+        "attempt": 1,
+        "term": 3,
+        "holder": ONE,
+        "leased_until_at": NOW + LEASE if held else None,
+        **fields,
+    }
+    return Shard(state=state, **values)

@@ -1,0 +1,41 @@
+"""Which fire times a job begins with, keeps through edits, and serves."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from admin.domain.plan import fire_of_edited, fires_of, key_of_fire
+from admin.domain.trigger import first_fire
+from tests.support.admin_factories import NOW, job
+
+SECOND = timedelta(seconds=1)
+
+
+def test_an_instant_finer_than_the_books_is_one_fire():
+    instant = NOW + timedelta(microseconds=123_456)
+    due = job(trigger={"at": instant.isoformat()}, next_fire_at=NOW + timedelta(milliseconds=123))
+    fires = fires_of(due, NOW + SECOND)
+    assert [key_of_fire(fire) for fire in fires.due] == [key_of_fire(NOW + timedelta(milliseconds=123))]
+    assert fires.next_fire_at is None
+
+
+@pytest.mark.parametrize(("misfire", "count"), [("fire_once", 1), ("fire_all", 1), ("skip", 0)])
+def test_an_instant_that_has_passed_already_is_late_and_not_forgotten(misfire, count):
+    new = job(trigger={"at": (NOW - 60 * SECOND).isoformat()}, misfire=misfire)
+    new = replace(new, next_fire_at=first_fire(new.definition.trigger, NOW))
+    assert len(fires_of(new, NOW).due) == count
+
+
+def test_what_is_due_stays_due_when_something_else_is_edited():
+    old = job(trigger={"every": "1h"}, next_fire_at=NOW - SECOND)
+    edited = replace(old, definition=job(trigger={"every": "1h"}, shards=4).definition)
+    assert fire_of_edited(old, edited, NOW) == NOW - SECOND
+
+
+def test_another_trigger_or_an_end_of_a_pause_begins_behind_now():
+    old = job(trigger={"every": "1h"}, next_fire_at=NOW - SECOND)
+    assert fire_of_edited(old, replace(old, definition=job(trigger={"every": "1s"}).definition), NOW) == NOW + SECOND
+    paused = replace(old, is_paused=True)
+    assert fire_of_edited(old, paused, NOW) is None
+    assert fire_of_edited(paused, old, NOW) == NOW + timedelta(hours=1)

@@ -1,0 +1,132 @@
+"""The plain form of a job: read with all faults told, written so that it reads back."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from admin.domain.errors import InvalidJob, InvalidTrigger
+from admin.domain.form import definition_of, duration_of, duration_text, form_of
+from admin.domain.job import Misfire, Overlap
+from admin.domain.retry import Backoff, RetryPolicy, pause_before_retry
+from admin.domain.trigger import At, Cron, Every, Manual, next_fire, preview
+from protos.errors import NotSupported
+
+NEEDED = {"name": "promotion-push", "group": "promotion", "handler": "promotion.push"}
+
+
+def test_what_is_left_out_has_its_default():
+    definition = definition_of(NEEDED)
+    assert definition.trigger == Manual()
+    assert (definition.shards, definition.params, definition.retry.attempts) == (1, "{}", 1)
+    assert (definition.timeout, definition.overlap, definition.misfire) == (None, Overlap.SKIP, Misfire.FIRE_ONCE)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"shards": 8, "params": {"promotion_id": 42, "text": "优惠"}, "timeout": "30m", "overlap": "allow"},
+        {"shards": "executors", "retry": {"attempts": 3, "backoff": "linear", "initial": "250ms", "max": "1h30m"}},
+        {"trigger": {"cron": "0 0 9 * * ?", "time_zone": "Asia/Shanghai"}, "misfire": "fire_all"},
+        {"trigger": {"unix": "*/5 * * * *"}, "misfire": "skip"},
+        {"trigger": {"every": "30s"}},
+        {"trigger": {"at": "2026-12-01T09:00:00+08:00"}},
+        {"trigger": {"manual": True}},
+    ],
+)
+def test_a_definition_reads_back_as_it_was_written(fields):
+    definition = definition_of({**NEEDED, **fields})
+    assert definition_of(form_of(definition)) == definition
+
+
+def test_all_faults_are_told_at_once():
+    form = {"name": "a b", "handler": "", "shards": 0, "retry": {"attempts": 0}, "timeout": "soon", "colour": "red"}
+    with pytest.raises(InvalidJob) as caught:
+        definition_of(form)
+    told = " ".join(caught.value.fields["faults"])
+    assert len(caught.value.fields["faults"]) == 7
+    assert all(word in told for word in ("colour", "name", "group", "handler", "shards", "retry", "timeout"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"shards": 1025},
+        {"shards": True},
+        {"shards": "many"},
+        {"params": [1]},
+        {"params": {"x": float("nan")}},
+        {"params": {"x": "y" * 70_000}},
+        {"trigger": {}},
+        {"trigger": {"every": "30s", "manual": True}},
+        {"trigger": {"every": "500ms"}},
+        {"trigger": {"every": "1500ms"}},
+        {"trigger": {"every": "30s", "time_zone": "UTC"}},
+        {"trigger": {"at": "2026-12-01T09:00:00"}},
+        {"trigger": {"at": "tomorrow"}},
+        {"trigger": {"manual": False}},
+        {"trigger": {"moon": "full"}},
+        {"trigger": "cron"},
+        {"overlap": "never"},
+        {"misfire": 3},
+        {"retry": {"attempts": 1001}},
+        {"retry": {"tries": 3}},
+        {"timeout": "0s"},
+        {"timeout": "50d"},
+        {"handler": "x" * 101},
+        {"name": "x" * 101},
+    ],
+)
+def test_what_is_out_of_bounds_is_refused(fields):
+    with pytest.raises(InvalidJob):
+        definition_of({**NEEDED, **fields})
+
+
+def test_a_wrong_cron_expression_keeps_its_position():
+    with pytest.raises(InvalidTrigger) as caught:
+        definition_of({**NEEDED, "trigger": {"cron": "0 0 9 L * ?"}})
+    assert caught.value.fields["position"] == 6
+
+
+@pytest.mark.parametrize("fields", [{"overlap": "queue"}, {"overlap": "replace"}, {"trigger": {"after": "10m"}}])
+def test_what_a_later_version_brings_is_refused_by_name(fields):
+    with pytest.raises(NotSupported):
+        definition_of({**NEEDED, **fields})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("5m", 300), ("1h30m", 5400), ("250ms", 0.25), ("1d", 86_400), ("0s", 0)]
+)
+def test_durations_are_read_and_written(text, seconds):
+    assert duration_of(text) == timedelta(seconds=seconds)
+    assert duration_text(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize("text", ["", "30", "s", "1.5h", "-5s", "5s1h", "366d", "9" * 30 + "d", 30])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError, match=r"duration|text|longer"):
+        duration_of(text)
+
+
+@pytest.mark.parametrize(
+    ("backoff", "pauses"),
+    [("fixed", [5, 5, 5, 5]), ("linear", [5, 10, 15, 20]), ("exponential", [5, 10, 20, 30])],
+)
+def test_pauses_grow_as_the_policy_says_up_to_the_cap(backoff, pauses):
+    policy = RetryPolicy(9, Backoff(backoff), timedelta(seconds=5), timedelta(seconds=30))
+    assert [pause_before_retry(policy, n).total_seconds() for n in (1, 2, 3, 4)] == pauses
+    assert pause_before_retry(policy, 1000) <= timedelta(seconds=30)
+
+
+def test_fixed_rates_are_the_same_for_every_admin():
+    at = datetime(2026, 11, 22, 9, 0, 17, tzinfo=UTC)
+    assert preview(Every(timedelta(seconds=30)), at, 2) == [at.replace(second=30), at.replace(minute=1, second=0)]
+    assert next_fire(Every(timedelta(seconds=30)), at.replace(second=30)) == at.replace(minute=1, second=0)
+
+
+def test_at_fires_once_and_manual_never():
+    at = datetime(2026, 12, 1, tzinfo=UTC)
+    assert next_fire(At(at), at - timedelta(seconds=1)) == at
+    assert next_fire(At(at), at) is None
+    assert preview(Manual(), at, 5) == []
+    assert len(preview(Cron("0 0 9 * * ?"), at, 5)) == 5

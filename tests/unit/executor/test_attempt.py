@@ -1,0 +1,436 @@
+"""How an attempt ends, for every way its handler and the world around it can go."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from broker.client.message import Message
+from broker.client.receipts import Receipts
+from broker.errors import ProducerUnknown, StaleTerm
+from executor.app import Executor
+from executor.errors import Cancelled, Fail, Retry, Skip
+from executor.link.convert import outcome_of
+from executor.model import Assignment, AttemptKey, Outcome, OutcomeState, RunId, Term
+from executor.running.attempt import Attempt, World
+from executor.running.cancellation import Why
+from executor.running.context import AsyncContext, Context, current_context
+from executor.running.outcome import MAX_TRACEBACK_BYTES
+from executor.running.runner import Refusal, Runner
+from executor.testing import MemoryProducer
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = AttemptKey(RunId("run"), 0, Term(3))
+
+
+@dataclass
+class Given:
+    """A world in which the test says what time it is and what the broker does."""
+
+    producer: MemoryProducer = field(default_factory=MemoryProducer)
+    time: float = 0.0
+    pins: dict[str, str] = field(default_factory=dict)
+    app: Executor = field(default_factory=lambda: Executor("group"))
+    opened: list[AttemptKey] = field(default_factory=list)
+
+    def world(self) -> World:
+        return World(self.app.registry, self.open_producer, self.pin, lambda: NOW, lambda: self.time)
+
+    @asynccontextmanager
+    async def open_producer(self, key: AttemptKey) -> AsyncIterator[MemoryProducer]:
+        self.opened.append(key)
+        yield self.producer
+
+    async def pin(self, attempt: AttemptKey, name: str, value: str) -> str:
+        return self.pins.setdefault(name, value)
+
+    def attempt(self, handler: Callable[..., object], params: str = "null", **more: object) -> Attempt:
+        self.app.job("handler")(handler)
+        assignment = Assignment(KEY, "job", "handler", 4, params, **more)  # type: ignore[arg-type]
+        return Attempt(self.world(), assignment, lease_until=10.0)
+
+    async def outcome(self, handler: Callable[..., object], params: str = "null", **more: object) -> Outcome:
+        outcome = await self.attempt(handler, params, **more).run()
+        assert outcome is not None
+        return outcome
+
+
+class RefusingProducer(MemoryProducer):
+    """Takes publishes, and fails them all at the flush, as a broker that fenced the holder does."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    async def flush(self) -> None:
+        raise self.error
+
+
+class DeafProducer(MemoryProducer):
+    """A broker that is away."""
+
+    async def publish(
+        self, topic: str, messages: Sequence[Message], cursor: bytes | None = None
+    ) -> asyncio.Future[Receipts]:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+
+def raising(error: Exception) -> Callable[[], object]:
+    def handler() -> object:
+        raise error
+
+    return handler
+
+
+def returning(value: object) -> Callable[[], object]:
+    return lambda: value
+
+
+def publishing(context: Context) -> None:
+    with context.publisher("t") as publisher:
+        publisher.publish([Message(b"")])
+
+
+async def test_a_plain_handler_sees_its_attempt_and_its_result_is_kept() -> None:
+    seen: list[object] = []
+
+    def handler(context: Context, params: dict[str, timedelta]) -> object:
+        assert current_context() is context
+        seen.extend((context.run_id, context.job, context.shard.index, context.shard.total, context.deadline, params))
+        return {"at": NOW}
+
+    outcome = await Given().outcome(handler, '{"a": 2}', timeout=timedelta(minutes=1))
+    assert seen == ["run", "job", 0, 4, NOW + timedelta(minutes=1), {"a": timedelta(seconds=2)}]
+    assert (outcome.state, outcome.result) == (OutcomeState.SUCCEEDED, '{"at":"2026-01-01T00:00:00Z"}')
+
+
+async def test_an_async_handler_publishes_with_await() -> None:
+    given = Given()
+
+    async def handler(context: AsyncContext) -> int:
+        async with context.publisher("t") as publisher:
+            await publisher.publish([Message(b"a"), Message(b"b")])
+        return 2
+
+    outcome = await given.outcome(handler)
+    assert (outcome.state, outcome.result, outcome.counters.published) == (OutcomeState.SUCCEEDED, "2", 2)
+    assert given.opened == [KEY]
+
+
+@pytest.mark.parametrize("give", [raising, returning])
+@pytest.mark.parametrize(
+    ("word", "state", "is_retryable", "after"),
+    [
+        (Retry("busy", after=2), OutcomeState.FAILED, True, timedelta(seconds=2)),
+        (Retry(), OutcomeState.FAILED, True, None),
+        (Fail("broken"), OutcomeState.FAILED, False, None),
+        (Skip("holiday"), OutcomeState.SKIPPED, False, None),
+    ],
+)
+async def test_a_handler_says_how_it_ends(
+    give: Callable[[Exception], Callable[[], object]],
+    word: Exception,
+    state: OutcomeState,
+    is_retryable: bool,
+    after: timedelta | None,
+) -> None:
+    outcome = await Given().outcome(give(word))
+    assert (outcome.state, outcome.is_retryable, outcome.retry_after) == (state, is_retryable, after)
+    assert outcome.traceback == ""
+
+
+async def test_any_other_error_is_a_failure_with_the_end_of_its_traceback() -> None:
+    outcome = await Given().outcome(raising(KeyError("x" * 2 * MAX_TRACEBACK_BYTES)))
+    assert (outcome.state, outcome.is_retryable, outcome.error_code) == (OutcomeState.FAILED, True, "KeyError")
+    assert len(outcome.traceback.encode()) == MAX_TRACEBACK_BYTES
+    assert outcome.traceback.endswith("xxx'\n")
+
+
+class Unspeakable(Exception):
+    """An error whose message cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("error", [ValueError("\udc80"), ValueError("x" * (20 << 20)), Unspeakable()])
+async def test_whatever_an_error_says_its_outcome_can_be_told(error: Exception) -> None:
+    told = outcome_of(await Given().outcome(raising(error)))
+    assert told.error_code == type(error).__name__
+    assert told.ByteSize() < 2 * MAX_TRACEBACK_BYTES
+
+
+@pytest.mark.parametrize(
+    ("after", "milliseconds"), [(None, 0), (0, 1), (-5, 1), (2.5, 2_500), (timedelta(days=999), 2**32 - 1)]
+)
+async def test_a_wait_before_the_next_try_can_be_told(after: timedelta | float | None, milliseconds: int) -> None:
+    outcome = await Given().outcome(raising(Retry(after=after)))
+    assert outcome_of(outcome).retry_after_ms == milliseconds
+
+
+@pytest.mark.parametrize(("done", "total"), [(-1, 5), (0.5, 1), (1, 1 << 64), ("1", 2)])
+async def test_progress_that_is_no_count_is_the_fault_of_the_handler(done: object, total: object) -> None:
+    def handler(context: Context) -> None:
+        context.progress(done, total)  # type: ignore[arg-type]
+
+    outcome = await Given().outcome(handler)
+    assert (outcome.state, outcome.error_code) == (OutcomeState.FAILED, "invalid_argument")
+    assert outcome_of(outcome).counters.done == 0
+
+
+async def test_a_result_is_json_also_where_a_number_is_none() -> None:
+    outcome = await Given().outcome(returning({"rate": float("nan"), "most": float("inf")}))
+    assert outcome.result == '{"rate":null,"most":null}'
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration()])
+async def test_a_handler_that_wants_to_end_the_process_ends_itself(error: BaseException) -> None:
+    def plain() -> None:
+        raise error
+
+    async def coroutine() -> None:
+        raise error
+
+    for handler in (plain, coroutine):
+        outcome = await Given().outcome(handler)
+        assert (outcome.state, outcome.is_retryable) == (OutcomeState.FAILED, True)
+        assert type(error).__name__ in outcome.traceback
+
+
+async def test_what_a_handler_left_behind_cannot_publish_any_more() -> None:
+    given = Given()
+    contexts: list[AsyncContext] = []
+
+    async def handler(context: AsyncContext) -> None:
+        contexts.append(context)
+
+    outcome = await given.outcome(handler)
+    assert outcome.state is OutcomeState.SUCCEEDED
+    with pytest.raises(Cancelled, match="has ended"):
+        await contexts[0].publisher("t").publish([Message(b"")])
+
+
+@pytest.mark.parametrize(
+    ("handler", "params", "code"),
+    [
+        (lambda params=None: None, "{", "bad_params"),
+        (lambda: object(), "null", "bad_result"),
+        (lambda: "x" * 70_000, "null", "bad_result"),
+    ],
+)
+async def test_what_another_try_cannot_mend_is_not_retryable(
+    handler: Callable[..., object], params: str, code: str
+) -> None:
+    outcome = await Given().outcome(handler, params)
+    assert (outcome.state, outcome.error_code, outcome.is_retryable) == (OutcomeState.FAILED, code, False)
+
+
+async def test_an_unknown_handler_is_a_failure() -> None:
+    assignment = Assignment(KEY, "job", "nobody", 1)
+    outcome = await Attempt(Given().world(), assignment, 10.0).run()
+    assert outcome is not None
+    assert (outcome.error_code, outcome.is_retryable) == ("unknown_handler", False)
+
+
+async def test_success_is_said_only_after_every_acknowledgement() -> None:
+    given = Given(RefusingProducer(StaleTerm(producer_id="p", term=3, current="7")))
+
+    def handler(context: Context) -> None:
+        context.publisher("t").publish([Message(b"")])  # without the block that flushes
+
+    outcome = await given.outcome(handler)
+    assert (outcome.state, outcome.broker_term) == (OutcomeState.FENCED, 7)
+
+
+@pytest.mark.parametrize("word", [Skip(), Fail("broken"), Retry()])
+@pytest.mark.parametrize("is_raised", [True, False])
+async def test_a_word_of_the_handler_counts_only_after_every_acknowledgement(word: Exception, is_raised: bool) -> None:
+    given = Given(RefusingProducer(StaleTerm(producer_id="p", term=3, current="7")))
+
+    def handler(context: Context) -> Exception:
+        context.publisher("t").publish([Message(b"")])
+        if is_raised:
+            raise word
+        return word
+
+    assert (await given.outcome(handler)).state is OutcomeState.FENCED
+
+
+async def test_a_fenced_attempt_says_so_however_deep_its_handler_buries_it() -> None:
+    given = Given(RefusingProducer(StaleTerm(producer_id="p", term=3, current="7")))
+
+    def handler(context: Context) -> None:
+        try:
+            publishing(context)
+        except Exception as error:
+            raise ExceptionGroup("many", [ValueError(), RuntimeError("wrapped")]) from error
+
+    outcome = await given.outcome(handler)
+    assert (outcome.state, outcome.broker_term, outcome.error_code) == (OutcomeState.FENCED, 7, "stale_term")
+
+
+@pytest.mark.parametrize("pinned", [{"log": "another"}])
+async def test_a_run_that_began_on_another_log_never_starts_over(pinned: dict[str, str]) -> None:
+    given = Given(pins=pinned)
+    outcome = await given.outcome(publishing)
+    assert (outcome.error_code, outcome.is_retryable) == ("producer_unknown", False)
+    assert given.producer.published == []
+
+
+async def test_a_forgotten_producer_is_a_failure_without_retry() -> None:
+    given = Given(RefusingProducer(ProducerUnknown(producer_id="p", reason="forgotten")))
+    outcome = await given.outcome(publishing)
+    assert (outcome.state, outcome.error_code, outcome.is_retryable) == (
+        OutcomeState.FAILED,
+        "producer_unknown",
+        False,
+    )
+
+
+async def test_an_assignment_carries_its_pins() -> None:
+    given = Given()
+    outcome = await given.outcome(publishing, pins={"log": "another"})
+    assert outcome.error_code == "producer_unknown"
+    assert given.pins == {}
+
+
+@pytest.mark.parametrize(
+    ("why", "state"), [(Why.CANCELLED, OutcomeState.CANCELLED), (Why.RELEASED, OutcomeState.RELEASED)]
+)
+async def test_a_plain_handler_stops_at_its_next_publish(why: Why, state: OutcomeState) -> None:
+    given, publishes = Given(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def handler(context: Context) -> None:
+        with context.publisher("t") as publisher:
+            while True:
+                publisher.publish([Message(b"")])
+                loop.call_soon_threadsafe(publishes.set)
+
+    attempt = given.attempt(handler)
+    running = asyncio.create_task(attempt.run())
+    await publishes.wait()
+    attempt.cancellation.request(why, "enough")
+    outcome = await running
+    assert outcome is not None
+    assert (outcome.state, outcome.error_message) == (state, "The attempt was stopped: enough.")
+    assert outcome.counters.published == len(given.producer.published)
+
+
+async def test_an_order_to_stop_reaches_a_handler_that_waits_for_the_broker() -> None:
+    attempt = Given(DeafProducer()).attempt(publishing)
+    running = asyncio.create_task(attempt.run())
+    await asyncio.sleep(0)
+    attempt.cancellation.request(Why.CANCELLED, "by hand")
+    outcome = await running
+    assert outcome is not None
+    assert outcome.state is OutcomeState.CANCELLED
+
+
+async def test_an_async_handler_is_cancelled_where_it_waits() -> None:
+    began = asyncio.Event()
+
+    async def handler() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    attempt = Given().attempt(handler)
+    running = asyncio.create_task(attempt.run())
+    await began.wait()
+    attempt.cancellation.request(Why.CANCELLED, "by hand")
+    outcome = await running
+    assert outcome is not None
+    assert outcome.state is OutcomeState.CANCELLED
+
+
+async def test_a_timeout_is_a_failure_that_may_be_retried() -> None:
+    async def handler() -> None:
+        await asyncio.Event().wait()
+
+    outcome = await Given().outcome(handler, timeout=timedelta(milliseconds=10))
+    assert (outcome.state, outcome.error_code, outcome.is_retryable) == (
+        OutcomeState.FAILED,
+        "attempt_timed_out",
+        True,
+    )
+
+
+async def test_what_an_attempt_found_after_its_lease_lapsed_is_discarded() -> None:
+    given = Given()
+
+    def handler() -> None:
+        given.time = 10.0  # as if the process had been stopped meanwhile
+
+    assert await given.attempt(handler).run() is None
+
+
+async def test_a_lapsed_lease_does_not_come_back() -> None:
+    given = Given()
+    attempt = given.attempt(returning(None))
+    given.time = 10.0
+    attempt.cancellation.extend(20.0)
+    assert attempt.cancellation.has_lapsed
+    with pytest.raises(Cancelled):
+        attempt.cancellation.check()
+
+
+class Shards:
+    """A runner whose one handler waits for the test."""
+
+    def __init__(self, slots: int) -> None:
+        self.given = Given()
+        self.delivered: list[Outcome] = []
+        self.go_on = threading.Event()
+        self.given.app.job("wait")(lambda: self.go_on.wait(10))
+        self.runner = Runner(self.given.world(), slots, self.deliver)
+
+    async def deliver(self, outcome: Outcome) -> None:
+        self.delivered.append(outcome)
+
+    def start(self, shard: int, term: int = 1, handler: str = "wait") -> Refusal | None:
+        key = AttemptKey(RunId("run"), shard, Term(term))
+        return self.runner.start(Assignment(key, "job", handler, 8), lease_until=10.0)
+
+
+async def test_a_runner_takes_as_many_shards_as_it_has_slots() -> None:
+    shards = Shards(slots=2)
+    assert [shards.start(index) for index in range(3)] == [None, None, Refusal.NO_FREE_SLOT]
+    assert shards.start(0) is None  # the same again is the one that runs
+    shards.go_on.set()
+    await shards.runner.drain(5, 5)
+    assert [outcome.state for outcome in shards.delivered] == [OutcomeState.SUCCEEDED] * 2
+
+
+async def test_an_assignment_is_started_at_most_once() -> None:
+    shards = Shards(slots=1)
+    shards.go_on.set()
+    assert shards.start(0) is None
+    async with asyncio.timeout(5):
+        while shards.runner.held:
+            await asyncio.sleep(0.001)
+    assert (shards.start(0), shards.start(0, term=2)) == (Refusal.STARTED_BEFORE, None)
+    await shards.runner.drain(5, 5)
+
+
+async def test_a_runner_refuses_what_it_does_not_know_and_what_comes_while_it_drains() -> None:
+    shards = Shards(slots=1)
+    assert shards.start(0, handler="nobody") is Refusal.UNKNOWN_HANDLER
+    await shards.runner.drain(0, 0)
+    assert shards.start(0) is Refusal.DRAINING
+
+
+async def test_a_runner_notices_a_lease_that_ran_out() -> None:
+    shards = Shards(slots=1)
+    shards.start(0)
+    shards.given.time = 10.0
+    shards.runner.lapse()
+    assert shards.runner.held == []
+    shards.go_on.set()
+    await shards.runner.drain(5, 5)
+    assert shards.delivered == []

@@ -1,0 +1,39 @@
+"""The docs say what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from admin.domain.shard import TABLE
+from shardcast.cli import app
+from tests.support import error_table
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_every_error_is_listed() -> None:
+    assert error_table.TARGET.read_text() == error_table.table(), "run make docs"
+
+
+def test_every_command_is_listed() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    command = typer.main.get_command(app)
+    groups = dict(command.commands)  # type: ignore[attr-defined]
+    for name, each in groups.items():
+        assert name in text
+        for verb in getattr(each, "commands", {}):
+            assert re.search(rf"`{name} [^`]*\b{verb}\b", text), f"{name} {verb}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md", "docs/guide.md", "docs/guide.zh.md", "docs/cli.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text())
+    assert all((path.parent / link).exists() for link in links if "://" not in link)
+
+
+def test_the_drawn_table_of_states_is_the_real_one() -> None:
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| (\w+) \|$", (ROOT / "docs" / "states.md").read_text(), re.MULTILINE)
+    assert [row for row in rows if row[0] != "from"] == [(*key, state) for key, state in TABLE.items()]

@@ -1,0 +1,16 @@
+"""What the REST client makes of an admin's problems."""
+
+import httpx
+import pytest
+
+from protos.exits import Exit, exit_code_of
+from shardcast.rest import _problem
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code"), [(400, Exit.USAGE), (409, Exit.FAILED), (503, Exit.UNREACHABLE), (504, Exit.TEMPORARY)]
+)
+def test_a_code_that_only_the_admin_knows_ends_by_its_status(status: int, exit_code: Exit) -> None:
+    response = httpx.Response(status, json={"code": "known_to_the_admin_alone", "title": "No", "detail": "No."})
+    error = _problem(response, "http://127.0.0.1:8080")
+    assert (str(error), exit_code_of(error)) == ("No.", exit_code)
