@@ -5,7 +5,7 @@ import random
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,17 @@ USERS = 1_500_000  # some ten seconds of publishing on two cores
 MINUTES = float(os.environ.get("PROOF_MINUTES", "10"))
 KINDS = ("executor", "executor", "broker", "admin")  # an executor twice as often
 FROZEN_SECONDS = 8.0  # longer than a lease
+MOST_KILLS, KILLS_SECONDS = (
+    4,
+    20.0,
+)  # of a kind: five quick deaths in a row are a crash loop and end everything, rightly
 
 
 def harass(demo: Demo, chance: random.Random) -> Counter[str]:
     """Kills or freezes a random daemon every few seconds until the run has been published."""
     done: Counter[str] = Counter()
     thaw: list[tuple[float, int]] = []
+    kills: dict[str, deque[float]] = {kind: deque([-KILLS_SECONDS] * MOST_KILLS, MOST_KILLS) for kind in KINDS}
     while demo.process.poll() is None:
         pause = chance.uniform(0.5, 3.0)
         until = time.monotonic() + pause
@@ -41,10 +46,14 @@ def harass(demo: Demo, chance: random.Random) -> Counter[str]:
             continue
         pid = chance.choice(pids)
         freezes = kind == "executor" and chance.random() < 0.3
+        if not freezes and kills[kind][0] > time.monotonic() - KILLS_SECONDS:
+            continue
         if not _signal(pid, signal.SIGSTOP if freezes else signal.SIGKILL):
             continue
         if freezes:
             thaw.append((time.monotonic() + FROZEN_SECONDS, pid))
+        else:
+            kills[kind].append(time.monotonic())
         done[f"{kind} {'frozen' if freezes else 'killed'}"] += 1
     _thaw([pid for _, pid in thaw])
     return done
