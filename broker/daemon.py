@@ -12,11 +12,12 @@ from datetime import timedelta
 
 import structlog
 
-from broker.broker import Broker, Parts
+from broker.broker import Broker
 from broker.delivery.waiters import Waiters
 from broker.engine.directory import DataDirectory, open_directory
 from broker.engine.engine import Clock
 from broker.engine.opening import Checkpointer, Die, Limits, open_engine
+from broker.face.parts import Parts
 from broker.groups.awake import TICK_SECONDS, AwakeTime
 from broker.groups.coordinator import Coordinator
 from broker.groups.store import GroupStore
@@ -76,7 +77,7 @@ class House:
         Not at once: whoever waited for a broker that was down comes back within seconds and still finds its state.
         """
         while not await self._is_stopping_within(_FORGET_EVERY.total_seconds()):
-            await self.broker.forget_silent()
+            await self.broker.publishing.forget_silent()
 
     async def _keep_time(self) -> None:
         while not await self._is_stopping_within(TICK_SECONDS):
@@ -153,9 +154,11 @@ async def _broker_over(directory: DataDirectory, settings: BrokerSettings, machi
             )
             checkpointer = Checkpointer(engine, directory, disk, limits.checkpoint_every, die)
             writer = Writer(engine, checkpointer, waiters.wake, die)
-            parts = Parts(directory.log_id, engine, writer, catalog, groups, waiters, clock, pool)
+            parts = Parts(
+                directory.log_id, engine, writer, catalog, groups, waiters, clock, pool, settings.create_topics
+            )
             try:
-                yield Broker(parts, creates_topics=settings.create_topics)
+                yield Broker(parts)
             finally:
                 await writer.stop()
     finally:

@@ -93,10 +93,80 @@ class NotOwner(BrokerError):
     status = Status.FAILED_PRECONDITION
 
 
+class ModeConflict(BrokerError):
+    """Group {group} is read by {mode}; a group is read one way at a time."""
+
+    code = "group_mode"
+    status = Status.FAILED_PRECONDITION
+
+
+class GroupActive(BrokerError):
+    """Group {group} has active members: {members}; stop them first, or force it."""
+
+    code = "group_active"
+    status = Status.FAILED_PRECONDITION
+
+
+class OffsetsMoved(BrokerError):
+    """Group {group} does not stand where the preview of {topic} saw it: preview again."""
+
+    code = "offsets_moved"
+    status = Status.ABORTED
+
+
+class LeaseExpired(BrokerError):
+    """Attempt {attempt} of {topic}/{queue}/{offset} is not leased to {member_id} (any more)."""
+
+    code = "lease_expired"
+    status = Status.FAILED_PRECONDITION
+
+
+class TopicPermission(BrokerError):
+    """Topic {topic} is not {ability}."""
+
+    code = "topic_permission"
+    status = Status.PERMISSION_DENIED
+
+
+class QueueNotDrained(BrokerError):
+    """Queue {topic}/{queue} cannot go: group {group} has read it up to {offset} of {end}."""
+
+    code = "queue_not_drained"
+    status = Status.FAILED_PRECONDITION
+
+
+class TransactionUnknown(BrokerError):
+    """There is no open transaction {transaction_id}: it was never begun here, or has ended another way."""
+
+    code = "unknown_transaction"
+    status = Status.NOT_FOUND
+
+
+class HandleUnknown(BrokerError):
+    """No delayed message has the handle {handle}: it was delivered or recalled before."""
+
+    code = "unknown_handle"
+    status = Status.NOT_FOUND
+
+
+class TooMany(BrokerError):
+    """Too many {what}: the limit is {limit}."""
+
+    code = "too_many"
+    status = Status.RESOURCE_EXHAUSTED
+
+
 class LogDamaged(BrokerError):
     """The commit log is damaged at position {position} of {path}: {reason}."""
 
     code = "log_damaged"
+    status = Status.DATA_LOSS
+
+
+class RecordDamaged(BrokerError):
+    """Offset {offset} of queue {queue} cannot be served: its record at position {position} of {path} is damaged."""
+
+    code = "record_damaged"
     status = Status.DATA_LOSS
 
 

@@ -188,7 +188,6 @@ class Consumer:
                 topics=self._topics,
                 session_timeout_ms=self._session_timeout_ms,
                 start=self._start,
-                held=[self._claim(key) for key in self._queues],
             )
             with renamed(self._endpoint):
                 response = await self._stub.BeatGroup(request, timeout=CALL_SECONDS, metadata=self._metadata)

@@ -48,4 +48,5 @@ class ForgetSilent:
     """Drop the producers that have outlived their time."""
 
 
-Command = OpenProducer | StorePublish | GetProducer | ForgetProducer | ForgetSilent
+PublishingCommand = OpenProducer | StorePublish | GetProducer | ForgetProducer | ForgetSilent
+Command = PublishingCommand

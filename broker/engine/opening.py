@@ -58,7 +58,7 @@ class Checkpointer:
 
     def _take(self) -> Checkpoint:
         engine = self._engine
-        return Checkpoint(engine.log.durable, engine.queues.ends(), engine.producers.snapshot())
+        return Checkpoint(engine.log.durable, engine.queues.ends(), engine.publishing.producers.snapshot())
 
     def _write(self, checkpoint: Checkpoint) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Payloads of the three kinds of frames: a publish, a fence, a forgotten producer.
+"""Payloads of frames: a publish, a fence, a forgotten producer, and the changes of other rooms.
 
 A publish begins with a head (who, which sequence, the cursor, which run went where), so that a duplicate's ranges are
 read back without its records; the runs' records follow back to back, in the order of the head.
@@ -13,6 +13,7 @@ from broker.log.frame import HEADER
 _HEAD_SIZE = struct.Struct("<I")
 _PUBLISH = struct.Struct("<BQQBII")  # id's length, term, sequence, has a cursor, cursor's length, runs
 _RUN = struct.Struct("<IIIQIII")  # batch, topic id, queue, first offset, count, bytes of records, stored indexes
+_CHANGE = struct.Struct("<II")  # change's length, runs
 _FENCE = struct.Struct("<BQB")  # id's length, term, holder id's length
 HEAD_BYTES = _HEAD_SIZE.size
 
@@ -93,8 +94,21 @@ def _decode_runs(payload: bytes, at: int, count: int) -> Iterator[RunHead]:
         at += 4 * indexes
 
 
+def encode_change_head(change: bytes, runs: Sequence[RunHead]) -> bytes:
+    """A room's change, in its own words, and where the records behind it go; with its size before it."""
+    body = b"".join((_CHANGE.pack(len(change), len(runs)), change, *map(_encode_run, runs)))
+    return _HEAD_SIZE.pack(len(body)) + body
+
+
+def decode_change_head(payload: bytes) -> tuple[bytes, Sequence[RunHead]]:
+    """The inverse of `encode_change_head`; what follows the head may be missing."""
+    size, runs = _CHANGE.unpack_from(payload, HEAD_BYTES)
+    change_at = HEAD_BYTES + _CHANGE.size
+    return payload[change_at : change_at + size], (*_decode_runs(payload, change_at + size, runs),)
+
+
 def records_position(frame_position: int, head: bytes) -> int:
-    """Where in the log a publish frame's records begin."""
+    """Where in the log the records behind a head begin."""
     return frame_position + HEADER.size + len(head)
 
 

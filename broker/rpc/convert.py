@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from broker.broker import Wanted
 from broker.errors import BadRequest, BrokerError
+from broker.face.reading import Wanted
 from broker.groups.membership import Group, Ranges
 from broker.model import (
     Attributes,

@@ -129,7 +129,7 @@ class Producers(RuleBasedStateMachine):
         self.waiting.clear()
         self.running.__exit__(None, None, None)
         self.start()
-        state = self.engine.producers.get(ProducerId(RUN))
+        state = self.engine.publishing.producers.get(ProducerId(RUN))
         if state is not None:  # a fence whose answer was lost may have reached the disk
             assert state.term >= self.fenced_term
             self.fenced_term, self.fenced_by = state.term, state.holder_id
@@ -158,7 +158,7 @@ class Producers(RuleBasedStateMachine):
 
     @invariant()
     def the_cursor_is_that_of_the_last_stored_publish(self) -> None:
-        state = self.engine.producers.get(ProducerId(RUN))
+        state = self.engine.publishing.producers.get(ProducerId(RUN))
         if state is not None and state.last_sequence:
             assert state.cursor is not None
             assert int(state.cursor.split(b":")[1]) == state.last_sequence

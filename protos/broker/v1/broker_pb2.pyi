@@ -23,6 +23,60 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Outcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
+    """refused"""
+    OUTCOME_COMMIT: _Outcome.ValueType  # 1
+    OUTCOME_ROLLBACK: _Outcome.ValueType  # 2
+
+class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper): ...
+
+OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
+"""refused"""
+OUTCOME_COMMIT: Outcome.ValueType  # 1
+OUTCOME_ROLLBACK: Outcome.ValueType  # 2
+Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+class _Action:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACTION_UNSPECIFIED: _Action.ValueType  # 0
+    """refused"""
+    ACTION_ACKNOWLEDGE: _Action.ValueType  # 1
+    """done"""
+    ACTION_RETRY: _Action.ValueType  # 2
+    """again, after the group's backoff or after_ms"""
+    ACTION_EXTEND: _Action.ValueType  # 3
+    """keep it for after_ms more from now"""
+    ACTION_GIVE_UP: _Action.ValueType  # 4
+    """into the dead letters at once"""
+    ACTION_RETURN: _Action.ValueType  # 5
+    """not looked at: for anybody at once, and the attempt does not count"""
+
+class Action(_Action, metaclass=_ActionEnumTypeWrapper): ...
+
+ACTION_UNSPECIFIED: Action.ValueType  # 0
+"""refused"""
+ACTION_ACKNOWLEDGE: Action.ValueType  # 1
+"""done"""
+ACTION_RETRY: Action.ValueType  # 2
+"""again, after the group's backoff or after_ms"""
+ACTION_EXTEND: Action.ValueType  # 3
+"""keep it for after_ms more from now"""
+ACTION_GIVE_UP: Action.ValueType  # 4
+"""into the dead letters at once"""
+ACTION_RETURN: Action.ValueType  # 5
+"""not looked at: for anybody at once, and the attempt does not count"""
+Global___Action: _TypeAlias = Action  # noqa: Y015
+
 class _Start:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -33,6 +87,8 @@ class _StartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Start.ValueType
     """as earliest"""
     START_EARLIEST: _Start.ValueType  # 1
     START_LATEST: _Start.ValueType  # 2
+    START_TIMESTAMP: _Start.ValueType  # 3
+    """the first message stored at start_at_ms or later"""
 
 class Start(_Start, metaclass=_StartEnumTypeWrapper): ...
 
@@ -40,7 +96,29 @@ START_UNSPECIFIED: Start.ValueType  # 0
 """as earliest"""
 START_EARLIEST: Start.ValueType  # 1
 START_LATEST: Start.ValueType  # 2
+START_TIMESTAMP: Start.ValueType  # 3
+"""the first message stored at start_at_ms or later"""
 Global___Start: _TypeAlias = Start  # noqa: Y015
+
+class _Mode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Mode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODE_UNSPECIFIED: _Mode.ValueType  # 0
+    """nobody has read yet"""
+    MODE_OFFSET: _Mode.ValueType  # 1
+    MODE_LEASE: _Mode.ValueType  # 2
+
+class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
+    """How a group reads: one way at a time."""
+
+MODE_UNSPECIFIED: Mode.ValueType  # 0
+"""nobody has read yet"""
+MODE_OFFSET: Mode.ValueType  # 1
+MODE_LEASE: Mode.ValueType  # 2
+Global___Mode: _TypeAlias = Mode  # noqa: Y015
 
 @_typing.final
 class Refusal(_message.Message):
@@ -277,6 +355,7 @@ class PublishRequest(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     BATCHES_FIELD_NUMBER: _builtins.int
+    TRANSACTION_FIELD_NUMBER: _builtins.int
     producer_id: _builtins.str
     term: _builtins.int
     holder_id: _builtins.str
@@ -286,6 +365,10 @@ class PublishRequest(_message.Message):
     """at most 64 KiB; may come without batches"""
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicBatch]: ...
+    @_builtins.property
+    def transaction(self) -> Global___TransactionPart:
+        """absent: visible at once"""
+
     def __init__(
         self,
         *,
@@ -295,16 +378,43 @@ class PublishRequest(_message.Message):
         sequence: _builtins.int = ...,
         cursor: _builtins.bytes | None = ...,
         batches: _abc.Iterable[Global___TopicBatch] | None = ...,
+        transaction: Global___TransactionPart | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor", "transaction", b"transaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "batches", b"batches", "cursor", b"cursor", "holder_id", b"holder_id", "producer_id", b"producer_id", "sequence", b"sequence", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "batches", b"batches", "cursor", b"cursor", "holder_id", b"holder_id", "producer_id", b"producer_id", "sequence", b"sequence", "term", b"term", "transaction", b"transaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
     _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cursor) -> _WhichOneofReturnType__cursor | None: ...
 
 Global___PublishRequest: _TypeAlias = PublishRequest  # noqa: Y015
+
+@_typing.final
+class TransactionPart(_message.Message):
+    """Makes a publish invisible until its transaction is committed. Parts of one transaction become visible together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    PRODUCER_GROUP_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    """random, made by the client; at most 64 bytes"""
+    producer_group: _builtins.str
+    """who can be asked for the outcome"""
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.str = ...,
+        producer_group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["producer_group", b"producer_group", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransactionPart: _TypeAlias = TransactionPart  # noqa: Y015
 
 @_typing.final
 class TopicBatch(_message.Message):
@@ -488,6 +598,7 @@ class Range(_message.Message):
     FIRST_OFFSET_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     INDEXES_FIELD_NUMBER: _builtins.int
+    HANDLES_FIELD_NUMBER: _builtins.int
     batch: _builtins.int
     """index of the TopicBatch in its request"""
     topic_id: _builtins.int
@@ -499,6 +610,10 @@ class Range(_message.Message):
     def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """of the messages in the batch, rising; empty: they follow those of the range before"""
 
+    @_builtins.property
+    def handles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """one per message that is delayed: to recall it; first_offset means nothing then"""
+
     def __init__(
         self,
         *,
@@ -508,14 +623,173 @@ class Range(_message.Message):
         first_offset: _builtins.int = ...,
         count: _builtins.int = ...,
         indexes: _abc.Iterable[_builtins.int] | None = ...,
+        handles: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "count", b"count", "first_offset", b"first_offset", "indexes", b"indexes", "queue", b"queue", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "count", b"count", "first_offset", b"first_offset", "handles", b"handles", "indexes", b"indexes", "queue", b"queue", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Range: _TypeAlias = Range  # noqa: Y015
+
+@_typing.final
+class EndTransactionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    outcome: Global___Outcome.ValueType
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.str = ...,
+        outcome: Global___Outcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndTransactionRequest: _TypeAlias = EndTransactionRequest  # noqa: Y015
+
+@_typing.final
+class EndTransactionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Range]:
+        """where the messages are now, if committed; batch counts over all its publishes"""
+
+    def __init__(
+        self,
+        *,
+        ranges: _abc.Iterable[Global___Range] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ranges", b"ranges"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndTransactionResponse: _TypeAlias = EndTransactionResponse  # noqa: Y015
+
+@_typing.final
+class WatchTransactionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCER_GROUP_FIELD_NUMBER: _builtins.int
+    producer_group: _builtins.str
+    def __init__(
+        self,
+        *,
+        producer_group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["producer_group", b"producer_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTransactionsRequest: _TypeAlias = WatchTransactionsRequest  # noqa: Y015
+
+@_typing.final
+class WatchTransactionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PropertiesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    PROPERTIES_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    check: _builtins.int
+    """how often it was asked for, the first is 1; after 15 it is given up"""
+    topic: _builtins.str
+    """of its first message"""
+    body: _builtins.bytes
+    key: _builtins.str
+    tag: _builtins.str
+    @_builtins.property
+    def properties(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.str = ...,
+        check: _builtins.int = ...,
+        topic: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+        key: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        properties: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "check", b"check", "key", b"key", "properties", b"properties", "tag", b"tag", "topic", b"topic", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTransactionsResponse: _TypeAlias = WatchTransactionsResponse  # noqa: Y015
+
+@_typing.final
+class RecallRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """from the publish's ranges"""
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handle", b"handle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecallRequest: _TypeAlias = RecallRequest  # noqa: Y015
+
+@_typing.final
+class RecallResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecallResponse: _TypeAlias = RecallResponse  # noqa: Y015
 
 @_typing.final
 class FetchRequest(_message.Message):
@@ -527,6 +801,8 @@ class FetchRequest(_message.Message):
     MAX_MESSAGES_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     WAIT_MS_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     queue: _builtins.int
     offset: _builtins.int
@@ -537,6 +813,12 @@ class FetchRequest(_message.Message):
     """of records; 0: 1 MiB; at least one message is returned"""
     wait_ms: _builtins.int
     """for the first message; at most 30,000"""
+    group: _builtins.str
+    """reads for this group: its rate and the order over altered queues count; "": for nobody, as a look"""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """only messages with one of these; none: all"""
+
     def __init__(
         self,
         *,
@@ -546,10 +828,12 @@ class FetchRequest(_message.Message):
         max_messages: _builtins.int = ...,
         max_bytes: _builtins.int = ...,
         wait_ms: _builtins.int = ...,
+        group: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bytes", b"max_bytes", "max_messages", b"max_messages", "offset", b"offset", "queue", b"queue", "topic", b"topic", "wait_ms", b"wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "max_bytes", b"max_bytes", "max_messages", b"max_messages", "offset", b"offset", "queue", b"queue", "tags", b"tags", "topic", b"topic", "wait_ms", b"wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -571,6 +855,8 @@ class FetchResponse(_message.Message):
     LOWEST_OFFSET_FIELD_NUMBER: _builtins.int
     LOG_ID_FIELD_NUMBER: _builtins.int
     TOPIC_ID_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    OFFSETS_FIELD_NUMBER: _builtins.int
     first_offset: _builtins.int
     end_offset: _builtins.int
     """next offset of the queue"""
@@ -578,6 +864,8 @@ class FetchResponse(_message.Message):
     """first one still stored"""
     log_id: _builtins.str
     topic_id: _builtins.int
+    next_offset: _builtins.int
+    """to go on from: behind the last message looked at"""
     @_builtins.property
     def bodies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -594,6 +882,10 @@ class FetchResponse(_message.Message):
     def published_at_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """one per message, milliseconds since the epoch"""
 
+    @_builtins.property
+    def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """one per message if a filter left some out; empty: they are consecutive"""
+
     def __init__(
         self,
         *,
@@ -607,14 +899,543 @@ class FetchResponse(_message.Message):
         lowest_offset: _builtins.int = ...,
         log_id: _builtins.str = ...,
         topic_id: _builtins.int = ...,
+        next_offset: _builtins.int = ...,
+        offsets: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "bodies", b"bodies", "end_offset", b"end_offset", "first_offset", b"first_offset", "keys", b"keys", "log_id", b"log_id", "lowest_offset", b"lowest_offset", "published_at_ms", b"published_at_ms", "tags", b"tags", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "bodies", b"bodies", "end_offset", b"end_offset", "first_offset", b"first_offset", "keys", b"keys", "log_id", b"log_id", "lowest_offset", b"lowest_offset", "next_offset", b"next_offset", "offsets", b"offsets", "published_at_ms", b"published_at_ms", "tags", b"tags", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchResponse: _TypeAlias = FetchResponse  # noqa: Y015
+
+@_typing.final
+class FindOffsetsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    at_ms: _builtins.int
+    """milliseconds since the epoch"""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindOffsetsRequest: _TypeAlias = FindOffsetsRequest  # noqa: Y015
+
+@_typing.final
+class FindOffsetsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """by queue: of the first message stored at that instant or later"""
+
+    def __init__(
+        self,
+        *,
+        offsets: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offsets", b"offsets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindOffsetsResponse: _TypeAlias = FindOffsetsResponse  # noqa: Y015
+
+@_typing.final
+class FindMessagesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGES_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    key: _builtins.str
+    max_messages: _builtins.int
+    """0: 32; at most 1,024"""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        key: _builtins.str = ...,
+        max_messages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max_messages", b"max_messages", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMessagesRequest: _TypeAlias = FindMessagesRequest  # noqa: Y015
+
+@_typing.final
+class FindMessagesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    LOG_ID_FIELD_NUMBER: _builtins.int
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    log_id: _builtins.str
+    topic_id: _builtins.int
+    @_builtins.property
+    def messages(self) -> Global___LeasedMessages:
+        """attempts are empty"""
+
+    def __init__(
+        self,
+        *,
+        messages: Global___LeasedMessages | None = ...,
+        log_id: _builtins.str = ...,
+        topic_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_id", b"log_id", "messages", b"messages", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMessagesResponse: _TypeAlias = FindMessagesResponse  # noqa: Y015
+
+@_typing.final
+class LeasedMessages(_message.Message):
+    """Messages of any queues of one topic as columns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUES_FIELD_NUMBER: _builtins.int
+    OFFSETS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    BODIES_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PUBLISHED_AT_MS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """one per message"""
+
+    @_builtins.property
+    def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """one per message"""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """one per message: how often it was handed out, the first is 1"""
+
+    @_builtins.property
+    def bodies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """none at all, or one per message"""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """none at all, one for all, or one per message"""
+
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attributes]:
+        """only of messages that have any"""
+
+    @_builtins.property
+    def published_at_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        queues: _abc.Iterable[_builtins.int] | None = ...,
+        offsets: _abc.Iterable[_builtins.int] | None = ...,
+        attempts: _abc.Iterable[_builtins.int] | None = ...,
+        bodies: _abc.Iterable[_builtins.bytes] | None = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        attributes: _abc.Iterable[Global___Attributes] | None = ...,
+        published_at_ms: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "attributes", b"attributes", "bodies", b"bodies", "keys", b"keys", "offsets", b"offsets", "published_at_ms", b"published_at_ms", "queues", b"queues", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeasedMessages: _TypeAlias = LeasedMessages  # noqa: Y015
+
+@_typing.final
+class LeaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGES_FIELD_NUMBER: _builtins.int
+    LEASE_MS_FIELD_NUMBER: _builtins.int
+    WAIT_MS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    START_AT_MS_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    member_id: _builtins.str
+    """random for each start of a consumer"""
+    topic: _builtins.str
+    max_messages: _builtins.int
+    """0: 32; at most 1,024"""
+    lease_ms: _builtins.int
+    """0: 30,000; 1,000 to 43,200,000"""
+    wait_ms: _builtins.int
+    """for the first message; at most 30,000"""
+    start: Global___Start.ValueType
+    """where a queue begins that the group never read"""
+    start_at_ms: _builtins.int
+    """with START_TIMESTAMP, milliseconds since the epoch"""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """only messages with one of these, others count as done; none: all"""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        member_id: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        max_messages: _builtins.int = ...,
+        lease_ms: _builtins.int = ...,
+        wait_ms: _builtins.int = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        start: Global___Start.ValueType = ...,
+        start_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "lease_ms", b"lease_ms", "max_messages", b"max_messages", "member_id", b"member_id", "start", b"start", "start_at_ms", b"start_at_ms", "tags", b"tags", "topic", b"topic", "wait_ms", b"wait_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseRequest: _TypeAlias = LeaseRequest  # noqa: Y015
+
+@_typing.final
+class LeaseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    LOG_ID_FIELD_NUMBER: _builtins.int
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    expires_at_ms: _builtins.int
+    """of all of them, milliseconds since the epoch"""
+    log_id: _builtins.str
+    topic_id: _builtins.int
+    @_builtins.property
+    def messages(self) -> Global___LeasedMessages: ...
+    def __init__(
+        self,
+        *,
+        messages: Global___LeasedMessages | None = ...,
+        expires_at_ms: _builtins.int = ...,
+        log_id: _builtins.str = ...,
+        topic_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at_ms", b"expires_at_ms", "log_id", b"log_id", "messages", b"messages", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseResponse: _TypeAlias = LeaseResponse  # noqa: Y015
+
+@_typing.final
+class SettleRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    SETTLEMENTS_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    member_id: _builtins.str
+    topic: _builtins.str
+    @_builtins.property
+    def settlements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Settlement]: ...
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        member_id: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        settlements: _abc.Iterable[Global___Settlement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "member_id", b"member_id", "settlements", b"settlements", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleRequest: _TypeAlias = SettleRequest  # noqa: Y015
+
+@_typing.final
+class Settlement(_message.Message):
+    """Messages of one queue that go the same way. Offset and attempt together name one handing out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    OFFSETS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    AFTER_MS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    queue: _builtins.int
+    action: Global___Action.ValueType
+    after_ms: _builtins.int
+    """at most 43,200,000"""
+    error: _builtins.str
+    """of a retry or a give-up: kept with the dead letter; cut at 4 KiB"""
+    @_builtins.property
+    def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """one per offset"""
+
+    def __init__(
+        self,
+        *,
+        queue: _builtins.int = ...,
+        offsets: _abc.Iterable[_builtins.int] | None = ...,
+        attempts: _abc.Iterable[_builtins.int] | None = ...,
+        action: Global___Action.ValueType = ...,
+        after_ms: _builtins.int | None = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_ms", b"_after_ms", "after_ms", b"after_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_ms", b"_after_ms", "action", b"action", "after_ms", b"after_ms", "attempts", b"attempts", "error", b"error", "offsets", b"offsets", "queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_ms: _TypeAlias = _typing.Literal["after_ms"]  # noqa: Y015
+    _WhichOneofArgType__after_ms: _TypeAlias = _typing.Literal["_after_ms", b"_after_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_ms) -> _WhichOneofReturnType__after_ms | None: ...
+
+Global___Settlement: _TypeAlias = Settlement  # noqa: Y015
+
+@_typing.final
+class SettleResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedSettlement]:
+        """all others are done"""
+
+    def __init__(
+        self,
+        *,
+        refused: _abc.Iterable[Global___RefusedSettlement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleResponse: _TypeAlias = SettleResponse  # noqa: Y015
+
+@_typing.final
+class RefusedSettlement(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    queue: _builtins.int
+    offset: _builtins.int
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """lease_expired"""
+
+    def __init__(
+        self,
+        *,
+        queue: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        refusal: Global___Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "queue", b"queue", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedSettlement: _TypeAlias = RefusedSettlement  # noqa: Y015
+
+@_typing.final
+class GiveUpRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
+    OFFSETS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    member_id: _builtins.str
+    attempts: _builtins.int
+    """how often it was tried"""
+    error: _builtins.str
+    @_builtins.property
+    def claim(self) -> Global___Claim:
+        """the queue, which the member must own"""
+
+    @_builtins.property
+    def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        member_id: _builtins.str = ...,
+        claim: Global___Claim | None = ...,
+        offsets: _abc.Iterable[_builtins.int] | None = ...,
+        attempts: _builtins.int = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "claim", b"claim", "error", b"error", "group", b"group", "member_id", b"member_id", "offsets", b"offsets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GiveUpRequest: _TypeAlias = GiveUpRequest  # noqa: Y015
+
+@_typing.final
+class GiveUpResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GiveUpResponse: _TypeAlias = GiveUpResponse  # noqa: Y015
+
+@_typing.final
+class ResendDeadLettersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    OFFSETS_FIELD_NUMBER: _builtins.int
+    FIRST_OFFSET_FIELD_NUMBER: _builtins.int
+    BEFORE_OFFSET_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGES_FIELD_NUMBER: _builtins.int
+    MESSAGES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    first_offset: _builtins.int
+    before_offset: _builtins.int
+    """0: up to the end as it is now"""
+    max_messages: _builtins.int
+    """in this call; 0: 1,000"""
+    messages_per_second: _builtins.float
+    """0: as fast as it goes"""
+    @_builtins.property
+    def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """in the group's dead letter queue; none: all from first_offset up to before_offset"""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        offsets: _abc.Iterable[_builtins.int] | None = ...,
+        first_offset: _builtins.int = ...,
+        before_offset: _builtins.int = ...,
+        max_messages: _builtins.int = ...,
+        messages_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_offset", b"before_offset", "first_offset", b"first_offset", "group", b"group", "max_messages", b"max_messages", "messages_per_second", b"messages_per_second", "offsets", b"offsets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResendDeadLettersRequest: _TypeAlias = ResendDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class ResendDeadLettersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESENT_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    resent: _builtins.int
+    next_offset: _builtins.int
+    """to go on from"""
+    def __init__(
+        self,
+        *,
+        resent: _builtins.int = ...,
+        next_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_offset", b"next_offset", "resent", b"resent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResendDeadLettersResponse: _TypeAlias = ResendDeadLettersResponse  # noqa: Y015
+
+@_typing.final
+class PurgeDeadLettersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    OFFSETS_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    @_builtins.property
+    def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """none: all that are there"""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        offsets: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "offsets", b"offsets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeDeadLettersRequest: _TypeAlias = PurgeDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class PurgeDeadLettersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURGED_FIELD_NUMBER: _builtins.int
+    purged: _builtins.int
+    def __init__(
+        self,
+        *,
+        purged: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purged", b"purged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeDeadLettersResponse: _TypeAlias = PurgeDeadLettersResponse  # noqa: Y015
 
 @_typing.final
 class BeatGroupRequest(_message.Message):
@@ -625,7 +1446,7 @@ class BeatGroupRequest(_message.Message):
     TOPICS_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
-    HELD_FIELD_NUMBER: _builtins.int
+    START_AT_MS_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     member_id: _builtins.str
     """random for each start of a consumer"""
@@ -633,13 +1454,11 @@ class BeatGroupRequest(_message.Message):
     """silent for longer: out; 1,000 to 300,000"""
     start: Global___Start.ValueType
     """where a queue begins that the group never read"""
+    start_at_ms: _builtins.int
+    """with START_TIMESTAMP, milliseconds since the epoch"""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """the member reads these; created when they do not exist"""
-
-    @_builtins.property
-    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___Claim]:
-        """what the member believes to own"""
 
     def __init__(
         self,
@@ -649,11 +1468,11 @@ class BeatGroupRequest(_message.Message):
         topics: _abc.Iterable[_builtins.str] | None = ...,
         session_timeout_ms: _builtins.int = ...,
         start: Global___Start.ValueType = ...,
-        held: _abc.Iterable[Global___Claim] | None = ...,
+        start_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "held", b"held", "member_id", b"member_id", "session_timeout_ms", b"session_timeout_ms", "start", b"start", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "member_id", b"member_id", "session_timeout_ms", b"session_timeout_ms", "start", b"start", "start_at_ms", b"start_at_ms", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -941,25 +1760,156 @@ class Group(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     QUEUES_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    LEASED_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    CONSUMED_PER_SECOND_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    mode: Global___Mode.ValueType
+    leased: _builtins.int
+    """messages that members have just now"""
+    waiting: _builtins.int
+    """messages that wait for their next attempt"""
+    dead_letters: _builtins.int
+    consumed_per_second: _builtins.float
+    """over the last minute"""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupMember]: ...
     @_builtins.property
     def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupQueue]: ...
+    @_builtins.property
+    def policy(self) -> Global___GroupPolicy: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         members: _abc.Iterable[Global___GroupMember] | None = ...,
         queues: _abc.Iterable[Global___GroupQueue] | None = ...,
+        mode: Global___Mode.ValueType = ...,
+        policy: Global___GroupPolicy | None = ...,
+        leased: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        dead_letters: _builtins.int = ...,
+        consumed_per_second: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "name", b"name", "queues", b"queues"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed_per_second", b"consumed_per_second", "dead_letters", b"dead_letters", "leased", b"leased", "members", b"members", "mode", b"mode", "name", b"name", "policy", b"policy", "queues", b"queues", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Group: _TypeAlias = Group  # noqa: Y015
+
+@_typing.final
+class GroupPolicy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    BACKOFF_FIELD_NUMBER: _builtins.int
+    MESSAGES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MOST_LEASED_FIELD_NUMBER: _builtins.int
+    attempts: _builtins.int
+    """all of them, the first included; default 17"""
+    messages_per_second: _builtins.float
+    """0: no limit"""
+    most_leased: _builtins.int
+    """messages that all members together may hold; default 10,000"""
+    @_builtins.property
+    def backoff(self) -> Global___Backoff: ...
+    def __init__(
+        self,
+        *,
+        attempts: _builtins.int = ...,
+        backoff: Global___Backoff | None = ...,
+        messages_per_second: _builtins.float = ...,
+        most_leased: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backoff", b"backoff", "messages_per_second", b"messages_per_second", "most_leased", b"most_leased"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupPolicy: _TypeAlias = GroupPolicy  # noqa: Y015
+
+@_typing.final
+class Backoff(_message.Message):
+    """How long a message waits for its next attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    EXPONENTIAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def steps(self) -> Global___Steps:
+        """default"""
+
+    @_builtins.property
+    def exponential(self) -> Global___Exponential: ...
+    def __init__(
+        self,
+        *,
+        steps: Global___Steps | None = ...,
+        exponential: Global___Exponential | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exponential", b"exponential", "kind", b"kind", "steps", b"steps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exponential", b"exponential", "kind", b"kind", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["steps", "exponential"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Backoff: _TypeAlias = Backoff  # noqa: Y015
+
+@_typing.final
+class Steps(_message.Message):
+    """The wait before the second attempt, the third, ...; the last one counts on. None: RocketMQ's 18 steps, 1 s to 2 h."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITS_MS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def waits_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        waits_ms: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["waits_ms", b"waits_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Steps: _TypeAlias = Steps  # noqa: Y015
+
+@_typing.final
+class Exponential(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INITIAL_MS_FIELD_NUMBER: _builtins.int
+    MAX_MS_FIELD_NUMBER: _builtins.int
+    MULTIPLIER_FIELD_NUMBER: _builtins.int
+    initial_ms: _builtins.int
+    max_ms: _builtins.int
+    multiplier: _builtins.float
+    def __init__(
+        self,
+        *,
+        initial_ms: _builtins.int = ...,
+        max_ms: _builtins.int = ...,
+        multiplier: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["initial_ms", b"initial_ms", "max_ms", b"max_ms", "multiplier", b"multiplier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exponential: _TypeAlias = Exponential  # noqa: Y015
 
 @_typing.final
 class GroupMember(_message.Message):
@@ -998,13 +1948,19 @@ class GroupQueue(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     COMMITTED_OFFSET_FIELD_NUMBER: _builtins.int
     END_OFFSET_FIELD_NUMBER: _builtins.int
+    LOWEST_OFFSET_FIELD_NUMBER: _builtins.int
+    OLDEST_UNREAD_AT_MS_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     queue: _builtins.int
     generation: _builtins.int
     owner: _builtins.str
     """member id, "" if nobody"""
     committed_offset: _builtins.int
+    """everything before it is done"""
     end_offset: _builtins.int
+    lowest_offset: _builtins.int
+    oldest_unread_at_ms: _builtins.int
+    """when the first message that is not done was stored; 0: all are done"""
     def __init__(
         self,
         *,
@@ -1014,10 +1970,12 @@ class GroupQueue(_message.Message):
         owner: _builtins.str = ...,
         committed_offset: _builtins.int = ...,
         end_offset: _builtins.int = ...,
+        lowest_offset: _builtins.int = ...,
+        oldest_unread_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_offset", b"committed_offset", "end_offset", b"end_offset", "generation", b"generation", "owner", b"owner", "queue", b"queue", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_offset", b"committed_offset", "end_offset", b"end_offset", "generation", b"generation", "lowest_offset", b"lowest_offset", "oldest_unread_at_ms", b"oldest_unread_at_ms", "owner", b"owner", "queue", b"queue", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1059,28 +2017,341 @@ class ListGroupsResponse(_message.Message):
 Global___ListGroupsResponse: _TypeAlias = ListGroupsResponse  # noqa: Y015
 
 @_typing.final
+class AlterGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    @_builtins.property
+    def policy(self) -> Global___GroupPolicy:
+        """whole"""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        policy: Global___GroupPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlterGroupRequest: _TypeAlias = AlterGroupRequest  # noqa: Y015
+
+@_typing.final
+class AlterGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy(self) -> Global___GroupPolicy: ...
+    def __init__(
+        self,
+        *,
+        policy: Global___GroupPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlterGroupResponse: _TypeAlias = AlterGroupResponse  # noqa: Y015
+
+@_typing.final
+class DeleteGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGroupRequest: _TypeAlias = DeleteGroupRequest  # noqa: Y015
+
+@_typing.final
+class DeleteGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGroupResponse: _TypeAlias = DeleteGroupResponse  # noqa: Y015
+
+@_typing.final
+class ResetOffsetsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    OFFSETS_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    topic: _builtins.str
+    start: Global___Start.ValueType
+    """START_EARLIEST or START_LATEST"""
+    at_ms: _builtins.int
+    """the first message stored then or later"""
+    preview: _builtins.bool
+    """change nothing"""
+    force: _builtins.bool
+    """although members are active: they lose their queues or leases"""
+    @_builtins.property
+    def offsets(self) -> Global___Offsets: ...
+    @_builtins.property
+    def expected(self) -> Global___Offsets:
+        """from a preview: refused with offsets_moved unless the group stands there; absent: anywhere"""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        start: Global___Start.ValueType = ...,
+        at_ms: _builtins.int = ...,
+        offsets: Global___Offsets | None = ...,
+        preview: _builtins.bool = ...,
+        expected: Global___Offsets | None = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "expected", b"expected", "offsets", b"offsets", "start", b"start", "to", b"to"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "expected", b"expected", "force", b"force", "group", b"group", "offsets", b"offsets", "preview", b"preview", "start", b"start", "to", b"to", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_to: _TypeAlias = _typing.Literal["start", "at_ms", "offsets"]  # noqa: Y015
+    _WhichOneofArgType_to: _TypeAlias = _typing.Literal["to", b"to"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_to) -> _WhichOneofReturnType_to | None: ...
+
+Global___ResetOffsetsRequest: _TypeAlias = ResetOffsetsRequest  # noqa: Y015
+
+@_typing.final
+class Offsets(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_QUEUE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def by_queue(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        by_queue: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_queue", b"by_queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Offsets: _TypeAlias = Offsets  # noqa: Y015
+
+@_typing.final
+class ResetOffsetsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def before(self) -> Global___Offsets: ...
+    @_builtins.property
+    def after(self) -> Global___Offsets: ...
+    def __init__(
+        self,
+        *,
+        before: Global___Offsets | None = ...,
+        after: Global___Offsets | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetOffsetsResponse: _TypeAlias = ResetOffsetsResponse  # noqa: Y015
+
+@_typing.final
 class CreateTopicRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     QUEUES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 127 of letters, digits, "_", "-", "%", "." """
     queues: _builtins.int
     """0: the broker's default (4); at most 1,024"""
+    @_builtins.property
+    def policy(self) -> Global___TopicPolicy: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         queues: _builtins.int = ...,
+        policy: Global___TopicPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "queues", b"queues"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "policy", b"policy", "queues", b"queues"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateTopicRequest: _TypeAlias = CreateTopicRequest  # noqa: Y015
+
+@_typing.final
+class TopicPolicy(_message.Message):
+    """What a topic allows and keeps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_READABLE_FIELD_NUMBER: _builtins.int
+    IS_WRITABLE_FIELD_NUMBER: _builtins.int
+    RETENTION_MS_FIELD_NUMBER: _builtins.int
+    RETENTION_BYTES_FIELD_NUMBER: _builtins.int
+    MESSAGES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    is_readable: _builtins.bool
+    """absent: yes"""
+    is_writable: _builtins.bool
+    """absent: yes"""
+    retention_ms: _builtins.int
+    """0: the broker's"""
+    retention_bytes: _builtins.int
+    """0: no limit of its own"""
+    messages_per_second: _builtins.float
+    """published; 0: no limit"""
+    def __init__(
+        self,
+        *,
+        is_readable: _builtins.bool | None = ...,
+        is_writable: _builtins.bool | None = ...,
+        retention_ms: _builtins.int = ...,
+        retention_bytes: _builtins.int = ...,
+        messages_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is_readable", b"_is_readable", "_is_writable", b"_is_writable", "is_readable", b"is_readable", "is_writable", b"is_writable"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_readable", b"_is_readable", "_is_writable", b"_is_writable", "is_readable", b"is_readable", "is_writable", b"is_writable", "messages_per_second", b"messages_per_second", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__is_readable: _TypeAlias = _typing.Literal["is_readable"]  # noqa: Y015
+    _WhichOneofArgType__is_readable: _TypeAlias = _typing.Literal["_is_readable", b"_is_readable"]  # noqa: Y015
+    _WhichOneofReturnType__is_writable: _TypeAlias = _typing.Literal["is_writable"]  # noqa: Y015
+    _WhichOneofArgType__is_writable: _TypeAlias = _typing.Literal["_is_writable", b"_is_writable"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_readable) -> _WhichOneofReturnType__is_readable | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_writable) -> _WhichOneofReturnType__is_writable | None: ...
+
+Global___TopicPolicy: _TypeAlias = TopicPolicy  # noqa: Y015
+
+@_typing.final
+class AlterTopicRequest(_message.Message):
+    """Queues: their number may be multiplied, and divided again. Equal keys keep their order: a group reads a new queue once
+    it has read the one that its keys were in before, up to where that stood.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    WRITE_QUEUES_FIELD_NUMBER: _builtins.int
+    READ_QUEUES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    write_queues: _builtins.int
+    """0: as it is"""
+    read_queues: _builtins.int
+    """0: as it is; fewer only when every group has read those that go"""
+    @_builtins.property
+    def policy(self) -> Global___TopicPolicy:
+        """whole; absent: as it is"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        write_queues: _builtins.int = ...,
+        read_queues: _builtins.int = ...,
+        policy: Global___TopicPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "policy", b"policy", "read_queues", b"read_queues", "write_queues", b"write_queues"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlterTopicRequest: _TypeAlias = AlterTopicRequest  # noqa: Y015
+
+@_typing.final
+class AlterTopicResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def topic(self) -> Global___Topic: ...
+    def __init__(
+        self,
+        *,
+        topic: Global___Topic | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["topic", b"topic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlterTopicResponse: _TypeAlias = AlterTopicResponse  # noqa: Y015
+
+@_typing.final
+class DeleteTopicRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTopicRequest: _TypeAlias = DeleteTopicRequest  # noqa: Y015
+
+@_typing.final
+class DeleteTopicResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTopicResponse: _TypeAlias = DeleteTopicResponse  # noqa: Y015
 
 @_typing.final
 class CreateTopicResponse(_message.Message):
@@ -1148,22 +2419,37 @@ class Topic(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TOPIC_ID_FIELD_NUMBER: _builtins.int
     QUEUES_FIELD_NUMBER: _builtins.int
+    WRITE_QUEUES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    DELAYED_FIELD_NUMBER: _builtins.int
+    PUBLISHED_PER_SECOND_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     topic_id: _builtins.int
+    write_queues: _builtins.int
+    delayed: _builtins.int
+    """messages that are not due yet"""
+    published_per_second: _builtins.float
+    """over the last minute"""
     @_builtins.property
     def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueRange]:
-        """by number"""
+        """by number; as many as can be read"""
 
+    @_builtins.property
+    def policy(self) -> Global___TopicPolicy: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         topic_id: _builtins.int = ...,
         queues: _abc.Iterable[Global___QueueRange] | None = ...,
+        write_queues: _builtins.int = ...,
+        policy: Global___TopicPolicy | None = ...,
+        delayed: _builtins.int = ...,
+        published_per_second: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "queues", b"queues", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delayed", b"delayed", "name", b"name", "policy", b"policy", "published_per_second", b"published_per_second", "queues", b"queues", "topic_id", b"topic_id", "write_queues", b"write_queues"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1225,3 +2511,138 @@ class ListTopicsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTopicsResponse: _TypeAlias = ListTopicsResponse  # noqa: Y015
+
+@_typing.final
+class DescribeBrokerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeBrokerRequest: _TypeAlias = DescribeBrokerRequest  # noqa: Y015
+
+@_typing.final
+class DescribeBrokerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DURABILITY_FIELD_NUMBER: _builtins.int
+    LOWEST_POSITION_FIELD_NUMBER: _builtins.int
+    END_POSITION_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    IS_REFUSING_PUBLISHES_FIELD_NUMBER: _builtins.int
+    OLDEST_HELD_BY_FIELD_NUMBER: _builtins.int
+    FSYNC_FIELD_NUMBER: _builtins.int
+    DAMAGED_FRAMES_FIELD_NUMBER: _builtins.int
+    log_id: _builtins.str
+    version: _builtins.str
+    durability: _builtins.str
+    """fsync, interval or os"""
+    lowest_position: _builtins.int
+    """of the commit log"""
+    end_position: _builtins.int
+    segments: _builtins.int
+    free_bytes: _builtins.int
+    """of the disk"""
+    is_refusing_publishes: _builtins.bool
+    """the disk is almost full"""
+    damaged_frames: _builtins.int
+    """found since the start"""
+    @_builtins.property
+    def oldest_held_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___Holder]:
+        """why the oldest segment is still there"""
+
+    @_builtins.property
+    def fsync(self) -> Global___Durations:
+        """over the last minute"""
+
+    def __init__(
+        self,
+        *,
+        log_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        durability: _builtins.str = ...,
+        lowest_position: _builtins.int = ...,
+        end_position: _builtins.int = ...,
+        segments: _builtins.int = ...,
+        free_bytes: _builtins.int = ...,
+        is_refusing_publishes: _builtins.bool = ...,
+        oldest_held_by: _abc.Iterable[Global___Holder] | None = ...,
+        fsync: Global___Durations | None = ...,
+        damaged_frames: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fsync", b"fsync"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damaged_frames", b"damaged_frames", "durability", b"durability", "end_position", b"end_position", "free_bytes", b"free_bytes", "fsync", b"fsync", "is_refusing_publishes", b"is_refusing_publishes", "log_id", b"log_id", "lowest_position", b"lowest_position", "oldest_held_by", b"oldest_held_by", "segments", b"segments", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeBrokerResponse: _TypeAlias = DescribeBrokerResponse  # noqa: Y015
+
+@_typing.final
+class Holder(_message.Message):
+    """Something that needs the oldest segment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """retention, group, delayed, transaction, active"""
+    name: _builtins.str
+    """e.g. of the group"""
+    topic: _builtins.str
+    queue: _builtins.int
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        name: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        queue: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "queue", b"queue", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Holder: _TypeAlias = Holder  # noqa: Y015
+
+@_typing.final
+class Durations(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    P50_MS_FIELD_NUMBER: _builtins.int
+    P99_MS_FIELD_NUMBER: _builtins.int
+    MAX_MS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    p50_ms: _builtins.float
+    p99_ms: _builtins.float
+    max_ms: _builtins.float
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        p50_ms: _builtins.float = ...,
+        p99_ms: _builtins.float = ...,
+        max_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "max_ms", b"max_ms", "p50_ms", b"p50_ms", "p99_ms", b"p99_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Durations: _TypeAlias = Durations  # noqa: Y015

@@ -54,10 +54,60 @@ class BrokerServiceStub(object):
                 request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.PublishRequest.SerializeToString,
                 response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.PublishResponse.FromString,
                 _registered_method=True)
+        self.EndTransaction = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/EndTransaction',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.EndTransactionRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.EndTransactionResponse.FromString,
+                _registered_method=True)
+        self.WatchTransactions = channel.unary_stream(
+                '/shardcast.broker.v1.BrokerService/WatchTransactions',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.WatchTransactionsRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.WatchTransactionsResponse.FromString,
+                _registered_method=True)
+        self.Recall = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/Recall',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.RecallRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.RecallResponse.FromString,
+                _registered_method=True)
         self.Fetch = channel.unary_unary(
                 '/shardcast.broker.v1.BrokerService/Fetch',
                 request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.FetchRequest.SerializeToString,
                 response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.FetchResponse.FromString,
+                _registered_method=True)
+        self.FindOffsets = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/FindOffsets',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.FindOffsetsRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.FindOffsetsResponse.FromString,
+                _registered_method=True)
+        self.FindMessages = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/FindMessages',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.FindMessagesRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.FindMessagesResponse.FromString,
+                _registered_method=True)
+        self.Lease = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/Lease',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.LeaseRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.LeaseResponse.FromString,
+                _registered_method=True)
+        self.Settle = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/Settle',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.SettleRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.SettleResponse.FromString,
+                _registered_method=True)
+        self.GiveUp = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/GiveUp',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.GiveUpRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.GiveUpResponse.FromString,
+                _registered_method=True)
+        self.ResendDeadLetters = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/ResendDeadLetters',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.ResendDeadLettersRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.ResendDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.PurgeDeadLetters = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/PurgeDeadLetters',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.PurgeDeadLettersRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.PurgeDeadLettersResponse.FromString,
                 _registered_method=True)
         self.BeatGroup = channel.unary_unary(
                 '/shardcast.broker.v1.BrokerService/BeatGroup',
@@ -89,10 +139,35 @@ class BrokerServiceStub(object):
                 request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.ListGroupsRequest.SerializeToString,
                 response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.ListGroupsResponse.FromString,
                 _registered_method=True)
+        self.AlterGroup = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/AlterGroup',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.AlterGroupRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.AlterGroupResponse.FromString,
+                _registered_method=True)
+        self.DeleteGroup = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/DeleteGroup',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.DeleteGroupRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.DeleteGroupResponse.FromString,
+                _registered_method=True)
+        self.ResetOffsets = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/ResetOffsets',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.ResetOffsetsRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.ResetOffsetsResponse.FromString,
+                _registered_method=True)
         self.CreateTopic = channel.unary_unary(
                 '/shardcast.broker.v1.BrokerService/CreateTopic',
                 request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.CreateTopicRequest.SerializeToString,
                 response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.CreateTopicResponse.FromString,
+                _registered_method=True)
+        self.AlterTopic = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/AlterTopic',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.AlterTopicRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.AlterTopicResponse.FromString,
+                _registered_method=True)
+        self.DeleteTopic = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/DeleteTopic',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.DeleteTopicRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.DeleteTopicResponse.FromString,
                 _registered_method=True)
         self.GetTopic = channel.unary_unary(
                 '/shardcast.broker.v1.BrokerService/GetTopic',
@@ -103,6 +178,11 @@ class BrokerServiceStub(object):
                 '/shardcast.broker.v1.BrokerService/ListTopics',
                 request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.ListTopicsRequest.SerializeToString,
                 response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.ListTopicsResponse.FromString,
+                _registered_method=True)
+        self.DescribeBroker = channel.unary_unary(
+                '/shardcast.broker.v1.BrokerService/DescribeBroker',
+                request_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.DescribeBrokerRequest.SerializeToString,
+                response_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.DescribeBrokerResponse.FromString,
                 _registered_method=True)
 
 
@@ -137,8 +217,78 @@ class BrokerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndTransaction(self, request, context):
+        """Commits or rolls back what was published under a transaction. Asked again it answers the same for an hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchTransactions(self, request, context):
+        """The open transactions of a producer group whose outcome the broker asks for, as they fall due; for ever.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Recall(self, request, context):
+        """Takes a delayed message back before it is due.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Fetch(self, request, context):
         """Messages of one queue from an offset on; waits for the first one up to wait_ms.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindOffsets(self, request, context):
+        """Where each queue of a topic stood at an instant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindMessages(self, request, context):
+        """Messages of a topic with this key, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Lease(self, request, context):
+        """Hands messages of a topic to a member of the group for a time; waits for the first one up to wait_ms.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Settle(self, request, context):
+        """Acknowledges, extends, returns or gives up leased messages. Durable when answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GiveUp(self, request, context):
+        """Puts messages that a member reads by offset and cannot handle into the group's dead letters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResendDeadLetters(self, request, context):
+        """Publishes dead letters to their own topic again, at most so many a second, and drops them here; one call a chunk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeDeadLetters(self, request, context):
+        """Drops a group's dead letters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,8 +335,43 @@ class BrokerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AlterGroup(self, request, context):
+        """Sets how a group is redelivered to and how fast it may read; makes the group if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteGroup(self, request, context):
+        """Forgets a group without living members.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetOffsets(self, request, context):
+        """Moves the offsets of a group on one topic, or only tells what that would do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateTopic(self, request, context):
         """Creates a topic; one that exists with the same number of queues is returned as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AlterTopic(self, request, context):
+        """Changes what is named in the request, whole or not at all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTopic(self, request, context):
+        """Deletes a topic with its messages; groups forget it. Its id is never used again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,6 +385,13 @@ class BrokerServiceServicer(object):
 
     def ListTopics(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeBroker(self, request, context):
+        """The broker as a whole: bytes, segments, what holds the oldest of them, fsync times.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -227,10 +419,60 @@ def add_BrokerServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.PublishRequest.FromString,
                     response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.PublishResponse.SerializeToString,
             ),
+            'EndTransaction': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndTransaction,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.EndTransactionRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.EndTransactionResponse.SerializeToString,
+            ),
+            'WatchTransactions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTransactions,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.WatchTransactionsRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.WatchTransactionsResponse.SerializeToString,
+            ),
+            'Recall': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recall,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.RecallRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.RecallResponse.SerializeToString,
+            ),
             'Fetch': grpc.unary_unary_rpc_method_handler(
                     servicer.Fetch,
                     request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.FetchRequest.FromString,
                     response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.FetchResponse.SerializeToString,
+            ),
+            'FindOffsets': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindOffsets,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.FindOffsetsRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.FindOffsetsResponse.SerializeToString,
+            ),
+            'FindMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMessages,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.FindMessagesRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.FindMessagesResponse.SerializeToString,
+            ),
+            'Lease': grpc.unary_unary_rpc_method_handler(
+                    servicer.Lease,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.LeaseRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.LeaseResponse.SerializeToString,
+            ),
+            'Settle': grpc.unary_unary_rpc_method_handler(
+                    servicer.Settle,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.SettleRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.SettleResponse.SerializeToString,
+            ),
+            'GiveUp': grpc.unary_unary_rpc_method_handler(
+                    servicer.GiveUp,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.GiveUpRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.GiveUpResponse.SerializeToString,
+            ),
+            'ResendDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResendDeadLetters,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.ResendDeadLettersRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.ResendDeadLettersResponse.SerializeToString,
+            ),
+            'PurgeDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeDeadLetters,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.PurgeDeadLettersRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.PurgeDeadLettersResponse.SerializeToString,
             ),
             'BeatGroup': grpc.unary_unary_rpc_method_handler(
                     servicer.BeatGroup,
@@ -262,10 +504,35 @@ def add_BrokerServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.ListGroupsRequest.FromString,
                     response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.ListGroupsResponse.SerializeToString,
             ),
+            'AlterGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.AlterGroup,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.AlterGroupRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.AlterGroupResponse.SerializeToString,
+            ),
+            'DeleteGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGroup,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.DeleteGroupRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.DeleteGroupResponse.SerializeToString,
+            ),
+            'ResetOffsets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetOffsets,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.ResetOffsetsRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.ResetOffsetsResponse.SerializeToString,
+            ),
             'CreateTopic': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateTopic,
                     request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.CreateTopicRequest.FromString,
                     response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.CreateTopicResponse.SerializeToString,
+            ),
+            'AlterTopic': grpc.unary_unary_rpc_method_handler(
+                    servicer.AlterTopic,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.AlterTopicRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.AlterTopicResponse.SerializeToString,
+            ),
+            'DeleteTopic': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTopic,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.DeleteTopicRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.DeleteTopicResponse.SerializeToString,
             ),
             'GetTopic': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTopic,
@@ -276,6 +543,11 @@ def add_BrokerServiceServicer_to_server(servicer, server):
                     servicer.ListTopics,
                     request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.ListTopicsRequest.FromString,
                     response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.ListTopicsResponse.SerializeToString,
+            ),
+            'DescribeBroker': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeBroker,
+                    request_deserializer=protos_dot_broker_dot_v1_dot_broker__pb2.DescribeBrokerRequest.FromString,
+                    response_serializer=protos_dot_broker_dot_v1_dot_broker__pb2.DescribeBrokerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -397,6 +669,87 @@ class BrokerService(object):
             _registered_method=True)
 
     @staticmethod
+    def EndTransaction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/EndTransaction',
+            protos_dot_broker_dot_v1_dot_broker__pb2.EndTransactionRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.EndTransactionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTransactions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/WatchTransactions',
+            protos_dot_broker_dot_v1_dot_broker__pb2.WatchTransactionsRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.WatchTransactionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/Recall',
+            protos_dot_broker_dot_v1_dot_broker__pb2.RecallRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.RecallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Fetch(request,
             target,
             options=(),
@@ -413,6 +766,195 @@ class BrokerService(object):
             '/shardcast.broker.v1.BrokerService/Fetch',
             protos_dot_broker_dot_v1_dot_broker__pb2.FetchRequest.SerializeToString,
             protos_dot_broker_dot_v1_dot_broker__pb2.FetchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindOffsets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/FindOffsets',
+            protos_dot_broker_dot_v1_dot_broker__pb2.FindOffsetsRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.FindOffsetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/FindMessages',
+            protos_dot_broker_dot_v1_dot_broker__pb2.FindMessagesRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.FindMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Lease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/Lease',
+            protos_dot_broker_dot_v1_dot_broker__pb2.LeaseRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.LeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Settle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/Settle',
+            protos_dot_broker_dot_v1_dot_broker__pb2.SettleRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.SettleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GiveUp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/GiveUp',
+            protos_dot_broker_dot_v1_dot_broker__pb2.GiveUpRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.GiveUpResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResendDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/ResendDeadLetters',
+            protos_dot_broker_dot_v1_dot_broker__pb2.ResendDeadLettersRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.ResendDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/PurgeDeadLetters',
+            protos_dot_broker_dot_v1_dot_broker__pb2.PurgeDeadLettersRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.PurgeDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -586,6 +1128,87 @@ class BrokerService(object):
             _registered_method=True)
 
     @staticmethod
+    def AlterGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/AlterGroup',
+            protos_dot_broker_dot_v1_dot_broker__pb2.AlterGroupRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.AlterGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/DeleteGroup',
+            protos_dot_broker_dot_v1_dot_broker__pb2.DeleteGroupRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.DeleteGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetOffsets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/ResetOffsets',
+            protos_dot_broker_dot_v1_dot_broker__pb2.ResetOffsetsRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.ResetOffsetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateTopic(request,
             target,
             options=(),
@@ -602,6 +1225,60 @@ class BrokerService(object):
             '/shardcast.broker.v1.BrokerService/CreateTopic',
             protos_dot_broker_dot_v1_dot_broker__pb2.CreateTopicRequest.SerializeToString,
             protos_dot_broker_dot_v1_dot_broker__pb2.CreateTopicResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AlterTopic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/AlterTopic',
+            protos_dot_broker_dot_v1_dot_broker__pb2.AlterTopicRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.AlterTopicResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTopic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/DeleteTopic',
+            protos_dot_broker_dot_v1_dot_broker__pb2.DeleteTopicRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.DeleteTopicResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -656,6 +1333,33 @@ class BrokerService(object):
             '/shardcast.broker.v1.BrokerService/ListTopics',
             protos_dot_broker_dot_v1_dot_broker__pb2.ListTopicsRequest.SerializeToString,
             protos_dot_broker_dot_v1_dot_broker__pb2.ListTopicsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeBroker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardcast.broker.v1.BrokerService/DescribeBroker',
+            protos_dot_broker_dot_v1_dot_broker__pb2.DescribeBrokerRequest.SerializeToString,
+            protos_dot_broker_dot_v1_dot_broker__pb2.DescribeBrokerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,8 +43,28 @@ class BrokerServiceStub:
     """Drops the state of one producer, or of all below an id that ends in "/", and leaves a tombstone."""
     Publish: _grpc.StreamStreamMultiCallable[_broker_pb2.PublishRequest, _broker_pb2.PublishResponse]
     """Publishes in order. Each request is one atomic unit and gets one response, in the order of the requests, once durable."""
+    EndTransaction: _grpc.UnaryUnaryMultiCallable[_broker_pb2.EndTransactionRequest, _broker_pb2.EndTransactionResponse]
+    """Commits or rolls back what was published under a transaction. Asked again it answers the same for an hour."""
+    WatchTransactions: _grpc.UnaryStreamMultiCallable[_broker_pb2.WatchTransactionsRequest, _broker_pb2.WatchTransactionsResponse]
+    """The open transactions of a producer group whose outcome the broker asks for, as they fall due; for ever."""
+    Recall: _grpc.UnaryUnaryMultiCallable[_broker_pb2.RecallRequest, _broker_pb2.RecallResponse]
+    """Takes a delayed message back before it is due."""
     Fetch: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FetchRequest, _broker_pb2.FetchResponse]
     """Messages of one queue from an offset on; waits for the first one up to wait_ms."""
+    FindOffsets: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FindOffsetsRequest, _broker_pb2.FindOffsetsResponse]
+    """Where each queue of a topic stood at an instant."""
+    FindMessages: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FindMessagesRequest, _broker_pb2.FindMessagesResponse]
+    """Messages of a topic with this key, the latest first."""
+    Lease: _grpc.UnaryUnaryMultiCallable[_broker_pb2.LeaseRequest, _broker_pb2.LeaseResponse]
+    """Hands messages of a topic to a member of the group for a time; waits for the first one up to wait_ms."""
+    Settle: _grpc.UnaryUnaryMultiCallable[_broker_pb2.SettleRequest, _broker_pb2.SettleResponse]
+    """Acknowledges, extends, returns or gives up leased messages. Durable when answered."""
+    GiveUp: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GiveUpRequest, _broker_pb2.GiveUpResponse]
+    """Puts messages that a member reads by offset and cannot handle into the group's dead letters."""
+    ResendDeadLetters: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ResendDeadLettersRequest, _broker_pb2.ResendDeadLettersResponse]
+    """Publishes dead letters to their own topic again, at most so many a second, and drops them here; one call a chunk."""
+    PurgeDeadLetters: _grpc.UnaryUnaryMultiCallable[_broker_pb2.PurgeDeadLettersRequest, _broker_pb2.PurgeDeadLettersResponse]
+    """Drops a group's dead letters."""
     BeatGroup: _grpc.UnaryUnaryMultiCallable[_broker_pb2.BeatGroupRequest, _broker_pb2.BeatGroupResponse]
     """Joins a consumer group or stays in it, and tells which queues the member holds and which it must give back."""
     ReleaseQueues: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ReleaseQueuesRequest, _broker_pb2.ReleaseQueuesResponse]
@@ -56,10 +76,22 @@ class BrokerServiceStub:
     GetGroup: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetGroupRequest, _broker_pb2.GetGroupResponse]
     """Members, owners, committed offsets and lag of a group."""
     ListGroups: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListGroupsRequest, _broker_pb2.ListGroupsResponse]
+    AlterGroup: _grpc.UnaryUnaryMultiCallable[_broker_pb2.AlterGroupRequest, _broker_pb2.AlterGroupResponse]
+    """Sets how a group is redelivered to and how fast it may read; makes the group if there is none."""
+    DeleteGroup: _grpc.UnaryUnaryMultiCallable[_broker_pb2.DeleteGroupRequest, _broker_pb2.DeleteGroupResponse]
+    """Forgets a group without living members."""
+    ResetOffsets: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ResetOffsetsRequest, _broker_pb2.ResetOffsetsResponse]
+    """Moves the offsets of a group on one topic, or only tells what that would do."""
     CreateTopic: _grpc.UnaryUnaryMultiCallable[_broker_pb2.CreateTopicRequest, _broker_pb2.CreateTopicResponse]
     """Creates a topic; one that exists with the same number of queues is returned as it is."""
+    AlterTopic: _grpc.UnaryUnaryMultiCallable[_broker_pb2.AlterTopicRequest, _broker_pb2.AlterTopicResponse]
+    """Changes what is named in the request, whole or not at all."""
+    DeleteTopic: _grpc.UnaryUnaryMultiCallable[_broker_pb2.DeleteTopicRequest, _broker_pb2.DeleteTopicResponse]
+    """Deletes a topic with its messages; groups forget it. Its id is never used again."""
     GetTopic: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetTopicRequest, _broker_pb2.GetTopicResponse]
     ListTopics: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListTopicsRequest, _broker_pb2.ListTopicsResponse]
+    DescribeBroker: _grpc.UnaryUnaryMultiCallable[_broker_pb2.DescribeBrokerRequest, _broker_pb2.DescribeBrokerResponse]
+    """The broker as a whole: bytes, segments, what holds the oldest of them, fsync times."""
 
 @_typing.type_check_only
 class BrokerServiceAsyncStub(BrokerServiceStub):
@@ -72,8 +104,28 @@ class BrokerServiceAsyncStub(BrokerServiceStub):
     """Drops the state of one producer, or of all below an id that ends in "/", and leaves a tombstone."""
     Publish: _aio.StreamStreamMultiCallable[_broker_pb2.PublishRequest, _broker_pb2.PublishResponse]  # type: ignore[assignment]
     """Publishes in order. Each request is one atomic unit and gets one response, in the order of the requests, once durable."""
+    EndTransaction: _aio.UnaryUnaryMultiCallable[_broker_pb2.EndTransactionRequest, _broker_pb2.EndTransactionResponse]  # type: ignore[assignment]
+    """Commits or rolls back what was published under a transaction. Asked again it answers the same for an hour."""
+    WatchTransactions: _aio.UnaryStreamMultiCallable[_broker_pb2.WatchTransactionsRequest, _broker_pb2.WatchTransactionsResponse]  # type: ignore[assignment]
+    """The open transactions of a producer group whose outcome the broker asks for, as they fall due; for ever."""
+    Recall: _aio.UnaryUnaryMultiCallable[_broker_pb2.RecallRequest, _broker_pb2.RecallResponse]  # type: ignore[assignment]
+    """Takes a delayed message back before it is due."""
     Fetch: _aio.UnaryUnaryMultiCallable[_broker_pb2.FetchRequest, _broker_pb2.FetchResponse]  # type: ignore[assignment]
     """Messages of one queue from an offset on; waits for the first one up to wait_ms."""
+    FindOffsets: _aio.UnaryUnaryMultiCallable[_broker_pb2.FindOffsetsRequest, _broker_pb2.FindOffsetsResponse]  # type: ignore[assignment]
+    """Where each queue of a topic stood at an instant."""
+    FindMessages: _aio.UnaryUnaryMultiCallable[_broker_pb2.FindMessagesRequest, _broker_pb2.FindMessagesResponse]  # type: ignore[assignment]
+    """Messages of a topic with this key, the latest first."""
+    Lease: _aio.UnaryUnaryMultiCallable[_broker_pb2.LeaseRequest, _broker_pb2.LeaseResponse]  # type: ignore[assignment]
+    """Hands messages of a topic to a member of the group for a time; waits for the first one up to wait_ms."""
+    Settle: _aio.UnaryUnaryMultiCallable[_broker_pb2.SettleRequest, _broker_pb2.SettleResponse]  # type: ignore[assignment]
+    """Acknowledges, extends, returns or gives up leased messages. Durable when answered."""
+    GiveUp: _aio.UnaryUnaryMultiCallable[_broker_pb2.GiveUpRequest, _broker_pb2.GiveUpResponse]  # type: ignore[assignment]
+    """Puts messages that a member reads by offset and cannot handle into the group's dead letters."""
+    ResendDeadLetters: _aio.UnaryUnaryMultiCallable[_broker_pb2.ResendDeadLettersRequest, _broker_pb2.ResendDeadLettersResponse]  # type: ignore[assignment]
+    """Publishes dead letters to their own topic again, at most so many a second, and drops them here; one call a chunk."""
+    PurgeDeadLetters: _aio.UnaryUnaryMultiCallable[_broker_pb2.PurgeDeadLettersRequest, _broker_pb2.PurgeDeadLettersResponse]  # type: ignore[assignment]
+    """Drops a group's dead letters."""
     BeatGroup: _aio.UnaryUnaryMultiCallable[_broker_pb2.BeatGroupRequest, _broker_pb2.BeatGroupResponse]  # type: ignore[assignment]
     """Joins a consumer group or stays in it, and tells which queues the member holds and which it must give back."""
     ReleaseQueues: _aio.UnaryUnaryMultiCallable[_broker_pb2.ReleaseQueuesRequest, _broker_pb2.ReleaseQueuesResponse]  # type: ignore[assignment]
@@ -85,10 +137,22 @@ class BrokerServiceAsyncStub(BrokerServiceStub):
     GetGroup: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetGroupRequest, _broker_pb2.GetGroupResponse]  # type: ignore[assignment]
     """Members, owners, committed offsets and lag of a group."""
     ListGroups: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListGroupsRequest, _broker_pb2.ListGroupsResponse]  # type: ignore[assignment]
+    AlterGroup: _aio.UnaryUnaryMultiCallable[_broker_pb2.AlterGroupRequest, _broker_pb2.AlterGroupResponse]  # type: ignore[assignment]
+    """Sets how a group is redelivered to and how fast it may read; makes the group if there is none."""
+    DeleteGroup: _aio.UnaryUnaryMultiCallable[_broker_pb2.DeleteGroupRequest, _broker_pb2.DeleteGroupResponse]  # type: ignore[assignment]
+    """Forgets a group without living members."""
+    ResetOffsets: _aio.UnaryUnaryMultiCallable[_broker_pb2.ResetOffsetsRequest, _broker_pb2.ResetOffsetsResponse]  # type: ignore[assignment]
+    """Moves the offsets of a group on one topic, or only tells what that would do."""
     CreateTopic: _aio.UnaryUnaryMultiCallable[_broker_pb2.CreateTopicRequest, _broker_pb2.CreateTopicResponse]  # type: ignore[assignment]
     """Creates a topic; one that exists with the same number of queues is returned as it is."""
+    AlterTopic: _aio.UnaryUnaryMultiCallable[_broker_pb2.AlterTopicRequest, _broker_pb2.AlterTopicResponse]  # type: ignore[assignment]
+    """Changes what is named in the request, whole or not at all."""
+    DeleteTopic: _aio.UnaryUnaryMultiCallable[_broker_pb2.DeleteTopicRequest, _broker_pb2.DeleteTopicResponse]  # type: ignore[assignment]
+    """Deletes a topic with its messages; groups forget it. Its id is never used again."""
     GetTopic: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetTopicRequest, _broker_pb2.GetTopicResponse]  # type: ignore[assignment]
     ListTopics: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListTopicsRequest, _broker_pb2.ListTopicsResponse]  # type: ignore[assignment]
+    DescribeBroker: _aio.UnaryUnaryMultiCallable[_broker_pb2.DescribeBrokerRequest, _broker_pb2.DescribeBrokerResponse]  # type: ignore[assignment]
+    """The broker as a whole: bytes, segments, what holds the oldest of them, fsync times."""
 
 class BrokerServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -124,12 +188,92 @@ class BrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Publishes in order. Each request is one atomic unit and gets one response, in the order of the requests, once durable."""
 
     @_abc_1.abstractmethod
+    def EndTransaction(
+        self,
+        request: _broker_pb2.EndTransactionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.EndTransactionResponse, _abc.Awaitable[_broker_pb2.EndTransactionResponse]]:
+        """Commits or rolls back what was published under a transaction. Asked again it answers the same for an hour."""
+
+    @_abc_1.abstractmethod
+    def WatchTransactions(
+        self,
+        request: _broker_pb2.WatchTransactionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_broker_pb2.WatchTransactionsResponse], _abc.AsyncIterator[_broker_pb2.WatchTransactionsResponse]]:
+        """The open transactions of a producer group whose outcome the broker asks for, as they fall due; for ever."""
+
+    @_abc_1.abstractmethod
+    def Recall(
+        self,
+        request: _broker_pb2.RecallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.RecallResponse, _abc.Awaitable[_broker_pb2.RecallResponse]]:
+        """Takes a delayed message back before it is due."""
+
+    @_abc_1.abstractmethod
     def Fetch(
         self,
         request: _broker_pb2.FetchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.FetchResponse, _abc.Awaitable[_broker_pb2.FetchResponse]]:
         """Messages of one queue from an offset on; waits for the first one up to wait_ms."""
+
+    @_abc_1.abstractmethod
+    def FindOffsets(
+        self,
+        request: _broker_pb2.FindOffsetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.FindOffsetsResponse, _abc.Awaitable[_broker_pb2.FindOffsetsResponse]]:
+        """Where each queue of a topic stood at an instant."""
+
+    @_abc_1.abstractmethod
+    def FindMessages(
+        self,
+        request: _broker_pb2.FindMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.FindMessagesResponse, _abc.Awaitable[_broker_pb2.FindMessagesResponse]]:
+        """Messages of a topic with this key, the latest first."""
+
+    @_abc_1.abstractmethod
+    def Lease(
+        self,
+        request: _broker_pb2.LeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.LeaseResponse, _abc.Awaitable[_broker_pb2.LeaseResponse]]:
+        """Hands messages of a topic to a member of the group for a time; waits for the first one up to wait_ms."""
+
+    @_abc_1.abstractmethod
+    def Settle(
+        self,
+        request: _broker_pb2.SettleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.SettleResponse, _abc.Awaitable[_broker_pb2.SettleResponse]]:
+        """Acknowledges, extends, returns or gives up leased messages. Durable when answered."""
+
+    @_abc_1.abstractmethod
+    def GiveUp(
+        self,
+        request: _broker_pb2.GiveUpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.GiveUpResponse, _abc.Awaitable[_broker_pb2.GiveUpResponse]]:
+        """Puts messages that a member reads by offset and cannot handle into the group's dead letters."""
+
+    @_abc_1.abstractmethod
+    def ResendDeadLetters(
+        self,
+        request: _broker_pb2.ResendDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.ResendDeadLettersResponse, _abc.Awaitable[_broker_pb2.ResendDeadLettersResponse]]:
+        """Publishes dead letters to their own topic again, at most so many a second, and drops them here; one call a chunk."""
+
+    @_abc_1.abstractmethod
+    def PurgeDeadLetters(
+        self,
+        request: _broker_pb2.PurgeDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.PurgeDeadLettersResponse, _abc.Awaitable[_broker_pb2.PurgeDeadLettersResponse]]:
+        """Drops a group's dead letters."""
 
     @_abc_1.abstractmethod
     def BeatGroup(
@@ -179,12 +323,52 @@ class BrokerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_broker_pb2.ListGroupsResponse, _abc.Awaitable[_broker_pb2.ListGroupsResponse]]: ...
 
     @_abc_1.abstractmethod
+    def AlterGroup(
+        self,
+        request: _broker_pb2.AlterGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.AlterGroupResponse, _abc.Awaitable[_broker_pb2.AlterGroupResponse]]:
+        """Sets how a group is redelivered to and how fast it may read; makes the group if there is none."""
+
+    @_abc_1.abstractmethod
+    def DeleteGroup(
+        self,
+        request: _broker_pb2.DeleteGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.DeleteGroupResponse, _abc.Awaitable[_broker_pb2.DeleteGroupResponse]]:
+        """Forgets a group without living members."""
+
+    @_abc_1.abstractmethod
+    def ResetOffsets(
+        self,
+        request: _broker_pb2.ResetOffsetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.ResetOffsetsResponse, _abc.Awaitable[_broker_pb2.ResetOffsetsResponse]]:
+        """Moves the offsets of a group on one topic, or only tells what that would do."""
+
+    @_abc_1.abstractmethod
     def CreateTopic(
         self,
         request: _broker_pb2.CreateTopicRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.CreateTopicResponse, _abc.Awaitable[_broker_pb2.CreateTopicResponse]]:
         """Creates a topic; one that exists with the same number of queues is returned as it is."""
+
+    @_abc_1.abstractmethod
+    def AlterTopic(
+        self,
+        request: _broker_pb2.AlterTopicRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.AlterTopicResponse, _abc.Awaitable[_broker_pb2.AlterTopicResponse]]:
+        """Changes what is named in the request, whole or not at all."""
+
+    @_abc_1.abstractmethod
+    def DeleteTopic(
+        self,
+        request: _broker_pb2.DeleteTopicRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.DeleteTopicResponse, _abc.Awaitable[_broker_pb2.DeleteTopicResponse]]:
+        """Deletes a topic with its messages; groups forget it. Its id is never used again."""
 
     @_abc_1.abstractmethod
     def GetTopic(
@@ -199,5 +383,13 @@ class BrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.ListTopicsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.ListTopicsResponse, _abc.Awaitable[_broker_pb2.ListTopicsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DescribeBroker(
+        self,
+        request: _broker_pb2.DescribeBrokerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.DescribeBrokerResponse, _abc.Awaitable[_broker_pb2.DescribeBrokerResponse]]:
+        """The broker as a whole: bytes, segments, what holds the oldest of them, fsync times."""
 
 def add_BrokerServiceServicer_to_server(servicer: BrokerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

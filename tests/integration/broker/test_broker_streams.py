@@ -45,7 +45,7 @@ async def test_requests_do_not_wait_for_their_answers_to_be_read(tmp_path: Path)
         await end.wait()
 
     async with build(BrokerSettings.from_env(data=tmp_path, port=0)) as house:
-        await house.broker.open_producer(ProducerId("run/r/0"), 1, HolderId("h"))
+        await house.broker.publishing.open_producer(ProducerId("run/r/0"), 1, HolderId("h"))
         answers = BulkService(house.broker).Publish(requests(), cast(Any, None))
         assert (await anext(answers)).sequence == 1
         await asyncio.wait_for(taken.wait(), 10)

@@ -110,7 +110,7 @@ def test_silent_producers_are_forgotten_and_only_plain_ones_may_begin_anew(tmp_p
         engine.commit([opening("run/a/0", 1, "h"), opening("producer/x", 1, "h")])
     with running_engine(tmp_path, clock=clock_from(DAY_MS)) as (engine, _):
         assert engine.commit([ForgetSilent()]).answers == [Forgotten(1)]
-        assert engine.producers.get(ProducerId("producer/x")) is None
+        assert engine.publishing.producers.get(ProducerId("producer/x")) is None
     with running_engine(tmp_path, clock=clock_from(31 * DAY_MS)) as (engine, _):
         assert engine.commit([ForgetSilent()]).answers == [Forgotten(1)]
     with running_engine(tmp_path) as (engine, _):
@@ -153,14 +153,14 @@ def test_what_is_derived_is_rebuilt_from_the_log(tmp_path: Path, damage: str) ->
     with running_engine(tmp_path) as (engine, directory):
         publish_some(engine, 10)
         Checkpointer(engine, directory, Disk(), 1, die=pytest.fail).close()
-        ends, states = engine.queues.ends(), engine.producers.snapshot()
+        ends, states = engine.queues.ends(), engine.publishing.producers.snapshot()
     if damage == "queues":
         for path in (tmp_path / "queues").glob("*/*/*"):
             path.unlink()
     elif damage == "checkpoint":
         (tmp_path / "checkpoint.json").unlink()
     with running_engine(tmp_path) as (engine, _):
-        assert (engine.queues.ends(), engine.producers.snapshot()) == (ends, states)
+        assert (engine.queues.ends(), engine.publishing.producers.snapshot()) == (ends, states)
 
 
 def test_a_missing_segment_is_damage(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""The engine's room of producers: opens and fences them, stores what they publish, forgets them."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from broker.engine.commands import (
+    ForgetProducer,
+    ForgetSilent,
+    GetProducer,
+    OpenProducer,
+    PublishingCommand,
+    StorePublish,
+)
+from broker.engine.journal import Journal, ranges
+from broker.log.frame import HEADER, Frame, Kind, stored_at_ms
+from broker.log.payload import (
+    HEAD_BYTES,
+    Fence,
+    PublishHead,
+    decode_fence,
+    decode_forget,
+    decode_publish_head,
+    encode_fence,
+    encode_forget,
+    encode_publish_head,
+    publish_head_size,
+    records_position,
+)
+from broker.model import Forgotten, Opened, Published
+from broker.producers.rules import Producer, Verdict, known
+from broker.producers.table import Producers
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A publish stored before, whose ranges can be read back once the log is flushed; no position: not any more."""
+
+    position: int | None
+
+
+class Publishing:
+    """For the writer's thread."""
+
+    def __init__(self, journal: Journal, producers: Producers) -> None:
+        self.producers = producers
+        self._journal = journal
+
+    def do(self, command: PublishingCommand, now_ms: int) -> Opened | Published | Producer | Forgotten | Stored:
+        """Raises ProducerUnknown, SequenceGap, StaleTerm."""
+        match command:
+            case StorePublish():
+                return self._publish(command)
+            case OpenProducer():
+                return self._open(command, now_ms)
+            case GetProducer(producer_id):
+                return known(producer_id, self.producers.get(producer_id))
+            case ForgetProducer(name):
+                return Forgotten(self._forget(name, now_ms))
+            case ForgetSilent():
+                return Forgotten(sum(self._forget(name, now_ms) for name in self.producers.silent(now_ms)))
+            case _:
+                assert_never(command)
+
+    def recall(self, stored: Stored) -> Published:
+        """What the first copy of a duplicate was answered."""
+        if stored.position is None:
+            return Published(duplicate=True, ranges=(), stored_at_ms=0)
+        log = self._journal.log
+        at = stored.position + HEADER.size
+        size = publish_head_size(log.read(at, HEAD_BYTES))
+        head = decode_publish_head(log.read(at, size))
+        header = log.read(stored.position, HEADER.size)
+        return Published(duplicate=True, ranges=ranges(head.runs), stored_at_ms=stored_at_ms(header))
+
+    def replay(self, frame: Frame) -> None:
+        """Does again what a stored frame of this room did."""
+        match frame.kind:
+            case Kind.PUBLISH:
+                head = decode_publish_head(frame.payload)
+                self._journal.index_again(frame, head.runs)
+                self.producers.apply_publish(head, frame.stored_at_ms, frame.position)
+            case Kind.FENCE:
+                self.producers.apply_fence(decode_fence(frame.payload), frame.stored_at_ms)
+            case Kind.FORGET:
+                self.producers.apply_forget(decode_forget(frame.payload))
+
+    def _open(self, command: OpenProducer, now_ms: int) -> Opened:
+        if self.producers.judge_open(command.producer_id, command.term, command.holder_id):
+            fence = Fence(command.producer_id, command.term, command.holder_id)
+            self._journal.append(Kind.FENCE, [encode_fence(fence)], now_ms)
+            self.producers.apply_fence(fence, now_ms)
+        state = self.producers.get(command.producer_id)
+        assert state is not None
+        return Opened(state.last_sequence, state.cursor)
+
+    def _publish(self, command: StorePublish) -> Published | Stored:
+        verdict = self.producers.judge_publish(command.producer_id, command.term, command.holder_id, command.sequence)
+        if verdict is Verdict.DUPLICATE:
+            state = self.producers.get(command.producer_id)
+            return Stored(state.position_of(command.sequence) if state else None)
+        heads = self._journal.give_offsets(command.runs)
+        head = PublishHead(command.producer_id, command.term, command.sequence, command.cursor, heads)
+        encoded = encode_publish_head(head)
+        payload = [encoded, *(run.records.data for run in command.runs)]
+        position = self._journal.append(Kind.PUBLISH, payload, command.stored_at_ms)
+        self._journal.index(command.runs, records_position(position, encoded))
+        self.producers.apply_publish(head, command.stored_at_ms, position)
+        return Published(duplicate=False, ranges=ranges(heads), stored_at_ms=command.stored_at_ms)
+
+    def _forget(self, name: str, now_ms: int) -> int:
+        self._journal.append(Kind.FORGET, [encode_forget(name)], now_ms)
+        return self.producers.apply_forget(name)

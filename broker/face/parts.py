@@ -1,0 +1,61 @@
+"""What the face is made of, and how it asks the engine."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TypeVar, TypeVarTuple
+
+from broker.delivery.waiters import Waiters
+from broker.engine.commands import Command
+from broker.engine.engine import Answer, Clock, Engine
+from broker.errors import BrokerError, BrokerStopping, UnknownTopic
+from broker.groups.coordinator import Coordinator
+from broker.model import LogId, Topic, TopicName
+from broker.queues.catalog import Catalog
+from broker.writer import Writer
+
+Given = TypeVarTuple("Given")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The broker's insides, shared by all that it offers. Belongs to one event loop."""
+
+    log_id: LogId
+    engine: Engine
+    writer: Writer
+    catalog: Catalog
+    groups: Coordinator
+    waiters: Waiters
+    clock: Clock
+    disk_pool: Executor
+    creates_topics: bool
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def topic(self, name: TopicName) -> Topic:
+        """The topic, created on first use if that is on. Raises UnknownTopic, BadName."""
+        topic = self.catalog.topics.get(name)
+        if topic is not None:
+            return topic
+        if not self.creates_topics:
+            raise UnknownTopic(topic=name)
+        return await self.on_disk(self.catalog.topics.get_or_create, name)
+
+    async def on_disk(self, function: Callable[[*Given], Result], *given: *Given) -> Result:
+        """Calls what blocks in a thread for that."""
+        return await asyncio.get_running_loop().run_in_executor(self.disk_pool, function, *given)
+
+    async def ask(self, command: Command) -> Answer:
+        """The durable answer of the engine. Raises what it refuses with, and BrokerStopping."""
+        self.check_not_stopping()
+        answer = await (await self.writer.submit(command))
+        if isinstance(answer, BrokerError):
+            raise answer
+        return answer
+
+    def check_not_stopping(self) -> None:
+        """Raises BrokerStopping once the broker drains."""
+        if self.stopping.is_set():
+            raise BrokerStopping

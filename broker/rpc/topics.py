@@ -1,0 +1,24 @@
+"""Topics over gRPC."""
+
+from broker.broker import Broker
+from broker.model import TopicName
+from broker.rpc import convert
+from broker.rpc.context import Context
+from protos.broker.v1 import broker_pb2 as pb
+from protos.broker.v1 import broker_pb2_grpc
+
+
+class TopicCalls(broker_pb2_grpc.BrokerServiceServicer):
+    """Message in, one call, message out."""
+
+    _broker: Broker
+
+    async def CreateTopic(self, request: pb.CreateTopicRequest, context: Context) -> pb.CreateTopicResponse:
+        topic = await self._broker.topics.create(TopicName(request.name), request.queues)
+        return pb.CreateTopicResponse(topic=convert.from_topic(*self._broker.topics.get(topic.name)))
+
+    async def GetTopic(self, request: pb.GetTopicRequest, context: Context) -> pb.GetTopicResponse:
+        return pb.GetTopicResponse(topic=convert.from_topic(*self._broker.topics.get(TopicName(request.name))))
+
+    async def ListTopics(self, request: pb.ListTopicsRequest, context: Context) -> pb.ListTopicsResponse:
+        return pb.ListTopicsResponse(topics=(convert.from_topic(*known) for known in self._broker.topics.list()))
