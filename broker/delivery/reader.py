@@ -2,51 +2,65 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from broker.errors import RecordDamaged
 from broker.log.attributes import decode_attributes
 from broker.log.commit_log import CommitLog
-from broker.log.record import decode_entries, decode_records
+from broker.log.record import Piece, decode_entries, decode_records
 from broker.model import Fetched, TopicId
 from broker.queues.consume_queue import ConsumeQueue
 
 _GAP_BYTES = 4_096  # of other queues' records: read along rather than around
 _PIECE_BYTES = 1 << 20  # of one read, so that small records among many others' do not cost a multiple in memory
 
-_Piece = tuple[int, int, Sequence[int]]
-"""Where to read, how much, and where in it this queue's records begin."""
+_Place = tuple[int, int]
+"""Position and size of a record."""
 
 
 def read_batch(
     log: CommitLog, queue: ConsumeQueue, topic_id: TopicId, offset: int, *, max_messages: int, max_bytes: int
 ) -> Fetched:
-    """At least one message from `offset` on, which the queue holds; at most so many messages and bytes of records."""
+    """At least one message from `offset` on, which the queue holds; at most so many messages and bytes of records.
+
+    Ends before a damaged record; raises RecordDamaged if the first one is. Empty if the offset was retired meanwhile.
+    """
     end = queue.end
-    pieces = _pieces(_within(decode_entries(queue.read(offset, max_messages)), max_bytes))
-    columns, stored_at_ms = decode_records((log.read(position, size), starts) for position, size, starts in pieces)
+    places = _within(decode_entries(queue.read(offset, max_messages)), max_bytes)
+    columns, stored_at_ms = decode_records(_read(log, run) for run in _runs(places))
+    if not columns.bodies and offset >= queue.lowest:
+        position = places[0][0] if places else 0
+        raise RecordDamaged(offset=offset, queue=queue.path, position=position, path=log.path_of(position))
     attributes = {index: decode_attributes(data) for index, data in columns.attributes.items()}
     return Fetched(
         topic_id, offset, queue.lowest, end, columns.bodies, columns.keys, columns.tags, attributes, stored_at_ms
     )
 
 
-def _within(entries: Iterable[tuple[int, int, int]], max_bytes: int) -> Iterator[tuple[int, int]]:
-    """(position, size) of the first entry, and of those behind it that fit."""
-    taken = 0
+def _within(entries: Iterable[tuple[int, int, int]], max_bytes: int) -> list[_Place]:
+    """The first entry, and those behind it that fit."""
+    taken, places = 0, list[_Place]()
     for position, size, _ in entries:
         if taken and taken + size > max_bytes:
-            return
+            break
         taken += size
-        yield position, size
+        places.append((position, size))
+    return places
 
 
-def _pieces(records: Iterable[tuple[int, int]]) -> Iterator[_Piece]:
-    begin, end, starts = 0, 0, list[int]()
-    for position, size in records:
-        if starts and (position - end > _GAP_BYTES or position + size - begin > _PIECE_BYTES):
-            yield begin, end - begin, starts
-            starts = []
-        if not starts:
-            begin = position
-        starts.append(position - begin)
+def _runs(places: Iterable[_Place]) -> Iterator[Sequence[_Place]]:
+    """Records that one read takes."""
+    run, begin, end = list[_Place](), 0, 0
+    for position, size in places:
+        if run and not (0 <= position - end <= _GAP_BYTES and position + size - begin <= _PIECE_BYTES):
+            yield run
+            run = []
+        begin = begin if run else position
+        run.append((position, size))
         end = position + size
-    if starts:
-        yield begin, end - begin, starts
+    if run:
+        yield run
+
+
+def _read(log: CommitLog, run: Sequence[_Place]) -> Piece:
+    begin, (last, size) = run[0][0], run[-1]
+    positions, sizes = zip(*run, strict=True)
+    return Piece(log.read(begin, last + size - begin), [position - begin for position in positions], sizes)

@@ -12,7 +12,7 @@ from broker.log.disk import Disk, read_json
 from broker.model import LogId
 from protos.errors import DirectoryInUse, DirectoryUnusable
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,10 +78,24 @@ class CommitLog:
         self._segments = (*self._segments, Segment.open(self._directory, self._end, self._disk))
 
     def read(self, position: int, size: int) -> bytes:
-        """Durable bytes of the log."""
+        """Durable bytes of the log; fewer than asked for where a file is shorter than it was."""
+        pieces = []
+        while size > 0:
+            segment = self._segment_at(position)
+            data = segment.read(position, size)
+            pieces.append(data)
+            position, size = position + len(data), size - len(data)
+            if not data or position != segment.end:
+                break
+        return b"".join(pieces)
+
+    def path_of(self, position: int) -> Path:
+        """The file that holds the byte at this position."""
+        return self._segment_at(position).path
+
+    def _segment_at(self, position: int) -> Segment:
         index = bisect_right(self._segments, position, key=attrgetter("start")) - 1
-        data = self._segments[index].read(position, size)
-        return data if len(data) == size else data + self.read(position + len(data), size - len(data))
+        return self._segments[max(index, 0)]
 
     def close(self) -> None:
         for segment in self._segments:

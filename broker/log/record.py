@@ -1,18 +1,22 @@
 """A record: one message as stored, and the 20-byte index entry that points at it.
 
-    size u32 | key u16 | tag u8 | attributes u32 | stored_at_ms i64 | key | tag | attributes | body
+    crc u32 | size u32 | key u16 | tag u8 | attributes u32 | stored_at_ms i64 | key | tag | attributes | body
 
-Little-endian; `size` counts the whole record, the next three are lengths in bytes. Whole runs are encoded by functions
-that run in C over columns: a loop over single messages would cost more than everything else a publish does.
+Little-endian; `crc` (CRC-32) covers everything behind it, `size` counts the whole record, the next three are lengths in
+bytes. Whole runs are encoded and decoded by functions that run in C over columns: a loop over single messages would
+cost more than everything else a publish or a fetch does.
 """
 
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain, compress, repeat, takewhile
+from operator import add, eq
 
-_HEADER = struct.Struct("<IHBIq")
+_CRC = struct.Struct("<I")
+_COVERED = struct.Struct("<IHBIq")  # the part of the header that the CRC covers
+_HEADER = struct.Struct("<IIHBIq")
 HEADER_BYTES = _HEADER.size
 _ENTRY = struct.Struct("<QIQ")
 ENTRY_BYTES = _ENTRY.size
@@ -37,6 +41,15 @@ class Columns:
     attributes: Mapping[int, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of the log, where in them records begin, and how many bytes each record has."""
+
+    data: bytes
+    starts: Sequence[int]
+    sizes: Sequence[int]
+
+
 def encode_records(columns: Columns, stored_at_ms: int) -> Records:
     """All messages of the columns, in their order."""
     count = len(columns.bodies)
@@ -47,8 +60,10 @@ def encode_records(columns: Columns, stored_at_ms: int) -> Records:
     key_sizes, tag_sizes, attribute_sizes, body_sizes = ([*map(len, column)] for column in variable)
     rows = zip(key_sizes, tag_sizes, attribute_sizes, body_sizes, strict=True)
     sizes = [HEADER_BYTES + key + tag + attributes_size + body for key, tag, attributes_size, body in rows]
-    headers = map(_HEADER.pack, sizes, key_sizes, tag_sizes, attribute_sizes, repeat(stored_at_ms))
-    data = b"".join(chain.from_iterable(zip(headers, *variable, strict=True)))
+    headers = map(_COVERED.pack, sizes, key_sizes, tag_sizes, attribute_sizes, repeat(stored_at_ms))
+    covered = [*map(b"".join, zip(headers, *variable, strict=True))]
+    crcs = map(_CRC.pack, map(zlib.crc32, covered))
+    data = b"".join(chain.from_iterable(zip(crcs, covered, strict=True)))
     return Records(data, sizes, _hashes(columns.tags, count))
 
 
@@ -76,33 +91,61 @@ def decode_entries(entries: bytes) -> Iterator[tuple[int, int, int]]:
     return _ENTRY.iter_unpack(entries)
 
 
-def decode_records(pieces: Iterable[tuple[bytes, Sequence[int]]]) -> tuple[Columns, list[int]]:
-    """The records that begin at the given places of each piece, as columns, and when each was stored.
+def decode_records(pieces: Iterable[Piece]) -> tuple[Columns, list[int]]:
+    """The records of the pieces as columns, and when each was stored; nothing from the first damaged one on.
 
     Keys and tags are none at all or one each.
     """
     bodies, keys, tags, times = list[bytes](), list[bytes](), list[bytes](), list[int]()
     attributes = dict[int, bytes]()
-    for data, starts in pieces:
-        for start in starts:
-            size, key_size, tag_size, attributes_size, stored_at_ms = _HEADER.unpack_from(data, start)
-            tag_at = start + HEADER_BYTES + key_size
-            body_at = tag_at + tag_size
-            if attributes_size:
-                attributes[len(bodies)] = data[body_at : body_at + attributes_size]
-                body_at += attributes_size
-            keys.append(data[tag_at - key_size : tag_at])
-            tags.append(data[tag_at : tag_at + tag_size])
-            bodies.append(data[body_at : start + size])
-            times.append(stored_at_ms)
+    for piece in pieces:
+        whole, headers = _whole_records(piece)
+        if whole:
+            _, _, key_sizes, tag_sizes, attribute_sizes, stored_at_ms = headers
+            key_ends = [_COVERED.size + size for size in key_sizes]
+            tag_ends = [*map(add, key_ends, tag_sizes)]
+            body_starts = [*map(add, tag_ends, attribute_sizes)]
+            for index in compress(range(len(whole)), attribute_sizes):
+                attributes[len(bodies) + index] = whole[index][tag_ends[index] : body_starts[index]]
+            keys += _column(whole, repeat(_COVERED.size), key_ends) if any(key_sizes) else [b""] * len(whole)
+            tags += _column(whole, key_ends, tag_ends) if any(tag_sizes) else [b""] * len(whole)
+            bodies += _column(whole, body_starts, repeat(None))
+            times += stored_at_ms
+        if len(whole) < len(piece.starts):
+            break
     return Columns(bodies, keys if any(keys) else (), tags if any(tags) else (), attributes), times
+
+
+def _whole_records(piece: Piece) -> tuple[Sequence[bytes], Sequence[Sequence[int]]]:
+    """What the CRCs of the piece's records cover, up to the first damaged one, and the columns of their headers."""
+    data, starts = piece.data, piece.starts
+    ends = [*map(add, starts, piece.sizes)]
+    if min(starts) < 0 or min(piece.sizes) < HEADER_BYTES or max(ends) > len(data):  # no record can be there
+        starts = starts[: _before_misfit(piece)]
+    headers = [*zip(*map(_HEADER.unpack_from, repeat(data), starts), strict=True)]
+    covered = [data[start + _CRC.size : end] for start, end in zip(starts, ends, strict=False)]
+    crcs = [*map(zlib.crc32, covered)]
+    if not headers or tuple(crcs) == headers[0]:
+        return covered, headers
+    whole = [*map(eq, crcs, headers[0])].index(False)
+    return covered[:whole], [column[:whole] for column in headers]
+
+
+def _before_misfit(piece: Piece) -> int:
+    places = zip(piece.starts, piece.sizes, strict=True)
+    fits = (start >= 0 and size >= HEADER_BYTES and start + size <= len(piece.data) for start, size in places)
+    return sum(takewhile(bool, fits))
+
+
+def _column(records: Sequence[bytes], starts: Iterable[int], ends: Iterable[int | None]) -> list[bytes]:
+    return [record[start:end] for record, start, end in zip(records, starts, ends, strict=False)]
 
 
 def rebuild_entries(data: bytes, start: int, count: int, position: int) -> bytes:
     """Index entries of `count` records that begin at `start` of `data` and lie at `position` of the log."""
     entries = []
     for _ in range(count):
-        size, key, tag, _, _ = _HEADER.unpack_from(data, start)
+        _, size, key, tag, _, _ = _HEADER.unpack_from(data, start)
         tag_at = start + HEADER_BYTES + key
         entries.append(_ENTRY.pack(position, size, tag_hash(data[tag_at : tag_at + tag])))
         start += size

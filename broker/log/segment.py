@@ -37,8 +37,9 @@ class Segment:
         self._disk.sync(self._fd)
 
     def read(self, position: int, size: int) -> bytes:
-        """At most `size` bytes from `position` on."""
-        return os.pread(self._fd, size, position - self.start)
+        """At most `size` bytes from `position` on; none where the segment has none."""
+        size = min(size, self.end - position)
+        return os.pread(self._fd, size, position - self.start) if position >= self.start and size > 0 else b""
 
     def cut(self, position: int) -> None:
         """Drops everything from `position` on, durably."""

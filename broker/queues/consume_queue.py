@@ -26,6 +26,11 @@ class ConsumeQueue:
         """The first offset still stored."""
         return 0
 
+    @property
+    def path(self) -> Path:
+        """The directory of its files."""
+        return self._directory
+
     def append(self, entries: bytes) -> None:
         """Makes the entries readable; they are durable after `sync`, or rebuilt from the log."""
         while entries:

@@ -16,7 +16,16 @@ from broker.log.payload import (
     encode_publish_head,
     publish_head_size,
 )
-from broker.log.record import Columns, decode_entries, decode_records, encode_entries, encode_records, rebuild_entries
+from broker.log.record import (
+    Columns,
+    Piece,
+    Records,
+    decode_entries,
+    decode_records,
+    encode_entries,
+    encode_records,
+    rebuild_entries,
+)
 from broker.model import Attributes
 
 FRAME = b"".join(encode_frame(Kind.FENCE, [b"pay", b"load"], position=7, durable=5, stored_at_ms=99))
@@ -43,13 +52,20 @@ def test_a_part_of_a_frame_is_none(size: int) -> None:
     assert decode_frame(FRAME[:size], 7) is None
 
 
+def whole(records: Records) -> Piece:
+    """All of the records, as a fetch would read them."""
+    places = [*decode_entries(encode_entries(records, 0))]
+    return Piece(records.data, [position for position, _, _ in places], [size for _, size, _ in places])
+
+
 def test_records_are_read_back_through_their_entries() -> None:
     columns = Columns([b"one", b"", b"three"], [b"k", b"", b"q"], [b"t"] * 3, {1: b"attributes"})
     records = encode_records(columns, 77)
     entries = encode_entries(records, 1_000)
     assert rebuild_entries(b"head" + records.data, 4, 3, 1_000) == entries
-    starts = [position - 1_000 for position, _, _ in decode_entries(entries)]
-    assert decode_records([(records.data, starts)]) == (columns, [77, 77, 77])
+    places = [*decode_entries(entries)]
+    piece = Piece(records.data, [position - 1_000 for position, _, _ in places], [size for _, size, _ in places])
+    assert decode_records([piece]) == (columns, [77, 77, 77])
 
 
 def test_an_entry_is_20_bytes_and_holds_the_hash_of_the_tag() -> None:
@@ -60,8 +76,37 @@ def test_an_entry_is_20_bytes_and_holds_the_hash_of_the_tag() -> None:
 
 
 def test_columns_that_nobody_filled_come_back_empty() -> None:
-    records = encode_records(Columns([b"a"]), 1)
-    assert decode_records([(records.data, [0])]) == (Columns([b"a"]), [1])
+    assert decode_records([whole(encode_records(Columns([b"a"]), 1))]) == (Columns([b"a"]), [1])
+
+
+def test_pieces_are_read_one_behind_the_other() -> None:
+    first = Columns([b"a", b"b"], attributes={1: b"x"})
+    second = Columns([b"c"], [b"k"], [b"t"], {0: b"y"})
+    pieces = [whole(encode_records(first, 1)), whole(encode_records(second, 2))]
+    expected = Columns([b"a", b"b", b"c"], [b"", b"", b"k"], [b"", b"", b"t"], {1: b"x", 2: b"y"})
+    assert decode_records(pieces) == (expected, [1, 1, 2])
+
+
+RECORDS = encode_records(Columns([b"one", b"", b"three"], [b"k", b"", b"q"], [b"t"] * 3, {1: b"attributes"}), 77)
+
+
+@pytest.mark.parametrize("at", range(len(RECORDS.data)))
+def test_nothing_is_read_from_a_record_with_a_wrong_byte_on(at: int) -> None:
+    piece = whole(RECORDS)
+    wrong = bytearray(RECORDS.data)
+    wrong[at] ^= 0x40
+    before = sum(start + size <= at for start, size in zip(piece.starts, piece.sizes, strict=True))
+    columns, times = decode_records([Piece(bytes(wrong), piece.starts, piece.sizes), whole(RECORDS)])
+    assert [*columns.bodies] == [b"one", b"", b"three"][:before]
+    assert len(times) == before
+
+
+@pytest.mark.parametrize(
+    ("starts", "sizes"),
+    [([-5], [50]), ([0], [3]), ([0], [0]), ([0], [1 << 31]), ([1 << 60], [30]), ([len(RECORDS.data) - 2], [30])],
+)
+def test_an_entry_that_points_astray_finds_no_record(starts: list[int], sizes: list[int]) -> None:
+    assert decode_records([Piece(RECORDS.data, starts, sizes)]) == (Columns([]), [])
 
 
 @pytest.mark.parametrize("cursor", [None, b"", b"42"])

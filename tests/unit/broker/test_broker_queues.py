@@ -12,7 +12,7 @@ from broker.delivery.reader import read_batch
 from broker.errors import BadName, BadRequest, ShardcastError, TooLarge, TopicExists, UnknownQueue
 from broker.log.commit_log import CommitLog
 from broker.log.disk import Disk
-from broker.log.record import ENTRY_BYTES, Records, encode_entries
+from broker.log.record import ENTRY_BYTES, Columns, encode_entries, encode_records
 from broker.model import Attributes, QueueKey, Topic, TopicBatch, TopicId, TopicName
 from broker.queues.builder import QueueBuilder
 from broker.queues.consume_queue import ConsumeQueue
@@ -187,21 +187,22 @@ def test_a_sync_ends_although_the_writer_goes_on(tmp_path: Path) -> None:
     assert disk.syncs == 1
 
 
-class BlankLog(CommitLog):
-    """Zeros everywhere, which read as empty records; notes how much is read at once."""
+class SameLog(CommitLog):
+    """The same record at every 4,000 bytes; notes how much is read at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: bytes) -> None:
         self.sizes: list[int] = []
+        self._record = record
 
     def read(self, position: int, size: int) -> bytes:
         self.sizes.append(size)
-        return bytes(size)
+        return (self._record.ljust(4_000, b"\0") * (size // 4_000 + 1))[:size]
 
 
 def test_small_records_between_those_of_other_queues_are_read_in_bounded_pieces(tmp_path: Path) -> None:
-    queue = ConsumeQueue(tmp_path, 0, Disk())
-    queue.append(b"".join(encode_entries(Records(b"", [20], [0]), 4_000 * number) for number in range(1_000)))
-    log = BlankLog()
+    queue, record = ConsumeQueue(tmp_path, 0, Disk()), encode_records(Columns([b"a"]), 1)
+    queue.append(b"".join(encode_entries(record, 4_000 * number) for number in range(1_000)))
+    log = SameLog(record.data)
     fetched = read_batch(log, queue, TopicId(1), 0, max_messages=1_000, max_bytes=1 << 20)
     queue.close()
     assert len(fetched.bodies) == 1_000
