@@ -2,8 +2,8 @@
 
 from broker.client.consumer import Consumer
 from broker.client.message import Batch, Message, ReceivedMessage
-from broker.client.producer import STORED_BEFORE, Producer
-from broker.client.receipts import Receipt, Receipts
+from broker.client.producer import Producer
+from broker.client.receipts import STORED_BEFORE, Receipt, Receipts
 from broker.client.shard_producer import ShardProducer
 from broker.client.topics import GroupState, QueueLag, QueueRange, TopicClient, TopicState
 

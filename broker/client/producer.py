@@ -5,11 +5,13 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self
 from weakref import WeakKeyDictionary
 
 from broker.client.endpoint import checked
+from broker.client.gathering import Gathering
 from broker.client.message import Message
 from broker.client.receipts import Receipt, Receipts
 from broker.client.shard_producer import ShardProducer
@@ -18,9 +20,6 @@ from protos.broker.v1 import broker_pb2 as pb
 from protos.errors import ShardcastError, Unreachable
 
 SILENT_SECONDS = 1_800.0  # half of the hour after which the broker forgets a plain producer
-
-STORED_BEFORE = Receipt(queue=-1, offset=-1, message_id="")
-"""Of a message whose answer was lost: it is on disk once, at a place that the broker does not remember."""
 
 
 class Producer:
@@ -53,6 +52,7 @@ class Producer:
         # What the broker had of a failed session; looked at by the calls that wait for it, and gone with the last one.
         self._fenced: WeakKeyDictionary[ShardProducer, int] = WeakKeyDictionary()
         self._renewing = asyncio.Lock()
+        self._singles: dict[str, Gathering] = {}
 
     async def __aenter__(self) -> Self:
         self._is_open = True
@@ -67,14 +67,19 @@ class Producer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_open = False
+        for gathering in self._singles.values():
+            await gathering.close()
         session, self._session = self._session, None
         if session is not None:
             await session.__aexit__(kind, error, trace)
 
     async def publish(self, topic: str, message: Message) -> Receipt:
-        """Publishes one message; batches are many times faster. Raises a ShardcastError, e.g. `too_large`."""
-        receipts = await self.publish_batch(topic, [message])
-        return receipts[0] if receipts else STORED_BEFORE
+        """Publishes one message; those that wait at the same time travel together. Raises a ShardcastError, e.g.
+        `too_large`."""
+        to = message.topic or topic
+        if to not in self._singles:
+            self._singles[to] = Gathering(partial(self.publish_batch, to))
+        return await self._singles[to].publish(message)
 
     async def publish_batch(self, topic: str, messages: Sequence[Message]) -> Receipts:
         """Publishes messages as one atomic unit, at most 8 MiB, and returns a receipt for each once durable.

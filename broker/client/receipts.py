@@ -20,6 +20,10 @@ class Receipt:
     message_id: str
 
 
+STORED_BEFORE = Receipt(queue=-1, offset=-1, message_id="")
+"""Of a message whose answer was lost: it is on disk once, at a place that the broker does not remember."""
+
+
 class Receipts(Sequence[Receipt]):
     """One receipt per message of the publish, in its order.
 

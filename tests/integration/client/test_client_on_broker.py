@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.client import Batch, Consumer, Message, Producer, ShardProducer, TopicClient
+from broker.client import Batch, Consumer, Message, Producer, Receipt, ShardProducer, TopicClient
 from broker.errors import BadRequest, NotOpen, NotOwner, ProducerUnknown, StaleTerm, TooLarge
 from broker.testing import running_broker
 from protos.broker.v1 import broker_pb2 as pb
@@ -214,3 +214,13 @@ async def _until(holds, topics: TopicClient) -> None:  # type: ignore[no-untyped
     """Asks the broker for the group's state until it is as wanted; the caller bounds the time."""
     while not holds(await topics.group("readers")):
         await asyncio.sleep(0.02)
+
+
+async def test_a_refused_single_publish_hits_none_of_those_beside_it(tmp_path: Path) -> None:
+    sent = [Message(str(number).encode(), key="k" * (2_000 if number == 7 else 5)) for number in range(100)]
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint) as producer:
+        publishes = (producer.publish("t", message) for message in sent)
+        outcomes = await asyncio.gather(*publishes, return_exceptions=True)
+        assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, TooLarge)] == [7]
+        assert sum(isinstance(outcome, Receipt) for outcome in outcomes) == 99
+        assert sorted(await read(endpoint, "t", 99)) == sorted(m.body for m in sent if len(m.key or "") == 5)
