@@ -1,5 +1,6 @@
 """The broker's data: names, topics, batches as columns, and what its calls answer."""
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, NewType
@@ -162,3 +163,46 @@ class QueueRange:
 
     lowest_offset: int
     end_offset: int
+
+
+class Mode(enum.StrEnum):
+    """How a group reads; one way at a time."""
+
+    OFFSET = "offset"
+    LEASE = "lease"
+
+
+ROCKETMQ_WAITS_MS = tuple(
+    1_000 * seconds
+    for seconds in (1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200)
+)
+"""The 18 delay levels of RocketMQ's default, messageDelayLevel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The wait before the second attempt, the third, ...; the last one counts on."""
+
+    waits_ms: Sequence[int] = ROCKETMQ_WAITS_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Exponential:
+    """Each wait is `multiplier` times the one before, up to a longest one."""
+
+    initial_ms: int
+    max_ms: int
+    multiplier: float
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPolicy:
+    """How often and when a group gets a message again, and how fast it may read.
+
+    `attempts` counts all of them, the first included: 17 are RocketMQ's 16 retries. 0 messages a second is no limit.
+    """
+
+    attempts: int = 17
+    backoff: Steps | Exponential = Steps()
+    messages_per_second: float = 0.0
+    most_leased: int = 10_000
