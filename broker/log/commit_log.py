@@ -1,12 +1,14 @@
 """The commit log: frames back to back over segments, appended by one thread, durable when flushed."""
 
+import enum
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
+from threading import Lock
 
-from broker.errors import TooLarge
-from broker.log.disk import Disk
+from broker.errors import LogDamaged, TooLarge
+from broker.log.disk import Disk, OpenFiles
 from broker.log.frame import HEADER, Frame, Kind, encode_frame
 from broker.log.recovery import check_chain, cut_torn_tail, read_frames
 from broker.log.segment import Segment, segment_starts
@@ -14,32 +16,80 @@ from broker.log.segment import Segment, segment_starts
 SEGMENT_BYTES = 256 << 20
 
 
+class Durability(enum.StrEnum):
+    """When what was flushed is synced: what a power loss takes is what was not. A killed process takes nothing."""
+
+    FSYNC = enum.auto()  # before it is acknowledged
+    INTERVAL = enum.auto()  # by a `Syncer`, a moment later
+    OS = enum.auto()  # when the system likes
+
+
 class CommitLog:
     """All frames in arrival order.
 
-    `append` and `flush` belong to one thread; `read` may be called from any, for what `durable` covers.
+    `append` and `flush` belong to one thread; `read` may be called from any, for what lies before `written`.
     """
 
-    def __init__(self, directory: Path, disk: Disk, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        disk: Disk,
+        segment_bytes: int = SEGMENT_BYTES,
+        durability: Durability = Durability.FSYNC,
+    ) -> None:
         self._directory = directory
-        self._disk = disk
+        self._files = OpenFiles(disk)
         self._segment_bytes = segment_bytes
+        self._durability = durability
         starts = segment_starts(directory) or [0]
-        self._segments = tuple(Segment.open(directory, start, disk) for start in starts)
+        self._segments = tuple(Segment.open(directory, start, self._files) for start in starts)
         self._pending: list[bytes] = []
+        self._syncing = Lock()
         self._end = self._durable = self._segments[-1].end
+
+    @property
+    def start(self) -> int:
+        """The first position that is still stored."""
+        return self._segments[0].start
+
+    @property
+    def written(self) -> int:
+        """Everything before this position can be read, and is acknowledged; a killed process leaves it."""
+        return self._segments[-1].end
 
     @property
     def durable(self) -> int:
         """Everything before this position is on disk."""
         return self._durable
 
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """All that is stored; nothing is appended any more to any but the last one, and those others are durable."""
+        return self._segments
+
+    def check(self, durable: int) -> None:
+        """Raises LogDamaged if the files hold less than they did; `durable` is known to have been."""
+        check_chain(self._segments, durable)
+
+    def frames(self, begin: int, end: int) -> Iterator[Frame]:
+        """Durable frames from one position up to another. Raises LogDamaged where one is not whole."""
+        for segment in self._segments:
+            if segment.start < end and segment.end > begin:
+                position = max(segment.start, begin)
+                for frame in read_frames(segment, position):
+                    if frame.position >= end:
+                        return
+                    yield frame
+                    position = frame.end
+                if position < min(segment.end, end):
+                    raise LogDamaged(position=position, path=segment.path, reason="a frame is not whole")
+
     def recover(self, checked: int, replay: Callable[[Frame], None]) -> None:
         """Hands over every frame from `checked` on, cuts a torn tail and makes sure of what is left.
 
         Raises LogDamaged where something is wrong that a crash cannot explain.
         """
-        check_chain(self._segments, checked)
+        self.check(checked)
         for segment in self._segments:
             if segment.end > checked:
                 for frame in read_frames(segment, max(segment.start, checked)):
@@ -64,21 +114,37 @@ class CommitLog:
         return position
 
     def flush(self) -> None:
-        """One write and one sync for all that was appended since the last flush."""
+        """One write for all that was appended since the last flush, and one sync if that is the policy."""
+        self._write()
+        if self._durability is Durability.FSYNC:
+            self.sync()
+
+    def sync(self) -> None:
+        """Makes what is written durable; from any thread."""
+        with self._syncing:
+            current = self._segments[-1]
+            end = current.end  # before the sync: the writer goes on meanwhile
+            if self._durable < end:
+                current.sync()
+                self._durable = end
+
+    def _write(self) -> None:
         if self._pending:
             current = self._segments[-1]
             current.append(self._pending, self._end - current.end)
-            current.sync()
             self._pending = []
-            self._durable = self._end
 
     def _roll(self) -> None:
         """Begins a segment; the one before is durable first, so that only the last one can ever have a torn tail."""
-        self.flush()
-        self._segments = (*self._segments, Segment.open(self._directory, self._end, self._disk))
+        self._write()
+        self.sync()
+        following = Segment.open(self._directory, self._end, self._files)
+        with self._syncing:
+            self._segments[-1].finish()
+            self._segments = (*self._segments, following)
 
     def read(self, position: int, size: int) -> bytes:
-        """Durable bytes of the log; fewer than asked for where a file is shorter than it was."""
+        """Written bytes of the log; fewer than asked for where a file is shorter than it was, or gone."""
         pieces = []
         while size > 0:
             segment = self._segment_at(position)
@@ -98,5 +164,7 @@ class CommitLog:
         return self._segments[max(index, 0)]
 
     def close(self) -> None:
+        """Gives all descriptors back; nobody reads any more."""
         for segment in self._segments:
             segment.close()
+        self._files.close()

@@ -39,6 +39,7 @@ class Frame:
     durable: int
     stored_at_ms: int
     payload: bytes
+    crc: int
 
     @property
     def end(self) -> int:
@@ -77,4 +78,4 @@ def decode_frame(data: bytes, position: int) -> Frame | None:
     _, crc, _, _, kind, own_position, durable, at_ms = HEADER.unpack_from(data)
     if own_position != position or zlib.crc32(memoryview(data)[_CHECKED_FROM:]) != crc:
         return None
-    return Frame(Kind(kind), position, durable, at_ms, data[HEADER.size :])
+    return Frame(Kind(kind), position, durable, at_ms, data[HEADER.size :], crc)

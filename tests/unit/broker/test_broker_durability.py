@@ -7,7 +7,7 @@ import pytest
 
 from broker.engine.directory import open_directory
 from broker.engine.opening import Checkpointer
-from broker.log.disk import Disk
+from broker.log.disk import Disk, OpenFiles
 from broker.log.frame import Kind, encode_frame
 from broker.log.recovery import read_frames
 from broker.log.segment import Segment
@@ -85,7 +85,7 @@ class StrictSegment(Segment):
 def test_a_torn_frame_of_any_length_costs_no_more_memory_than_there_is_log(tmp_path: Path) -> None:
     whole = b"".join(encode_frame(Kind.FORGET, [b"a"], position=0, durable=0, stored_at_ms=1))
     torn = encode_frame(Kind.FORGET, [b"b"], position=len(whole), durable=0, stored_at_ms=1)[0]
-    segment = StrictSegment.open(tmp_path, 0, Disk())
+    segment = StrictSegment.open(tmp_path, 0, OpenFiles(Disk()))
     segment.append([whole, b"\xff" * 4, torn[4:]], len(whole) + len(torn))
     assert [frame.payload for frame in read_frames(segment, 0)] == [b"a"]
     segment.close()

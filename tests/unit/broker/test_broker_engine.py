@@ -19,7 +19,7 @@ DAY_MS = 24 * 3_600 * 1_000
 
 
 def newest_segment(data: Path) -> Path:
-    return max((data / "log").iterdir())
+    return max((data / "log").glob("*.log"))
 
 
 def publish_some(engine: Engine, count: int) -> None:
@@ -166,7 +166,7 @@ def test_what_is_derived_is_rebuilt_from_the_log(tmp_path: Path, damage: str) ->
 def test_a_missing_segment_is_damage(tmp_path: Path) -> None:
     with running_engine(tmp_path) as (engine, _):
         publish_some(engine, 20)
-    sorted((tmp_path / "log").iterdir())[1].unlink()
+    sorted((tmp_path / "log").glob("*.log"))[1].unlink()
     with pytest.raises(LogDamaged), running_engine(tmp_path):
         pass
 

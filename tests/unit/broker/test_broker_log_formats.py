@@ -32,7 +32,7 @@ FRAME = b"".join(encode_frame(Kind.FENCE, [b"pay", b"load"], position=7, durable
 
 
 def test_a_frame_is_read_back_as_it_was_written() -> None:
-    assert decode_frame(FRAME, 7) == Frame(Kind.FENCE, 7, 5, 99, b"payload")
+    assert decode_frame(FRAME, 7) == Frame(Kind.FENCE, 7, 5, 99, b"payload", zlib.crc32(FRAME[8:]))
     assert frame_length(FRAME[: HEADER.size]) == len(FRAME)
 
 
