@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from broker.log.disk import Disk, read_json
-from broker.model import HolderId, ProducerId, QueueKey, TopicId
+from broker.model import HolderId, ProducerId, QueueKey, QueueRange, TopicId
 from broker.producers.rules import Producer
 from broker.producers.table import ProducersSnapshot
 
@@ -21,7 +21,7 @@ class Checkpoint:
     """Queues and producers as the log makes them up to, not including, `position`."""
 
     position: int
-    ends: Mapping[QueueKey, int]
+    queues: Mapping[QueueKey, QueueRange]
     producers: ProducersSnapshot
 
 
@@ -39,10 +39,10 @@ class _StoredProducer(TypedDict):
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint, disk: Disk) -> None:
-    """Durable when this returns; the queues' files up to its ends must be durable before."""
+    """Durable when this returns; the log and the queues' files up to there must be durable before."""
     document = {
         "position": checkpoint.position,
-        "queues": [[*key, end] for key, end in checkpoint.ends.items()],
+        "queues": [[*key, held.lowest_offset, held.end_offset] for key, held in checkpoint.queues.items()],
         "producers": [_store(*known) for known in checkpoint.producers.states.items()],
         "tombstones": sorted(checkpoint.producers.tombstones),
     }
@@ -54,9 +54,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.exists():
         return NOTHING
     document = read_json(path)
-    ends = {QueueKey(TopicId(topic_id), queue): end for topic_id, queue, end in document["queues"]}
+    queues = {QueueKey(TopicId(topic), queue): QueueRange(*held) for topic, queue, *held in document["queues"]}
     states = dict(map(_restore, document["producers"]))
-    return Checkpoint(document["position"], ends, ProducersSnapshot(states, frozenset(document["tombstones"])))
+    return Checkpoint(document["position"], queues, ProducersSnapshot(states, frozenset(document["tombstones"])))
 
 
 def _store(producer_id: ProducerId, state: Producer) -> _StoredProducer:

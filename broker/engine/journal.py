@@ -47,12 +47,12 @@ class Journal:
             position += len(run.records.data)
 
     def index_again(self, frame: Frame, runs: Sequence[RunHead]) -> None:
-        """What `index` did when the frame was stored; for recovery."""
+        """What `index` did when the frame was stored, as far as the queues lack it; for recovery."""
         start = publish_head_size(frame.payload)
         for run in runs:
             position = frame.position + HEADER.size + start
             entries = rebuild_entries(frame.payload, start, run.count, position)
-            self.queues.add(QueueKey(TopicId(run.topic_id), run.queue), entries)
+            self.queues.add_again(QueueKey(TopicId(run.topic_id), run.queue), run.first_offset, entries)
             start += run.size
         self.queues.show()
 

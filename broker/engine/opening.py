@@ -4,11 +4,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from broker.engine.checkpoint import NOTHING, Checkpoint, read_checkpoint, write_checkpoint
+from broker.engine.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from broker.engine.directory import DataDirectory
 from broker.engine.engine import Clock, Engine
-from broker.log.commit_log import CommitLog
+from broker.engine.journal import Journal
+from broker.log.commit_log import CommitLog, Durability
 from broker.log.disk import Disk
+from broker.log.payload import stored_runs
 from broker.producers.table import Producers
 from broker.queues.builder import QueueBuilder
 
@@ -18,22 +20,31 @@ Die = Callable[[BaseException], None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes."""
+    """Sizes in bytes, and when the log is synced."""
 
     segment: int
     checkpoint_every: int
+    durability: Durability = Durability.FSYNC
 
 
 def open_engine(directory: DataDirectory, disk: Disk, limits: Limits, clock: Clock) -> Engine:
     """Reads the checkpoint and what lies behind it in the log. Raises DirectoryUnusable, LogDamaged."""
     checkpoint = read_checkpoint(directory.checkpoint)
     queues = QueueBuilder(directory.queues, disk)
-    if not queues.restore(checkpoint.ends):
-        checkpoint = NOTHING
-    log = CommitLog(directory.log, disk, limits.segment)
+    log = CommitLog(directory.log, disk, limits.segment, limits.durability)
+    log.check(checkpoint.position)
+    if not queues.restore(checkpoint.queues):
+        _rebuild(Journal(log, queues), checkpoint)
     engine = Engine(log, queues, Producers(checkpoint.producers), clock)
     log.recover(checkpoint.position, engine.replay)
     return engine
+
+
+def _rebuild(journal: Journal, checkpoint: Checkpoint) -> None:
+    """Fills queues whose files were lost from all that is stored; everything else stays as in the checkpoint."""
+    for frame in journal.log.frames(journal.log.start, checkpoint.position):
+        journal.index_again(frame, stored_runs(frame))
+    journal.queues.finish(checkpoint.queues)
 
 
 class Checkpointer:
@@ -51,19 +62,21 @@ class Checkpointer:
 
     def consider(self) -> None:
         """Called by the writer's thread between two groups: takes the state now, stores it beside."""
-        if self._engine.log.durable - self._last >= self._every and not self._is_writing:
+        if self._engine.log.written - self._last >= self._every and not self._is_writing:
             self._is_writing = True
-            self._last = self._engine.log.durable
+            self._last = self._engine.log.written
             self._pool.submit(self._write, self._take())
 
     def _take(self) -> Checkpoint:
         engine = self._engine
-        return Checkpoint(engine.log.durable, engine.queues.ends(), engine.publishing.producers.snapshot())
+        return Checkpoint(engine.log.written, engine.queues.held(), engine.publishing.producers.snapshot())
 
     def _write(self, checkpoint: Checkpoint) -> None:
         try:
+            self._engine.log.sync()
             self._engine.queues.sync()
             write_checkpoint(self._path, checkpoint, self._disk)
+            self._engine.queues.sweep(checkpoint.queues)
         except BaseException as error:
             self._die(error)
         finally:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from broker.log.frame import HEADER
+from broker.log.frame import HEADER, Frame, Kind
 
 _HEAD_SIZE = struct.Struct("<I")
 _PUBLISH = struct.Struct("<BQQBII")  # id's length, term, sequence, has a cursor, cursor's length, runs
@@ -105,6 +105,15 @@ def decode_change_head(payload: bytes) -> tuple[bytes, Sequence[RunHead]]:
     size, runs = _CHANGE.unpack_from(payload, HEAD_BYTES)
     change_at = HEAD_BYTES + _CHANGE.size
     return payload[change_at : change_at + size], (*_decode_runs(payload, change_at + size, runs),)
+
+
+def stored_runs(frame: Frame) -> Sequence[RunHead]:
+    """Where the records of the frame went, whatever its kind."""
+    if frame.kind is Kind.PUBLISH:
+        return decode_publish_head(frame.payload).runs
+    if frame.kind in (Kind.FENCE, Kind.FORGET):
+        return ()
+    return decode_change_head(frame.payload)[1]
 
 
 def records_position(frame_position: int, head: bytes) -> int:

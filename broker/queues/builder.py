@@ -3,18 +3,20 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from broker.log.disk import Disk
+from broker.log.disk import Disk, OpenFiles
 from broker.log.record import ENTRY_BYTES
-from broker.model import QueueKey, TopicId
+from broker.model import QueueKey, QueueRange, TopicId
 from broker.queues.consume_queue import ConsumeQueue
+
+_NOTHING = QueueRange(0, 0)
 
 
 class QueueBuilder:
-    """All consume queues; `add` and `show` belong to the writer's thread."""
+    """All consume queues; `add`, `add_again` and `show` belong to the writer's thread."""
 
     def __init__(self, directory: Path, disk: Disk) -> None:
         self._directory = directory
-        self._disk = disk
+        self._files = OpenFiles(disk)
         self._queues: dict[QueueKey, ConsumeQueue] = {}
         self._waiting: dict[QueueKey, list[bytes]] = {}
         self._next: dict[QueueKey, int] = {}
@@ -24,7 +26,7 @@ class QueueBuilder:
         queue = self._queues.get(key)
         if queue is None:
             directory = self._directory / str(key.topic_id) / str(key.queue)
-            queue = self._queues.setdefault(key, ConsumeQueue(directory, 0, self._disk))
+            queue = self._queues.setdefault(key, ConsumeQueue(directory, self._files))
         return queue
 
     def next_offset(self, key: QueueKey) -> int:
@@ -37,6 +39,17 @@ class QueueBuilder:
         self._next[key] = self.next_offset(key) + len(entries) // ENTRY_BYTES
         self._waiting.setdefault(key, []).append(entries)
 
+    def add_again(self, key: QueueKey, first_offset: int, entries: bytes) -> None:
+        """Takes those of the entries that the queue lacks; an empty one may begin with them."""
+        end, queue = self.next_offset(key), self.queue(key)
+        if first_offset > end:
+            assert queue.lowest == end, f"{queue.path} lacks {end} up to {first_offset}"
+            queue.begin(first_offset)
+            end = first_offset
+        lacking = entries[(end - first_offset) * ENTRY_BYTES :]
+        if lacking:
+            self.add(key, lacking)
+
     def show(self) -> list[QueueKey]:
         """Makes everything added visible, and tells which queues grew."""
         grown = [*self._waiting]
@@ -46,16 +59,22 @@ class QueueBuilder:
         self._next.clear()
         return grown
 
-    def ends(self) -> dict[QueueKey, int]:
-        """Where each queue that holds anything ends; others may add queues meanwhile."""
-        return {key: queue.end for key, queue in [*self._queues.items()] if queue.end}
+    def held(self) -> dict[QueueKey, QueueRange]:
+        """What each queue that ever held anything holds; others may add queues meanwhile."""
+        return {key: QueueRange(queue.lowest, queue.end) for key, queue in [*self._queues.items()] if queue.end}
 
-    def restore(self, ends: Mapping[QueueKey, int]) -> bool:
-        """Cuts all queues back to these ends; False, and all empty, if the files hold less than that."""
-        is_whole = all(self.queue(key).holds(end) for key, end in ends.items())
-        for key in self._stored():
-            self.queue(key).cut(ends.get(key, 0) if is_whole else 0)
-        return is_whole
+    def restore(self, held: Mapping[QueueKey, QueueRange]) -> bool:
+        """Cuts all queues back to what they held; False if files hold less than that: those queues are empty now."""
+        restored = [self.queue(key).restore(held.get(key, _NOTHING)) for key in {*held, *self._stored()}]
+        return all(restored)
+
+    def finish(self, held: Mapping[QueueKey, QueueRange]) -> None:
+        """After `add_again` of all that is stored: a queue whose messages are all gone goes on where it ended."""
+        for key, last in held.items():
+            queue = self.queue(key)
+            if queue.end < last.end_offset:
+                assert queue.lowest == queue.end, f"{queue.path} lacks {queue.end} up to {last.end_offset}"
+                queue.begin(last.end_offset)
 
     def _stored(self) -> Iterable[QueueKey]:
         for topic in self._directory.iterdir():
@@ -67,6 +86,11 @@ class QueueBuilder:
         for queue in [*self._queues.values()]:
             queue.sync()
 
+    def sweep(self, held: Mapping[QueueKey, QueueRange]) -> None:
+        """Deletes the files before what a stored checkpoint says that the queues hold."""
+        for key, kept in held.items():
+            self.queue(key).sweep(kept.lowest_offset)
+
     def close(self) -> None:
-        for queue in self._queues.values():
-            queue.close()
+        """Gives all descriptors back; nobody reads any more."""
+        self._files.close()

@@ -1,79 +1,107 @@
 """The consume queue: a 20-byte entry per message of one queue, in files of 300,000 entries, derived from the log."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from broker.log.disk import Disk
+from broker.log.disk import OpenFiles
 from broker.log.record import ENTRY_BYTES
+from broker.model import QueueRange
 
 ENTRIES_PER_FILE = 300_000
 _DIGITS = 20
 
 
 class ConsumeQueue:
-    """Offsets 0 up to, not including, `end`; one thread appends, any may read what lies before `end`."""
+    """Offsets `lowest` up to, not including, `end`; one thread appends, any may read what lies between."""
 
-    def __init__(self, directory: Path, end: int, disk: Disk, entries_per_file: int = ENTRIES_PER_FILE) -> None:
-        self._directory = directory
-        self._disk = disk
+    def __init__(self, directory: Path, files: OpenFiles, entries_per_file: int = ENTRIES_PER_FILE) -> None:
+        self.path = directory
+        self.lowest = self.end = 0
+        self._files = files
         self._entries_per_file = entries_per_file
-        self._files: dict[int, int] = {}  # first offset -> descriptor
-        self._dirty: set[int] = set()
-        self.end = end
-
-    @property
-    def lowest(self) -> int:
-        """The first offset still stored."""
-        return 0
-
-    @property
-    def path(self) -> Path:
-        """The directory of its files."""
-        return self._directory
+        self._dirty: set[int] = set()  # first offsets of files
+        self._first_file = 0
+        self._has_directory = False
 
     def append(self, entries: bytes) -> None:
         """Makes the entries readable; they are durable after `sync`, or rebuilt from the log."""
+        self._make_directory()
         while entries:
             first, at = self._place(self.end)
             fits = (self._entries_per_file - at) * ENTRY_BYTES
-            fd = self._file(first)
-            self._disk.write(fd, [entries[:fits]], at * ENTRY_BYTES)
-            self._dirty.add(fd)  # behind the write: a sync in between must not take the mark along
+            with self._files.use(self._path(first), create=True) as fd:
+                self._files.disk.write(fd, [entries[:fits]], at * ENTRY_BYTES)
+            self._dirty.add(first)  # behind the write: a sync in between must not take the mark along
             self.end += min(fits, len(entries)) // ENTRY_BYTES
             entries = entries[fits:]
 
     def read(self, offset: int, count: int) -> bytes:
-        """At most `count` entries from `offset` on, from one file."""
+        """At most `count` entries from `offset` on, from one file; none where they were dropped."""
         first, at = self._place(offset)
         count = min(count, self.end - offset, self._entries_per_file - at)
-        return os.pread(self._file(first), count * ENTRY_BYTES, at * ENTRY_BYTES)
+        try:
+            with self._files.use(self._path(first)) as fd:
+                return os.pread(fd, count * ENTRY_BYTES, at * ENTRY_BYTES)
+        except FileNotFoundError:
+            return b""
 
     def sync(self) -> None:
         """Makes everything appended before this call durable; from any one thread."""
-        for fd in [*self._dirty]:  # not those that a busy writer marks again meanwhile: that might never end
-            self._dirty.discard(fd)
-            self._disk.sync(fd)
+        for first in [*self._dirty]:  # not those that a busy writer marks again meanwhile: that might never end
+            self._dirty.discard(first)
+            with suppress(FileNotFoundError), self._files.use(self._path(first)) as fd:
+                self._files.disk.sync(fd)
 
-    def holds(self, end: int) -> bool:
-        """Whether the files have all entries before `end`."""
+    def drop_before(self, offset: int) -> None:
+        """Forgets what lies before the offset; its files go with the next `sweep`."""
+        self.lowest = max(self.lowest, min(offset, self.end))
+
+    def sweep(self, lowest: int) -> None:
+        """Deletes the files that lie wholly before `lowest`; once a checkpoint says that nobody needs them."""
+        kept, _ = self._place(lowest)
+        for first in range(self._first_file, kept, self._entries_per_file):
+            self._remove(self._path(first))
+        self._first_file = max(self._first_file, kept)
+
+    def restore(self, held: QueueRange) -> bool:
+        """Cuts the files back to what the queue held; False, and empty, if they hold less than that."""
+        is_whole = self._holds(held)
+        self.lowest = held.lowest_offset
+        self.end = held.end_offset if is_whole else held.lowest_offset
+        (lowest, _), (last, at) = self._place(self.lowest), self._place(self.end)
+        is_empty = self.lowest == self.end
+        for path in self.path.iterdir() if self.path.is_dir() else ():
+            first = int(path.name)
+            if is_empty or first < lowest or first > last or (first == last and not at):
+                self._remove(path)
+        if at and not is_empty:
+            with self._files.use(self._path(last)) as fd:
+                self._files.disk.truncate(fd, at * ENTRY_BYTES)
+        self._first_file = lowest
+        return is_whole
+
+    def begin(self, offset: int) -> None:
+        """An empty queue goes on at this offset."""
+        self.lowest = self.end = offset
+
+    def _holds(self, held: QueueRange) -> bool:
+        if held.lowest_offset == held.end_offset:
+            return True
+        lowest, _ = self._place(held.lowest_offset)
         return all(
-            _size(self._path(first)) >= min(self._entries_per_file, end - first) * ENTRY_BYTES
-            for first in range(0, end, self._entries_per_file)
+            _size(self._path(first)) >= min(self._entries_per_file, held.end_offset - first) * ENTRY_BYTES
+            for first in range(lowest, held.end_offset, self._entries_per_file)
         )
 
-    def cut(self, end: int) -> None:
-        """Drops every entry from `end` on."""
-        first, at = self._place(end)
-        for path in self._directory.iterdir() if self._directory.is_dir() else ():
-            if int(path.name) > first or (int(path.name) == first and not at):
-                path.unlink()
-        if at:
-            self._disk.truncate(self._file(first), at * ENTRY_BYTES)
-        self.end = end
+    def _remove(self, path: Path) -> None:
+        self._files.disk.remove(path)
+        self._files.drop(path)
 
-    def close(self) -> None:
-        for fd in self._files.values():
-            os.close(fd)
+    def _make_directory(self) -> None:
+        if not self._has_directory:
+            self._files.disk.make_directory(self.path)
+            self._has_directory = True
 
     def _place(self, offset: int) -> tuple[int, int]:
         """First offset of the file that holds it, and its ordinal there."""
@@ -81,17 +109,7 @@ class ConsumeQueue:
         return offset - at, at
 
     def _path(self, first: int) -> Path:
-        return self._directory / f"{first:0{_DIGITS}}"
-
-    def _file(self, first: int) -> int:
-        fd = self._files.get(first)
-        if fd is None:
-            self._disk.make_directory(self._directory)
-            opened = self._disk.open(self._path(first))
-            fd = self._files.setdefault(first, opened)
-            if fd != opened:  # another thread was faster
-                os.close(opened)
-        return fd
+        return self.path / f"{first:0{_DIGITS}}"
 
 
 def _size(path: Path) -> int:

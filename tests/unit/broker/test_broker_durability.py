@@ -42,11 +42,11 @@ class WatchedDisk(Disk):
 def test_messages_are_not_visible_before_they_are_durable(tmp_path: Path) -> None:
     disk = WatchedDisk()
     with running_engine(tmp_path, disk) as (engine, _):
-        disk.look = engine.queues.ends
+        disk.look = engine.queues.held
         disk.seen.clear()
         engine.commit([opening("run/a/0", 1, "h"), publishing("run/a/0", 1, "h", 1, b"a", b"b")])
         assert disk.seen == [{}]
-        assert sum(engine.queues.ends().values()) == 2
+        assert [held.end_offset for held in engine.queues.held().values()] == [1, 1]
 
 
 def test_what_is_found_at_a_start_is_synced_before_it_is_served(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_checkpoint_is_stored_behind_the_queues_that_it_describes(tmp_path: Pa
         engine.commit([opening("run/a/0", 1, "h"), publishing("run/a/0", 1, "h", 1, b"a", b"b")])
         disk.syncs = 0
         Checkpointer(engine, directory, disk, 1, die=pytest.fail).close()
-        assert disk.syncs_before_replace == len(engine.queues.ends()) == 2
+        assert disk.syncs_before_replace == len(engine.queues.held()) == 2
 
 
 def test_names_that_a_killed_process_left_are_durable_before_they_count(tmp_path: Path) -> None:

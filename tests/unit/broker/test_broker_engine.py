@@ -5,16 +5,26 @@ from threading import Event
 
 import pytest
 
+from broker.delivery.reader import read_batch
 from broker.engine.commands import ForgetProducer, ForgetSilent, GetProducer
 from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
 from broker.errors import LogDamaged, ProducerUnknown, SequenceGap, StaleTerm, TooLarge
 from broker.log.disk import Disk
 from broker.log.flush import GroupCommit
-from broker.model import Forgotten, Opened, ProducerId, Published
+from broker.model import Forgotten, Opened, ProducerId, Published, QueueKey
 from broker.producers.rules import Producer
-from tests.support.broker_engine import FragileDisk, PowerLoss, clock_from, opening, publishing, running_engine
+from tests.support.broker_engine import (
+    TOPIC,
+    FragileDisk,
+    PowerLoss,
+    clock_from,
+    opening,
+    publishing,
+    running_engine,
+)
 
+FIRST_QUEUE = QueueKey(TOPIC.topic_id, 0)
 DAY_MS = 24 * 3_600 * 1_000
 
 
@@ -153,14 +163,36 @@ def test_what_is_derived_is_rebuilt_from_the_log(tmp_path: Path, damage: str) ->
     with running_engine(tmp_path) as (engine, directory):
         publish_some(engine, 10)
         Checkpointer(engine, directory, Disk(), 1, die=pytest.fail).close()
-        ends, states = engine.queues.ends(), engine.publishing.producers.snapshot()
+        held, states = engine.queues.held(), engine.publishing.producers.snapshot()
     if damage == "queues":
         for path in (tmp_path / "queues").glob("*/*/*"):
             path.unlink()
     elif damage == "checkpoint":
         (tmp_path / "checkpoint.json").unlink()
     with running_engine(tmp_path) as (engine, _):
-        assert (engine.queues.ends(), engine.publishing.producers.snapshot()) == (ends, states)
+        assert (engine.queues.held(), engine.publishing.producers.snapshot()) == (held, states)
+
+
+def test_lost_queues_are_rebuilt_although_what_made_the_producers_is_gone(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (engine, directory):
+        engine.commit([opening("run/gone/0", 1, "h"), ForgetProducer("run/gone/")])
+        publish_some(engine, 20)
+        engine.queues.queue(FIRST_QUEUE).drop_before(2)
+        Checkpointer(engine, directory, Disk(), 1, die=pytest.fail).close()
+        engine.commit([publishing("run/a/0", 1, "h", 21, b"behind the checkpoint")])
+        states = engine.publishing.producers.snapshot()
+        (end,) = (held.end_offset for held in engine.queues.held().values())
+        kept = engine.log.segments[2].start
+    for segment in sorted((tmp_path / "log").glob("*.log"))[:2]:
+        segment.unlink()
+    for path in (tmp_path / "queues").glob("*/*/*"):
+        path.unlink()
+    with running_engine(tmp_path) as (engine, _):
+        queue = engine.queues.queue(FIRST_QUEUE)
+        assert (engine.log.start, engine.publishing.producers.snapshot()) == (kept, states)
+        assert 2 < queue.lowest < queue.end == end
+        fetched = read_batch(engine.log, queue, FIRST_QUEUE.topic_id, queue.lowest, max_messages=99, max_bytes=9_999)
+        assert [*fetched.bodies] == [b"body"] * (end - queue.lowest - 1) + [b"behind the checkpoint"]
 
 
 def test_a_missing_segment_is_damage(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from broker.delivery.reader import read_batch
 from broker.errors import BadName, BadRequest, ShardcastError, TooLarge, TopicExists, UnknownQueue
 from broker.log.commit_log import CommitLog
-from broker.log.disk import Disk
+from broker.log.disk import Disk, OpenFiles
 from broker.log.record import ENTRY_BYTES, Columns, encode_entries, encode_records
-from broker.model import Attributes, QueueKey, Topic, TopicBatch, TopicId, TopicName
+from broker.model import Attributes, QueueKey, QueueRange, Topic, TopicBatch, TopicId, TopicName
 from broker.queues.builder import QueueBuilder
 from broker.queues.consume_queue import ConsumeQueue
 from broker.queues.encoding import encode_batch
@@ -21,7 +21,7 @@ from broker.queues.placement import next_queue, place
 from broker.queues.topics import Topics
 from tests.support.broker_engine import FragileDisk, PowerLoss
 
-TOPIC = Topic(TopicName("t"), TopicId(1), 4)
+TOPIC = Topic(TopicName("t"), TopicId(1), 4, 4)
 
 
 def entries(first: int, count: int) -> bytes:
@@ -99,21 +99,80 @@ def test_a_topic_that_cannot_be_is_refused(
         Topics(tmp_path / "topics.json", Disk(), pytest.fail).create(TopicName(name), queues)
 
 
+def queue_of_four(path: Path, disk: Disk | None = None) -> ConsumeQueue:
+    """A queue whose files have four entries each."""
+    return ConsumeQueue(path, OpenFiles(disk or Disk()), entries_per_file=4)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, 5, 8, 10])
 def test_a_consume_queue_spans_files_and_is_cut_anywhere(tmp_path: Path, cut: int) -> None:
-    queue = ConsumeQueue(tmp_path, 0, Disk(), entries_per_file=4)
+    queue = queue_of_four(tmp_path)
     queue.append(entries(0, 10))
     assert queue.read(3, 100) == entries(3, 1)
     assert queue.read(4, 100) == entries(4, 4)
-    assert queue.holds(10)
-    assert not queue.holds(11)
-    queue.close()
-    queue = ConsumeQueue(tmp_path, 0, Disk(), entries_per_file=4)
-    queue.cut(cut)
+    queue = queue_of_four(tmp_path)
+    assert queue.restore(QueueRange(0, cut))
     queue.append(entries(cut, 2))
     assert queue.read(cut, 1) == entries(cut, 1)
-    assert (queue.end, queue.holds(cut + 2), queue.holds(cut + 3)) == (cut + 2, True, False)
-    queue.close()
+    assert queue.end == cut + 2
+    assert not queue_of_four(tmp_path).restore(QueueRange(0, cut + 3))
+
+
+def names(path: Path) -> list[int]:
+    return sorted(int(file.name) for file in path.iterdir())
+
+
+def test_what_was_dropped_goes_with_the_sweep_of_the_checkpoint_that_says_so(tmp_path: Path) -> None:
+    queue = queue_of_four(tmp_path)
+    queue.append(entries(0, 10))
+    queue.drop_before(9)
+    queue.drop_before(3)  # it never goes back
+    assert (queue.lowest, names(tmp_path)) == (9, [0, 4, 8])
+    queue.sweep(5)
+    assert names(tmp_path) == [4, 8]
+    assert queue.read(0, 1) == b""
+    queue.sweep(9)
+    assert (names(tmp_path), queue.read(9, 5)) == ([8], entries(9, 1))
+    again = queue_of_four(tmp_path)
+    assert again.restore(QueueRange(9, 10))
+    assert (again.lowest, again.end, again.read(9, 5)) == (9, 10, entries(9, 1))
+
+
+def test_a_queue_is_dropped_up_to_its_end_and_goes_on_there(tmp_path: Path) -> None:
+    queue = queue_of_four(tmp_path)
+    queue.append(entries(0, 6))
+    queue.drop_before(100)
+    queue.sweep(6)
+    queue = queue_of_four(tmp_path)
+    assert queue.restore(QueueRange(6, 6))
+    queue.append(entries(6, 3))
+    assert (queue.lowest, queue.end, queue.read(6, 5), queue.read(8, 5)) == (6, 9, entries(6, 2), entries(8, 1))
+
+
+def test_entries_that_come_again_fill_only_what_is_lacking(tmp_path: Path) -> None:
+    builder, whole, lost, gone = QueueBuilder(tmp_path, Disk()), *(QueueKey(TopicId(1), queue) for queue in range(3))
+    builder.add(whole, entries(0, 8))
+    builder.show()
+    held = {whole: QueueRange(0, 8), lost: QueueRange(5, 9), gone: QueueRange(2, 3)}
+    assert not builder.restore(held)
+    for key in (whole, lost):
+        builder.add_again(key, 4, entries(4, 2))
+        builder.add_again(key, 6, entries(6, 3))
+        builder.show()
+    builder.finish(held)
+    assert builder.held() == {whole: QueueRange(0, 9), lost: QueueRange(5, 9), gone: QueueRange(3, 3)}
+    assert builder.queue(lost).read(5, 9) == entries(5, 4)
+    assert builder.queue(whole).read(0, 9) == entries(0, 9)
+    builder.close()
+
+
+def test_a_queue_whose_first_messages_are_gone_begins_above_them(tmp_path: Path) -> None:
+    builder, key = QueueBuilder(tmp_path, Disk()), QueueKey(TopicId(1), 0)
+    assert not builder.restore({key: QueueRange(0, 9)})
+    builder.add_again(key, 7, entries(7, 2))
+    builder.show()
+    assert builder.held() == {key: QueueRange(7, 9)}
+    builder.close()
 
 
 def test_entries_are_visible_when_they_are_shown(tmp_path: Path) -> None:
@@ -126,24 +185,23 @@ def test_entries_are_visible_when_they_are_shown(tmp_path: Path) -> None:
     builder.close()
 
 
-def test_queues_that_hold_less_than_they_should_are_emptied(tmp_path: Path) -> None:
+def test_a_queue_that_holds_less_than_it_should_is_emptied(tmp_path: Path) -> None:
     key, other = QueueKey(TopicId(1), 0), QueueKey(TopicId(1), 1)
     builder = QueueBuilder(tmp_path, Disk())
     builder.add(key, entries(0, 2))
+    builder.add(other, entries(0, 2))
     builder.show()
     builder.close()
     again = QueueBuilder(tmp_path, Disk())
-    assert not again.restore({key: 2, other: 1})
-    assert again.queue(key).end == 0
+    assert not again.restore({key: QueueRange(0, 2), other: QueueRange(1, 3)})
+    assert (again.queue(key).end, again.queue(other).lowest, again.queue(other).end) == (2, 1, 1)
     again.close()
 
 
 def test_a_queue_that_lost_a_file_in_its_middle_does_not_hold_its_end(tmp_path: Path) -> None:
-    queue = ConsumeQueue(tmp_path, 0, Disk(), entries_per_file=4)
-    queue.append(entries(0, 10))
-    queue.close()
+    queue_of_four(tmp_path).append(entries(0, 10))
     (tmp_path / f"{4:020}").unlink()
-    assert not queue.holds(10)
+    assert not queue_of_four(tmp_path).restore(QueueRange(0, 10))
 
 
 class DiskInUse(Disk):
@@ -168,22 +226,20 @@ class DiskInUse(Disk):
 
 def test_entries_written_while_a_sync_runs_are_left_to_the_next_one(tmp_path: Path) -> None:
     disk = DiskInUse()
-    queue = ConsumeQueue(tmp_path, 0, disk)
+    queue = ConsumeQueue(tmp_path, OpenFiles(disk))
     disk.before_write = queue.sync
     queue.append(entries(0, 1))
     disk.syncs = 0
     queue.sync()
-    queue.close()
     assert disk.syncs == 1
 
 
 def test_a_sync_ends_although_the_writer_goes_on(tmp_path: Path) -> None:
     disk = DiskInUse()
-    queue = ConsumeQueue(tmp_path, 0, disk)
+    queue = ConsumeQueue(tmp_path, OpenFiles(disk))
     queue.append(entries(0, 1))
     disk.behind_sync = lambda: queue.append(entries(1, 1))
     queue.sync()
-    queue.close()
     assert disk.syncs == 1
 
 
@@ -200,11 +256,10 @@ class SameLog(CommitLog):
 
 
 def test_small_records_between_those_of_other_queues_are_read_in_bounded_pieces(tmp_path: Path) -> None:
-    queue, record = ConsumeQueue(tmp_path, 0, Disk()), encode_records(Columns([b"a"]), 1)
+    queue, record = ConsumeQueue(tmp_path, OpenFiles(Disk())), encode_records(Columns([b"a"]), 1)
     queue.append(b"".join(encode_entries(record, 4_000 * number) for number in range(1_000)))
     log = SameLog(record.data)
     fetched = read_batch(log, queue, TopicId(1), 0, max_messages=1_000, max_bytes=1 << 20)
-    queue.close()
     assert len(fetched.bodies) == 1_000
     assert max(log.sizes) <= 1 << 20
 
