@@ -51,7 +51,7 @@ fmt: $(VENV)/.installed-test ## format and mend what can be mended
 # Stubs come from an old grpcio-tools on purpose: what it makes runs with protobuf 6.31.1 up to 7.
 protos: $(PROTOC)/.installed ## make the stubs beside the .proto files again
 	PATH=$(CURDIR)/$(PROTOC)/bin:$$PATH $(PROTOC)/bin/python -m grpc_tools.protoc -I. --python_out=. \
-		--grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/*/v1/*.proto
+		--grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/*/v*/*.proto
 
 .PHONY: protos-current sdk-current
 protos-current: protos

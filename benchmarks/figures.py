@@ -8,19 +8,24 @@ from itertools import groupby
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value; floor and peer were measured in the same run and unit, None where there is none."""
+    """One measured value; floor and peers, by name, were measured in the same run and unit."""
 
     benchmark: str
     case: str
     value: float
     unit: str
     floor: float | None = None
-    peer: float | None = None
+    peers: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
 def as_json(figures: Sequence[Figure]) -> str:
-    return "\n".join(json.dumps(asdict(figure)) for figure in figures)
+    """A line each; `peer` is the first of the peers, null where there is none."""
+    return "\n".join(json.dumps({**asdict(figure), "peer": _first(figure.peers)}) for figure in figures)
+
+
+def _first(peers: Mapping[str, float]) -> float | None:
+    return next(iter(peers.values()), None)
 
 
 def as_table(figures: Sequence[Figure]) -> str:
@@ -30,11 +35,12 @@ def as_table(figures: Sequence[Figure]) -> str:
 
 
 def _table(figures: Sequence[Figure], settings: Mapping[str, object]) -> str:
-    rows = [("case", "value", "unit", "floor", "of floor", "peer")]
+    peers = [*dict.fromkeys(name for figure in figures for name in figure.peers)]
+    rows = [("case", "value", "unit", "floor", "of floor", *peers)]
     for figure in figures:
         ratio = f"{figure.value / figure.floor:.2f}" if figure.floor else ""
-        numbers = _number(figure.value), figure.unit, _number(figure.floor), ratio, _number(figure.peer)
-        rows.append((figure.case, *numbers))
+        beside = (_number(figure.peers.get(name)) for name in peers)
+        rows.append((figure.case, _number(figure.value), figure.unit, _number(figure.floor), ratio, *beside))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, ", ".join(f"{name} {value}" for name, value in settings.items())])

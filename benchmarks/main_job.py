@@ -52,13 +52,15 @@ def _one(users: int, options: argparse.Namespace, directory: Path) -> Iterator[F
     floor = _floor(directory, logged // max(users, 1), users)
     settings = _settings(users, options)
     rates = (
-        Figure(NAME, "publish durable", users / report.publish_seconds, "messages/s", floor.messages, None, settings),
-        Figure(NAME, "deliver", report.messages_per_second, "messages/s", floor.messages, None, settings),
-        Figure(NAME, "ids scanned", _ids_per_second(report), "ids/s", floor.ids, None, settings),
+        Figure(
+            NAME, "publish durable", users / report.publish_seconds, "messages/s", floor.messages, settings=settings
+        ),
+        Figure(NAME, "deliver", report.messages_per_second, "messages/s", floor.messages, settings=settings),
+        Figure(NAME, "ids scanned", _ids_per_second(report), "ids/s", floor.ids, settings=settings),
     )
     yield from rates
     for kind, peak in report.peak_rss_mb.items():
-        yield Figure(NAME, f"peak memory {kind}", peak, "MiB", None, None, settings)
+        yield Figure(NAME, f"peak memory {kind}", peak, "MiB", settings=settings)
 
 
 def _ids_per_second(report: Report) -> float:

@@ -1,8 +1,8 @@
-"""How a message system is measured, ours and its peer alike: publish rate, fetch rate, latency."""
+"""How a message system is measured, ours and its peers alike: publish rate, fetch rate, latency."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -12,17 +12,21 @@ Receive = Callable[[], Awaitable[int]]
 """Waits for the next messages and returns how many came."""
 
 
-class System(Protocol):
-    """What is measured."""
+class Publishing(Protocol):
+    """What can be published to."""
 
     async def publish(self, topic: str, batch: int) -> None:
-        """Returns when so many messages are durable."""
+        """Returns when so many messages are acknowledged."""
+
+
+class System(Publishing, Protocol):
+    """What can be published to and read from."""
 
     def reading(self, topic: str) -> AbstractAsyncContextManager[Receive]:
         """From the topic's first message on."""
 
 
-async def publish_rate(system: System, topic: str, count: int, batch: int, in_flight: int) -> float:
+async def publish_rate(system: Publishing, topic: str, count: int, batch: int, in_flight: int) -> float:
     """Messages per second, with so many publishes under way at any time."""
     left = iter(range(count // batch))
 
@@ -36,12 +40,12 @@ async def publish_rate(system: System, topic: str, count: int, batch: int, in_fl
 
 
 async def fetch_rate(system: System, topic: str, count: int) -> float:
-    """Messages per second, of a topic that holds so many."""
+    """Messages per second, of a topic that holds at least so many."""
     async with system.reading(topic) as receive:
         began, received = time.perf_counter(), 0
         while received < count:
             received += await receive()
-        return count / (time.perf_counter() - began)
+        return received / (time.perf_counter() - began)
 
 
 async def latencies(system: System, topic: str, count: int) -> list[float]:
@@ -57,3 +61,8 @@ async def latencies(system: System, topic: str, count: int) -> list[float]:
             taken.append(time.perf_counter() - began)
             await publishing
     return taken[WARM_UP:]
+
+
+def milliseconds(seconds: Sequence[float], percent: int) -> float:
+    """What so many percent of them stayed under."""
+    return 1_000 * sorted(seconds)[len(seconds) * percent // 100]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.log.disk import Disk
+from broker.log.disk import Disk, OpenFiles
 from broker.log.frame import Frame
 from broker.log.recovery import read_frames
 from broker.log.segment import Segment, segment_starts
@@ -50,9 +50,16 @@ class Log:
                 segment.read(position, _READ_BYTES)
         return time.perf_counter() - began
 
+    def drop_cache(self) -> None:
+        """The next reader reads from the disk."""
+        for path in self.directory.iterdir():
+            fd = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
     def _segments(self) -> Iterator[Segment]:
         for start in segment_starts(self.directory):
-            segment = Segment.open(self.directory, start, Disk())
+            segment = Segment.open(self.directory, start, OpenFiles(Disk()))
             yield segment
             segment.close()
 

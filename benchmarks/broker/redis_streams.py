@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Receive
+from benchmarks.broker.cases import READ_COUNT
+from benchmarks.broker.measure import Receive
 
-READ_COUNT = 1_000
 CONNECTIONS = 300  # one for each publish under way, and for the reader
 _CONFIG = {
     "appendonly": "yes",

@@ -1,0 +1,45 @@
+"""Each benchmark runs with tiny counts and prints all its cases; how fast is no matter of a test."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+BROKER = (
+    "publish batch 1000",
+    "publish batch 1000 encoded",
+    "publish batch 100",
+    "publish single 256",
+    "publish single 256 encoded",
+    "fetch",
+    "latency p50",
+    "latency p99",
+    "fetch behind",
+    "publish while behind",
+    "memory",
+    "start-up",
+)
+MAIN_JOB = ("publish durable", "deliver", "ids scanned")
+
+
+def figures(*arguments: str) -> list[dict[str, Any]]:
+    """What a benchmark prints where there is no peer but those that are installed."""
+    environment = {name: value for name, value in os.environ.items() if name != "ROCKETMQ_TOOL"}
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_broker_is_measured_in_every_case_and_a_missing_peer_is_skipped_with_its_reason() -> None:
+    printed = {figure["case"]: figure for figure in figures("broker", "--messages", "2000", "--behind", "4000")}
+    assert tuple(sorted(printed)) == tuple(sorted(BROKER))
+    assert all(figure["value"] > 0 for figure in printed.values())
+    assert "ROCKETMQ_TOOL" in printed["fetch"]["settings"]["peer Apache RocketMQ"]
+
+
+def test_the_main_job_is_measured_in_every_case() -> None:
+    printed = {figure["case"]: figure["value"] for figure in figures("main_job", "--users", "2000")}
+    assert set(MAIN_JOB) <= set(printed)
+    assert all(value > 0 for value in printed.values())
