@@ -34,3 +34,8 @@ def _decode_properties(data: bytes, at: int, count: int) -> Mapping[str, str]:
         texts.append(data[at : at + size].decode())
         at += size
     return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def is_ordered(data: bytes) -> bool:
+    """Whether these are attributes of an ordered message; no bytes are no attributes."""
+    return bool(data) and bool(data[0] & _ORDERED)

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, repeat, takewhile
 from operator import add, eq
 
+from broker.log.attributes import is_ordered
+
 _CRC = struct.Struct("<I")
 _COVERED = struct.Struct("<IHBIq")  # the part of the header that the CRC covers
 _HEADER = struct.Struct("<IIHBIq")
 HEADER_BYTES = _HEADER.size
-_ENTRY = struct.Struct("<QIQ")
+_ENTRY = struct.Struct("<QIII")  # position, size, hash of the tag, lane
+_PLACE = struct.Struct("<QII4x")
 ENTRY_BYTES = _ENTRY.size
 
 
@@ -29,6 +32,8 @@ class Records:
     data: bytes
     sizes: Sequence[int]
     tag_hashes: Sequence[int]
+    lanes: Sequence[int] = ()
+    """One each, or none at all where no message is ordered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ def encode_records(columns: Columns, stored_at_ms: int) -> Records:
     covered = [*map(b"".join, zip(headers, *variable, strict=True))]
     crcs = map(_CRC.pack, map(zlib.crc32, covered))
     data = b"".join(chain.from_iterable(zip(crcs, covered, strict=True)))
-    return Records(data, sizes, _hashes(columns.tags, count))
+    return Records(data, sizes, _hashes(columns.tags, count), _lanes(columns))
 
 
 def _hashes(tags: Sequence[bytes], count: int) -> Sequence[int]:
@@ -80,14 +85,31 @@ def tag_hash(tag: bytes) -> int:
     return zlib.crc32(tag)
 
 
+def _lanes(columns: Columns) -> Sequence[int]:
+    if not columns.keys or not columns.attributes:
+        return ()
+    lanes = [_lane(key, columns.attributes.get(index, b"")) for index, key in enumerate(columns.keys)]
+    return lanes if any(lanes) else ()
+
+
+def _lane(key: bytes, attributes: bytes) -> int:
+    """What the index keeps of an ordered message's key: equal keys share a lane, few others do; 0 is not ordered."""
+    return zlib.crc32(key) | 1 if key and is_ordered(attributes) else 0
+
+
 def encode_entries(records: Records, position: int) -> bytes:
     """Index entries of records that lie back to back from `position` on."""
     positions = accumulate(records.sizes, initial=position)
-    return b"".join(map(_ENTRY.pack, positions, records.sizes, records.tag_hashes))
+    return b"".join(map(_ENTRY.pack, positions, records.sizes, records.tag_hashes, records.lanes or repeat(0)))
 
 
 def decode_entries(entries: bytes) -> Iterator[tuple[int, int, int]]:
     """(position, size, hash of the tag) of each entry."""
+    return _PLACE.iter_unpack(entries)
+
+
+def decode_lanes(entries: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(position, size, hash of the tag, lane) of each entry."""
     return _ENTRY.iter_unpack(entries)
 
 
@@ -145,9 +167,12 @@ def rebuild_entries(data: bytes, start: int, count: int, position: int) -> bytes
     """Index entries of `count` records that begin at `start` of `data` and lie at `position` of the log."""
     entries = []
     for _ in range(count):
-        _, size, key, tag, _, _ = _HEADER.unpack_from(data, start)
-        tag_at = start + HEADER_BYTES + key
-        entries.append(_ENTRY.pack(position, size, tag_hash(data[tag_at : tag_at + tag])))
+        _, size, key, tag, attributes, _ = _HEADER.unpack_from(data, start)
+        key_at = start + HEADER_BYTES
+        tag_at = key_at + key
+        attributes_at = tag_at + tag
+        lane = _lane(data[key_at:tag_at], data[attributes_at : attributes_at + attributes])
+        entries.append(_ENTRY.pack(position, size, tag_hash(data[tag_at:attributes_at]), lane))
         start += size
         position += size
     return b"".join(entries)

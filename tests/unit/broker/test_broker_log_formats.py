@@ -21,6 +21,7 @@ from broker.log.record import (
     Piece,
     Records,
     decode_entries,
+    decode_lanes,
     decode_records,
     encode_entries,
     encode_records,
@@ -73,6 +74,17 @@ def test_an_entry_is_20_bytes_and_holds_the_hash_of_the_tag() -> None:
     entries = encode_entries(records, 5)
     assert len(entries) == 20
     assert [*decode_entries(entries)] == [(5, len(records.data), zlib.crc32(b"push"))]
+
+
+def test_an_entry_tells_the_ordered_messages_of_a_key_from_all_others() -> None:
+    ordered, plain = encode_attributes(Attributes(ordered=True)), encode_attributes(Attributes({"a": "b"}))
+    attributes = {0: ordered, 1: ordered, 2: ordered, 3: plain}
+    records = encode_records(Columns([b""] * 5, [b"k", b"k", b"", b"k", b"k"], attributes=attributes), 1)
+    entries = encode_entries(records, 0)
+    assert rebuild_entries(records.data, 0, 5, 0) == entries
+    lanes = [lane for *_, lane in decode_lanes(entries)]
+    assert lanes == [lanes[0], lanes[0], 0, 0, 0]
+    assert lanes[0]
 
 
 def test_columns_that_nobody_filled_come_back_empty() -> None:
