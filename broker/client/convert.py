@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from broker.client.message import Batch, Columns, Message, to_ms
+from broker.client.message import NO_PROPERTIES, Batch, Columns, Message, ReceivedMessage, from_ms, tag_at, to_ms
 from broker.errors import TooLarge
 from protos.broker.v1 import broker_pb2 as pb
 
@@ -66,6 +66,32 @@ def batch(topic: str, queue: int, generation: int, response: pb.FetchResponse) -
         attributes={each.index: _attributes_of(each) for each in response.attributes},
     )
     return Batch(topic, queue, generation, response.first_offset, response.log_id, response.topic_id, columns)
+
+
+def scattered(topic: str, log_id: str, topic_id: int, messages: pb.LeasedMessages) -> list[ReceivedMessage]:
+    """Messages of any queues of one topic; one that was not handed out counts as the first attempt."""
+    attributes = {each.index: _attributes_of(each) for each in messages.attributes}
+    received: list[ReceivedMessage] = []
+    for index, body in enumerate(messages.bodies):
+        properties, deliver_at_ms, ordered = attributes.get(index, (NO_PROPERTIES, 0, False))
+        received.append(
+            ReceivedMessage(
+                body=body,
+                key=(messages.keys[index] or None) if messages.keys else None,
+                tag=tag_at(messages.tags, index),
+                properties=properties,
+                topic=topic,
+                deliver_at=from_ms(deliver_at_ms) if deliver_at_ms else None,
+                ordered=ordered,
+                queue=messages.queues[index],
+                offset=messages.offsets[index],
+                attempt=messages.attempts[index] if messages.attempts else 1,
+                published_at_ms=messages.published_at_ms[index],
+                log_id=log_id,
+                topic_id=topic_id,
+            )
+        )
+    return received
 
 
 def _attributes_of(each: pb.Attributes) -> tuple[Mapping[str, str], int, bool]:

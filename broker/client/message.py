@@ -102,7 +102,7 @@ class Batch(Sequence[ReceivedMessage]):
         return ReceivedMessage(
             body=columns.bodies[index],
             key=(columns.keys[index] or None) if columns.keys else None,
-            tag=_tag(columns.tags, index),
+            tag=tag_at(columns.tags, index),
             properties=properties,
             topic=self.topic,
             deliver_at=from_ms(deliver_at_ms) if deliver_at_ms else None,
@@ -115,7 +115,8 @@ class Batch(Sequence[ReceivedMessage]):
         )
 
 
-def _tag(tags: Sequence[str], index: int) -> str | None:
+def tag_at(tags: Sequence[str], index: int) -> str | None:
+    """The tag of one message: none at all, one for all, or one each."""
     if not tags:
         return None
     return (tags[0] if len(tags) == 1 else tags[index]) or None
