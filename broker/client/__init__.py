@@ -1,17 +1,20 @@
 """What other houses and users need to speak to the broker."""
 
 from broker.client.consumer import Consumer
+from broker.client.groups import GroupClient, GroupState, MemberState, QueueLag, Reset, ResetTarget
 from broker.client.message import Batch, Message, ReceivedMessage
 from broker.client.producer import Producer
 from broker.client.receipts import STORED_BEFORE, Receipt, Receipts
 from broker.client.shard_producer import ShardProducer
-from broker.client.topics import GroupState, QueueLag, QueueRange, TopicClient, TopicState
+from broker.client.topics import QueueRange, TopicClient, TopicState
 
 __all__ = [
     "STORED_BEFORE",
     "Batch",
     "Consumer",
+    "GroupClient",
     "GroupState",
+    "MemberState",
     "Message",
     "Producer",
     "QueueLag",
@@ -19,6 +22,8 @@ __all__ = [
     "Receipt",
     "Receipts",
     "ReceivedMessage",
+    "Reset",
+    "ResetTarget",
     "ShardProducer",
     "TopicClient",
     "TopicState",

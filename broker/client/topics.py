@@ -1,10 +1,12 @@
-"""Topics and groups as an operator asks for them."""
+"""Topics as an operator asks for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from broker.client.policies import from_topic_policy, to_topic_policy
+from broker.model import TopicPolicy
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
 from protos.channel import CALL_SECONDS, bearer, dial, renamed
@@ -20,43 +22,26 @@ class QueueRange:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
+    """Queues by number, as many as can be read; those from `write_queues` on only empty themselves.
+
+    `delayed` counts messages that are not due yet, `published_per_second` is over the last minute.
+    """
+
     name: str
     topic_id: int
     queues: Sequence[QueueRange]
+    write_queues: int
+    policy: TopicPolicy
+    delayed: int
+    published_per_second: float
 
     @property
     def messages(self) -> int:
         return sum(queue.end - queue.lowest for queue in self.queues)
 
 
-@dataclass(frozen=True, slots=True)
-class QueueLag:
-    """How far a group has read one queue; owner is a member id or ""."""
-
-    topic: str
-    queue: int
-    owner: str
-    committed: int
-    end: int
-
-    @property
-    def lag(self) -> int:
-        return self.end - self.committed
-
-
-@dataclass(frozen=True, slots=True)
-class GroupState:
-    name: str
-    members: Sequence[str]
-    queues: Sequence[QueueLag]
-
-    @property
-    def lag(self) -> int:
-        return sum(queue.lag for queue in self.queues)
-
-
 class TopicClient:
-    """Creates and describes topics and groups; an async context manager. Every call may raise a ShardcastError."""
+    """Creates and describes topics; an async context manager. Every call may raise a ShardcastError."""
 
     def __init__(self, endpoint: str, *, token: str = "") -> None:
         self._endpoint = endpoint
@@ -72,12 +57,38 @@ class TopicClient:
     ) -> None:
         await self._channel.close()
 
-    async def create(self, name: str, queues: int = 0) -> TopicState:
-        """Creates it with so many queues, 0 being the broker's default; one that is there already is fine."""
+    async def create(self, name: str, queues: int = 0, policy: TopicPolicy | None = None) -> TopicState:
+        """Creates it with so many queues, 0 being the broker's default; the same one that is there already is fine.
+
+        Raises BadName, BadRequest, and TopicExists for another number of queues or, where one is given, policy.
+        """
         with renamed(self._endpoint):
-            request = pb.CreateTopicRequest(name=name, queues=queues)
+            request = pb.CreateTopicRequest(name=name, queues=queues, policy=policy and from_topic_policy(policy))
             response = await self._stub.CreateTopic(request, timeout=CALL_SECONDS, metadata=self._metadata)
         return _topic(response.topic)
+
+    async def alter(
+        self, name: str, *, write_queues: int = 0, read_queues: int = 0, policy: TopicPolicy | None = None
+    ) -> TopicState:
+        """Changes what is given, whole or not at all; 0 and None leave as it is.
+
+        Raises UnknownTopic, BadRequest, and QueueNotDrained while a group has not read a queue that would go.
+        """
+        with renamed(self._endpoint):
+            request = pb.AlterTopicRequest(
+                name=name,
+                write_queues=write_queues,
+                read_queues=read_queues,
+                policy=policy and from_topic_policy(policy),
+            )
+            response = await self._stub.AlterTopic(request, timeout=CALL_SECONDS, metadata=self._metadata)
+        return _topic(response.topic)
+
+    async def delete(self, name: str) -> None:
+        """Deletes it with its messages, and what groups know of it. Raises UnknownTopic."""
+        with renamed(self._endpoint):
+            request = pb.DeleteTopicRequest(name=name)
+            await self._stub.DeleteTopic(request, timeout=CALL_SECONDS, metadata=self._metadata)
 
     async def get(self, name: str) -> TopicState:
         with renamed(self._endpoint):
@@ -91,18 +102,14 @@ class TopicClient:
             response = await self._stub.ListTopics(request, timeout=CALL_SECONDS, metadata=self._metadata)
         return [_topic(topic) for topic in response.topics]
 
-    async def group(self, name: str) -> GroupState:
-        with renamed(self._endpoint):
-            request = pb.GetGroupRequest(group=name)
-            response = await self._stub.GetGroup(request, timeout=CALL_SECONDS, metadata=self._metadata)
-        members = tuple(member.member_id for member in response.group.members)
-        queues = tuple(
-            QueueLag(queue.topic, queue.queue, queue.owner, queue.committed_offset, queue.end_offset)
-            for queue in response.group.queues
-        )
-        return GroupState(response.group.name, members, queues)
-
 
 def _topic(topic: pb.Topic) -> TopicState:
-    queues = tuple(QueueRange(queue.lowest_offset, queue.end_offset) for queue in topic.queues)
-    return TopicState(topic.name, topic.topic_id, queues)
+    return TopicState(
+        topic.name,
+        topic.topic_id,
+        tuple(QueueRange(queue.lowest_offset, queue.end_offset) for queue in topic.queues),
+        topic.write_queues,
+        to_topic_policy(topic.policy),
+        topic.delayed,
+        topic.published_per_second,
+    )

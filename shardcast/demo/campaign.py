@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from broker.client import GroupState, TopicClient
+from broker.client import GroupClient, GroupState
 from broker.errors import BrokerStopping, UnknownGroup
 from protos.errors import ShardcastError, TimedOut, Unreachable
 from shardcast.demo import check, delivery
@@ -167,10 +167,10 @@ def _reason(run: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> str:
 
 async def _delivered(fleet: Fleet, progress: Progress) -> float:
     """Waits until the consumers have committed everything, and returns when that was, in seconds since the epoch."""
-    async with TopicClient(fleet.endpoints.broker) as topics:
+    async with GroupClient(fleet.endpoints.broker) as groups:
         while True:
             progress.look()
-            state = await _patiently(lambda: topics.group(delivery.GROUP))
+            state = await _patiently(lambda: groups.get(delivery.GROUP))
             if _is_read(state, progress.published):
                 return time.time()
             await asyncio.sleep(POLL_SECONDS)

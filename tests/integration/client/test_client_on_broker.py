@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.client import Batch, Consumer, Message, Producer, Receipt, ShardProducer, TopicClient
+from broker.client import Batch, Consumer, GroupClient, Message, Producer, Receipt, ShardProducer
 from broker.errors import BadRequest, NotOpen, NotOwner, ProducerUnknown, StaleTerm, TooLarge
 from broker.testing import running_broker
 from protos.broker.v1 import broker_pb2 as pb
@@ -178,11 +178,11 @@ async def test_members_share_queues_and_hand_over_without_doubles(tmp_path: Path
         await producer.publish_batch("t", messages(500))
         async with Consumer(endpoint, "readers", ["t"], max_messages=10) as first:
             reading = [asyncio.create_task(consume(first))]
-            async with Consumer(endpoint, "readers", ["t"], max_messages=10) as second, TopicClient(endpoint) as topics:
+            async with Consumer(endpoint, "readers", ["t"], max_messages=10) as second, GroupClient(endpoint) as groups:
                 reading.append(asyncio.create_task(consume(second)))
-                await _until(lambda state: len({queue.owner for queue in state.queues}) == 2, topics)
+                await _until(lambda state: len({queue.owner for queue in state.queues}) == 2, groups)
                 await producer.publish_batch("t", messages(500, 500))
-                await _until(lambda state: state.lag == 0, topics)
+                await _until(lambda state: state.lag == 0, groups)
             for task in reading:
                 task.cancel()
     assert sorted(seen) == sorted(message.body for message in messages(1000))
@@ -210,9 +210,9 @@ async def test_what_was_not_committed_comes_again(tmp_path: Path) -> None:
     assert unfinished.message_id == again.message_id == sent.message_id
 
 
-async def _until(holds, topics: TopicClient) -> None:  # type: ignore[no-untyped-def]
+async def _until(holds, groups: GroupClient) -> None:  # type: ignore[no-untyped-def]
     """Asks the broker for the group's state until it is as wanted; the caller bounds the time."""
-    while not holds(await topics.group("readers")):
+    while not holds(await groups.get("readers")):
         await asyncio.sleep(0.02)
 
 
