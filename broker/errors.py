@@ -31,14 +31,14 @@ class UnknownGroup(BrokerError):
 
 
 class TopicExists(BrokerError):
-    """Topic {topic} exists with {queues} queues."""
+    """Topic {topic} exists with {queues} queues, or with another policy: alter it."""
 
     code = "topic_exists"
     status = Status.ALREADY_EXISTS
 
 
 class BadName(BrokerError):
-    """{name!r} is no name for a {kind}: use 1 to 127 letters, digits, "_", "-", "%" or "."."""
+    """{name!r} is no name for a {kind}: use 1 to 127 letters, digits, "_", "-", "." or, not first in a topic's, "%"."""
 
     code = "bad_name"
     status = Status.INVALID_ARGUMENT

@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import NamedTuple, NewType
 
 TopicName = NewType("TopicName", str)
@@ -12,6 +13,7 @@ HolderId = NewType("HolderId", str)
 GroupName = NewType("GroupName", str)
 MemberId = NewType("MemberId", str)
 LogId = NewType("LogId", str)
+TransactionId = NewType("TransactionId", str)
 
 
 class QueueKey(NamedTuple):
@@ -22,12 +24,36 @@ class QueueKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class TopicPolicy:
+    """What a topic allows and keeps; None: no limit of its own."""
+
+    is_readable: bool = True
+    is_writable: bool = True
+    retention: timedelta | None = None
+    retention_bytes: int | None = None
+    messages_per_second: float | None = None  # published; a publisher above it waits
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A group reads `queue` from `offset` on only when it has committed `required_queue` up to `required_offset`."""
+
+    queue: int
+    offset: int
+    required_queue: int
+    required_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic has as many queues as on its first day, numbered from 0; its id is never used again."""
+    """Its id is never used again. Queues are numbered from 0; those from `write_queues` on only empty themselves."""
 
     name: TopicName
     topic_id: TopicId
-    queues: int
+    write_queues: int
+    read_queues: int
+    policy: TopicPolicy = TopicPolicy()
+    gates: Sequence[Gate] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +78,14 @@ class TopicBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class TransactionPart:
+    """Makes a publish invisible until its transaction is committed; any producer of the group can tell the outcome."""
+
+    transaction_id: TransactionId
+    producer_group: str
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """One atomic unit of a producer: all its messages and its cursor, or nothing."""
 
@@ -61,11 +95,15 @@ class Publish:
     sequence: int
     cursor: bytes | None
     batches: Sequence[TopicBatch]
+    transaction: TransactionPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Messages of one batch in one queue; no indexes: they follow those of the range before."""
+    """Messages of one batch in one queue; no indexes: they follow those of the range before.
+
+    Delayed ones have handles in place of offsets.
+    """
 
     batch: int
     topic_id: TopicId
@@ -73,6 +111,7 @@ class Range:
     first_offset: int
     count: int
     indexes: Sequence[int] = ()
+    handles: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +121,20 @@ class Published:
     duplicate: bool
     ranges: Sequence[Range]
     stored_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """How many delayed messages were due and are in their queues now, and when the next ones are due; None: there are
+    no more."""
+
+    count: int
+    next_due_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A delayed message will not be delivered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class Publishing:
             topic = await self._parts.topic(batch.topic)
             first = self._next_queues.get(topic.name, 0)
             runs += encode_batch(number, topic, batch, first, stored_at_ms)
-            self._next_queues[topic.name] = next_queue(first, len(batch.bodies), topic.queues)
+            self._next_queues[topic.name] = next_queue(first, len(batch.bodies), topic.write_queues)
         return runs
 
     async def open_producer(self, producer_id: ProducerId, term: int, holder_id: HolderId) -> Opened:

@@ -45,8 +45,8 @@ class Reading:
         return await parts.on_disk(self._read, key, wanted)
 
     def _has_messages(self, topic: Topic, wanted: Wanted) -> bool:
-        if wanted.queue >= topic.queues:
-            raise UnknownQueue(topic=topic.name, queue=wanted.queue, queues=topic.queues)
+        if wanted.queue >= topic.read_queues:
+            raise UnknownQueue(topic=topic.name, queue=wanted.queue, queues=topic.read_queues)
         queue = self._parts.engine.queues.queue(QueueKey(topic.topic_id, wanted.queue))
         if not queue.lowest <= wanted.offset <= queue.end:
             raise OffsetOutOfRange(

@@ -2,7 +2,7 @@
 
 from broker.errors import UnknownTopic
 from broker.face.parts import Parts
-from broker.model import QueueRange, Topic, TopicName
+from broker.model import QueueRange, Topic, TopicName, TopicPolicy
 from broker.queues.topics import DEFAULT_QUEUES
 
 
@@ -12,10 +12,10 @@ class Topics:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def create(self, name: TopicName, queues: int) -> Topic:
-        """Raises BadName, BadRequest, TopicExists; 0 queues is the default number."""
+    async def create(self, name: TopicName, queues: int, policy: TopicPolicy | None) -> Topic:
+        """Raises BadName, BadRequest, TopicExists; 0 queues is the default number, no policy the default one."""
         create = self._parts.catalog.topics.create
-        return await self._parts.on_disk(create, name, queues or DEFAULT_QUEUES)
+        return await self._parts.on_disk(create, name, queues or DEFAULT_QUEUES, policy)
 
     def get(self, name: TopicName) -> tuple[Topic, list[QueueRange]]:
         """Raises UnknownTopic."""

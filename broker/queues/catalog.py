@@ -21,5 +21,5 @@ class Catalog:
 
     def of_topic(self, topic: Topic) -> list[QueueRange]:
         """What each queue of the topic holds, by number."""
-        queues = (self._queues.queue(QueueKey(topic.topic_id, number)) for number in range(topic.queues))
+        queues = (self._queues.queue(QueueKey(topic.topic_id, number)) for number in range(topic.read_queues))
         return [QueueRange(queue.lowest, queue.end) for queue in queues]

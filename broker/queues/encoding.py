@@ -29,7 +29,7 @@ def encode_batch(number: int, topic: Topic, batch: TopicBatch, first_queue: int,
     """The batch as runs. Raises BadRequest, TooLarge, UnknownQueue."""
     columns = _columns(batch)
     count = len(batch.bodies)
-    runs = place(count, batch.keys, topic.queues, first_queue) if batch.queue is None else _one_run(topic, batch)
+    runs = place(count, batch.keys, topic.write_queues, first_queue) if batch.queue is None else _one_run(topic, batch)
     encoded, expected = [], 0
     for run in runs:
         follows = isinstance(run.indexes, range) and run.indexes.start == expected
@@ -42,8 +42,8 @@ def encode_batch(number: int, topic: Topic, batch: TopicBatch, first_queue: int,
 
 def _one_run(topic: Topic, batch: TopicBatch) -> list[Run]:
     queue = batch.queue or 0
-    if queue >= topic.queues:
-        raise UnknownQueue(topic=topic.name, queue=queue, queues=topic.queues)
+    if queue >= topic.write_queues:
+        raise UnknownQueue(topic=topic.name, queue=queue, queues=topic.write_queues)
     return [Run(queue, range(len(batch.bodies)))] if batch.bodies else []
 
 

@@ -1,17 +1,18 @@
-"""The topics of a broker: name, id, number of queues; a file that is replaced whole."""
+"""The topics of a broker: by name and by id, in memory and on disk alike."""
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
 
-from broker.errors import BadName, BadRequest, TopicExists
-from broker.log.disk import Disk, read_json
-from broker.model import Topic, TopicId, TopicName
+from broker.errors import BadName, BadRequest, TopicExists, UnknownTopic
+from broker.log.disk import Disk
+from broker.model import Topic, TopicId, TopicName, TopicPolicy
+from broker.queues.topic_file import Stored, read_topics, write_topics
 
 DEFAULT_QUEUES = 4
 MOST_QUEUES = 1_024
+OWN_PREFIX = "%"  # of topics that only the broker makes and fills: dead letters, undecided transactions
 _NAME = re.compile(r"[A-Za-z0-9_%.-]{1,127}")
 
 
@@ -21,6 +22,17 @@ def check_name(name: str, kind: str) -> None:
         raise BadName(name=name, kind=kind)
 
 
+def check_queues(queues: int) -> None:
+    """Raises BadRequest for a number of queues that no topic can have."""
+    if not 1 <= queues <= MOST_QUEUES:
+        raise BadRequest(reason=f"a topic has 1 to {MOST_QUEUES} queues, not {queues}")
+
+
+def is_own(name: TopicName) -> bool:
+    """Whether only the broker itself makes and fills a topic of this name."""
+    return name.startswith(OWN_PREFIX)
+
+
 class Topics:
     """For any thread. `die` is called where the file may hold something else than memory, and must not return."""
 
@@ -28,50 +40,74 @@ class Topics:
         self._path = path
         self._disk = disk
         self._die = die
-        self._creating = Lock()
-        self._topics: Mapping[TopicName, Topic] = {}
-        if path.exists():
-            stored = (Topic(**entry) for entry in read_json(path))
-            self._topics = {topic.name: topic for topic in stored}
+        self._changing = Lock()
+        self._take(read_topics(path))
+
+    def _take(self, stored: Stored) -> None:
+        self._next_id = stored.next_id
+        self._by_id = {topic.topic_id: topic for topic in stored.topics}
+        self._by_name = {topic.name: topic for topic in stored.topics}
 
     def get(self, name: TopicName) -> Topic | None:
-        return self._topics.get(name)
+        return self._by_name.get(name)
+
+    def by_id(self, topic_id: TopicId) -> Topic | None:
+        """None: it was deleted."""
+        return self._by_id.get(topic_id)
 
     def list(self) -> list[Topic]:
         """By name."""
-        return [self._topics[name] for name in sorted(self._topics)]
+        by_name = self._by_name
+        return [by_name[name] for name in sorted(by_name)]
 
-    def create(self, name: TopicName, queues: int) -> Topic:
-        """Returns when the topic is durable; one that exists with as many queues is returned as it is.
+    def create(self, name: TopicName, queues: int, policy: TopicPolicy | None = None) -> Topic:
+        """Returns when the topic is durable; the same one that is there is returned as it is.
 
-        Raises BadName, BadRequest for a number of queues out of bounds, TopicExists for another number of queues.
+        Raises BadName, BadRequest for a number of queues out of bounds, TopicExists for another number or policy.
         """
         check_name(name, "topic")
-        if not 1 <= queues <= MOST_QUEUES:
-            raise BadRequest(reason=f"a topic has 1 to {MOST_QUEUES} queues, not {queues}")
-        with self._creating:
-            known = self._topics.get(name)
-            if known is not None and known.queues != queues:
-                raise TopicExists(topic=name, queues=known.queues)
-            return known or self._add(name, queues)
+        if is_own(name):
+            raise BadName(name=name, kind="topic")
+        check_queues(queues)
+        with self._changing:
+            known = self._by_name.get(name)
+            if known is not None and (known.write_queues != queues or (policy or known.policy) != known.policy):
+                raise TopicExists(topic=name, queues=known.write_queues)
+            return known or self._add(name, queues, policy or TopicPolicy())
 
     def get_or_create(self, name: TopicName) -> Topic:
-        """The topic; made with the default number of queues if there is none. Raises BadName."""
+        """The topic; made with the default number of queues if there is none. Raises BadName, UnknownTopic."""
         check_name(name, "topic")
-        with self._creating:
-            return self._topics.get(name) or self._add(name, DEFAULT_QUEUES)
+        if is_own(name) and name not in self._by_name:
+            raise UnknownTopic(topic=name)
+        with self._changing:
+            return self._by_name.get(name) or self._add(name, DEFAULT_QUEUES, TopicPolicy())
 
-    def _add(self, name: TopicName, queues: int) -> Topic:
-        topic_id = TopicId(max((topic.topic_id for topic in self._topics.values()), default=0) + 1)
-        topic = Topic(name, topic_id, queues)
-        self._store({**self._topics, name: topic})
+    def get_or_create_own(self, name: TopicName) -> Topic:
+        """One of the broker's own topics, of one queue; its name begins with OWN_PREFIX."""
+        with self._changing:
+            return self._by_name.get(name) or self._add(name, 1, TopicPolicy())
+
+    def replace(self, topic: Topic) -> None:
+        """Puts the topic in the place of the one with its id; durable when this returns."""
+        with self._changing:
+            self._store({**self._by_id, topic.topic_id: topic}.values())
+
+    def delete(self, topic: Topic) -> None:
+        """Its id means nothing from now on; durable when this returns."""
+        with self._changing:
+            self._store(known for known in self._by_id.values() if known.topic_id != topic.topic_id)
+
+    def _add(self, name: TopicName, queues: int, policy: TopicPolicy) -> Topic:
+        topic = Topic(name, self._next_id, queues, queues, policy)
+        self._store([*self._by_id.values(), topic], TopicId(self._next_id + 1))
         return topic
 
-    def _store(self, topics: Mapping[TopicName, Topic]) -> None:
-        entries = [{"name": t.name, "topic_id": t.topic_id, "queues": t.queues} for t in topics.values()]
+    def _store(self, topics: Iterable[Topic], next_id: TopicId | None = None) -> None:
+        stored = Stored([*topics], next_id or self._next_id)
         try:
-            self._disk.replace(self._path, json.dumps(entries).encode())
+            write_topics(self._path, stored, self._disk)
         except OSError as error:
             self._die(error)
             raise
-        self._topics = topics
+        self._take(stored)

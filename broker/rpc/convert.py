@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from broker.client.policies import from_topic_policy
 from broker.errors import BadRequest, BrokerError
 from broker.face.reading import Wanted
 from broker.groups.membership import Group, Ranges
@@ -187,7 +188,13 @@ def from_commit(commit: OffsetCommit) -> pb.OffsetCommit:
 
 def from_topic(topic: Topic, queues: Iterable[QueueRange]) -> pb.Topic:
     held = (pb.QueueRange(lowest_offset=queue.lowest_offset, end_offset=queue.end_offset) for queue in queues)
-    return pb.Topic(name=topic.name, topic_id=topic.topic_id, queues=held)
+    return pb.Topic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        queues=held,
+        write_queues=topic.write_queues,
+        policy=from_topic_policy(topic.policy),
+    )
 
 
 def from_group(group: Group, ranges: Ranges, expires_at_ms: Mapping[MemberId, int]) -> pb.Group:

@@ -1,6 +1,7 @@
 """Topics over gRPC."""
 
 from broker.broker import Broker
+from broker.client.policies import to_topic_policy
 from broker.model import TopicName
 from broker.rpc import convert
 from broker.rpc.context import Context
@@ -14,7 +15,8 @@ class TopicCalls(broker_pb2_grpc.BrokerServiceServicer):
     _broker: Broker
 
     async def CreateTopic(self, request: pb.CreateTopicRequest, context: Context) -> pb.CreateTopicResponse:
-        topic = await self._broker.topics.create(TopicName(request.name), request.queues)
+        policy = to_topic_policy(request.policy) if request.HasField("policy") else None
+        topic = await self._broker.topics.create(TopicName(request.name), request.queues, policy)
         return pb.CreateTopicResponse(topic=convert.from_topic(*self._broker.topics.get(topic.name)))
 
     async def GetTopic(self, request: pb.GetTopicRequest, context: Context) -> pb.GetTopicResponse:

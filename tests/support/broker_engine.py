@@ -13,7 +13,7 @@ from broker.log.disk import Disk
 from broker.model import HolderId, LogId, ProducerId, Topic, TopicBatch, TopicId, TopicName
 from broker.queues.encoding import encode_batch
 
-TOPIC = Topic(TopicName("t"), TopicId(1), 2)
+TOPIC = Topic(TopicName("t"), TopicId(1), 2, 2)
 LIMITS = Limits(segment=512, checkpoint_every=1 << 30)
 
 
