@@ -17,11 +17,17 @@ from broker.delivery.waiters import Waiters
 from broker.engine.directory import DataDirectory, open_directory
 from broker.engine.engine import Clock
 from broker.engine.opening import Checkpointer, Die, Limits, open_engine
+from broker.errors import LogDamaged
 from broker.face.parts import Parts
 from broker.groups.awake import TICK_SECONDS, AwakeTime
 from broker.groups.coordinator import Coordinator
 from broker.groups.store import GroupStore
+from broker.log.commit_log import Durability
 from broker.log.disk import Disk
+from broker.log.upkeep.background import Background
+from broker.log.upkeep.scrubber import Scrubber
+from broker.log.upkeep.space import Space
+from broker.log.upkeep.syncer import Syncer
 from broker.queues.catalog import Catalog
 from broker.queues.topics import Topics
 from broker.rpc.bulk import BulkService
@@ -138,9 +144,11 @@ async def _open_broker(settings: BrokerSettings, machine: _Machine) -> AsyncIter
 @asynccontextmanager
 async def _broker_over(directory: DataDirectory, settings: BrokerSettings, machine: _Machine) -> AsyncIterator[Broker]:
     disk, clock, die = machine.disk, machine.clock, machine.die
-    limits = Limits(settings.segment_bytes, settings.checkpoint_bytes)
+    limits = Limits(settings.segment_bytes, settings.checkpoint_bytes, settings.durability)
     engine = await asyncio.to_thread(open_engine, directory, disk, limits, clock)
     waiters = Waiters()
+    scrubber = Scrubber(engine.log, _report_damage)
+    background = Background(die)
     try:
         with ThreadPoolExecutor(_DISK_THREADS, "broker-disk") as pool:
             catalog = Catalog(Topics(directory.topics, disk, die), engine.queues)
@@ -155,14 +163,33 @@ async def _broker_over(directory: DataDirectory, settings: BrokerSettings, machi
             checkpointer = Checkpointer(engine, directory, disk, limits.checkpoint_every, die)
             writer = Writer(engine, checkpointer, waiters.wake, die)
             parts = Parts(
-                directory.log_id, engine, writer, catalog, groups, waiters, clock, pool, settings.create_topics
+                directory.log_id,
+                engine,
+                writer,
+                catalog,
+                groups,
+                waiters,
+                clock,
+                pool,
+                Space(disk, directory.root, settings.disk_reserve_bytes, time.monotonic),
+                scrubber,
+                settings.create_topics,
             )
+            background.start("broker-scrubber", scrubber.run)
+            if settings.durability is Durability.INTERVAL:
+                every = timedelta(milliseconds=settings.sync_interval_ms)
+                background.start("broker-syncer", Syncer(engine.log, every).run)
             try:
                 yield Broker(parts)
             finally:
                 await writer.stop()
     finally:
+        await asyncio.to_thread(background.stop)
         engine.close()
+
+
+def _report_damage(damage: LogDamaged) -> None:
+    log.error("the log is damaged", action="damaged", **damage.fields)
 
 
 def _door(settings: BrokerSettings) -> Authorize | None:

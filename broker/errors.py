@@ -142,6 +142,13 @@ class TransactionUnknown(BrokerError):
     status = Status.NOT_FOUND
 
 
+class DelayTooLong(BrokerError):
+    """A message cannot be delivered as late as {deliver_at_ms} ms: at most 7 days from now, up to {latest_ms} ms."""
+
+    code = "delay_too_long"
+    status = Status.INVALID_ARGUMENT
+
+
 class HandleUnknown(BrokerError):
     """No delayed message has the handle {handle}: it was delivered or recalled before."""
 
@@ -161,6 +168,13 @@ class LogDamaged(BrokerError):
 
     code = "log_damaged"
     status = Status.DATA_LOSS
+
+
+class DiskFull(BrokerError):
+    """The disk of {path} has {free} bytes left, {reserve} are kept free: publishing is refused, consuming goes on."""
+
+    code = "disk_full"
+    status = Status.RESOURCE_EXHAUSTED
 
 
 class RecordDamaged(BrokerError):

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from broker.log.commit_log import SEGMENT_BYTES
+from broker.log.commit_log import SEGMENT_BYTES, Durability
 from protos.settings import Settings
 
 _LEAST_SEGMENT_BYTES = 16 << 20  # one publish of 8 MiB with its head always fits
@@ -20,6 +20,9 @@ class BrokerSettings(Settings):
     port: int = Field(default=8081, ge=0, le=65_535)
     segment_bytes: int = Field(default=SEGMENT_BYTES, ge=_LEAST_SEGMENT_BYTES)
     checkpoint_bytes: int = Field(default=64 << 20, ge=1 << 20)
+    durability: Durability = Durability.FSYNC
+    sync_interval_ms: int = Field(default=500, ge=1, le=60_000)
+    disk_reserve_bytes: int = Field(default=1 << 30, ge=0)
     create_topics: bool = True
     access_keys: tuple[SecretStr, ...] = ()
     insecure: bool = False

@@ -11,6 +11,8 @@ from broker.engine.commands import Command
 from broker.engine.engine import Answer, Clock, Engine
 from broker.errors import BrokerError, BrokerStopping, UnknownTopic
 from broker.groups.coordinator import Coordinator
+from broker.log.upkeep.scrubber import Scrubber
+from broker.log.upkeep.space import Space
 from broker.model import LogId, Topic, TopicName
 from broker.queues.catalog import Catalog
 from broker.writer import Writer
@@ -31,6 +33,8 @@ class Parts:
     waiters: Waiters
     clock: Clock
     disk_pool: Executor
+    space: Space
+    scrubber: Scrubber
     creates_topics: bool
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
