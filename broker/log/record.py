@@ -176,3 +176,14 @@ def rebuild_entries(data: bytes, start: int, count: int, position: int) -> bytes
         start += size
         position += size
     return b"".join(entries)
+
+
+def rebuild_keys(data: bytes, start: int, count: int) -> tuple[list[bytes], list[int]]:
+    """Keys and sizes of `count` records that begin at `start` of `data`."""
+    keys, sizes = list[bytes](), list[int]()
+    for _ in range(count):
+        _, size, key, _, _, _ = _HEADER.unpack_from(data, start)
+        keys.append(data[start + HEADER_BYTES : start + HEADER_BYTES + key])
+        sizes.append(size)
+        start += size
+    return keys, sizes
