@@ -1,5 +1,6 @@
 """What other houses and users need to speak to the broker."""
 
+from broker.client.broker import BrokerClient, BrokerState, Durations, Holder
 from broker.client.consumer import Consumer
 from broker.client.groups import GroupClient, GroupState, MemberState, QueueLag, Reset, ResetTarget
 from broker.client.message import Batch, Message, ReceivedMessage
@@ -11,9 +12,13 @@ from broker.client.topics import QueueRange, TopicClient, TopicState
 __all__ = [
     "STORED_BEFORE",
     "Batch",
+    "BrokerClient",
+    "BrokerState",
     "Consumer",
+    "Durations",
     "GroupClient",
     "GroupState",
+    "Holder",
     "MemberState",
     "Message",
     "Producer",
