@@ -38,6 +38,11 @@ class Writer:
         self._thread.submit((command, size, answering))
         return answering
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether publishes wait for their sync."""
+        return self._room.is_taken
+
     async def stop(self) -> None:
         """Returns when everything submitted is durable and a checkpoint is stored."""
         await asyncio.to_thread(self._thread.stop)
@@ -64,6 +69,10 @@ class _Room:
         self._limit = limit
         self._taken = 0
         self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def is_taken(self) -> bool:
+        return self._taken > 0
 
     async def take(self, size: int) -> None:
         while self._taken and self._taken + size > self._limit:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from broker.delivery.pacing import Pacing
 from broker.delivery.reader import read_batch
 from broker.errors import OffsetOutOfRange, UnknownQueue
 from broker.face.parts import Parts
@@ -30,6 +31,7 @@ class Reading:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._pacing = Pacing(lambda: parts.writer.is_busy)
 
     async def fetch(self, wanted: Wanted) -> Fetched:
         """Raises OffsetOutOfRange, UnknownQueue, UnknownTopic; nothing in time is an empty answer."""
@@ -42,7 +44,8 @@ class Reading:
                 queue = parts.engine.queues.queue(key)
                 return Fetched(key.topic_id, wanted.offset, queue.lowest, wanted.offset)
             await parts.waiters.wait(key, until - loop.time())
-        return await parts.on_disk(self._read, key, wanted)
+        async with self._pacing.turn(parts.engine.queues.queue(key).end - wanted.offset):
+            return await parts.on_disk(self._read, key, wanted)
 
     def _has_messages(self, topic: Topic, wanted: Wanted) -> bool:
         if wanted.queue >= topic.read_queues:
