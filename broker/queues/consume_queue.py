@@ -75,7 +75,7 @@ class ConsumeQueue:
             first = int(path.name)
             if is_empty or first < lowest or first > last or (first == last and not at):
                 self._remove(path)
-        if at and not is_empty:
+        if at and not is_empty and _size(self._path(last)) > at * ENTRY_BYTES:  # never after a clean stop
             with self._files.use(self._path(last)) as fd:
                 self._files.disk.truncate(fd, at * ENTRY_BYTES)
         self._first_file = lowest
