@@ -6,6 +6,7 @@ from operator import itemgetter
 
 from broker.errors import BadRequest, TooLarge, UnknownQueue
 from broker.log.attributes import encode_attributes
+from broker.log.index.keys import key_hashes
 from broker.log.record import Columns, Records, encode_records
 from broker.model import Attributes, QueueKey, Topic, TopicBatch
 from broker.queues.placement import Run, place
@@ -17,12 +18,16 @@ PROPERTIES_BYTES = 32 << 10
 
 @dataclass(frozen=True, slots=True)
 class EncodedRun:
-    """Messages of one batch for one queue; no indexes: they follow those of the run before."""
+    """Messages of one batch for one queue; no indexes: they follow those of the run before.
+
+    No `key_hashes`: they are taken from the records.
+    """
 
     batch: int
     key: QueueKey
     indexes: Sequence[int]
     records: Records
+    key_hashes: Sequence[int] | None = None
 
 
 def encode_batch(number: int, topic: Topic, batch: TopicBatch, first_queue: int, stored_at_ms: int) -> list[EncodedRun]:
@@ -33,9 +38,11 @@ def encode_batch(number: int, topic: Topic, batch: TopicBatch, first_queue: int,
     encoded, expected = [], 0
     for run in runs:
         follows = isinstance(run.indexes, range) and run.indexes.start == expected
-        records = encode_records(_pick(columns, run.indexes, count), stored_at_ms)
+        picked = _pick(columns, run.indexes, count)
+        records = encode_records(picked, stored_at_ms)
         key = QueueKey(topic.topic_id, run.queue)
-        encoded.append(EncodedRun(number, key, () if follows else run.indexes, records))
+        hashes = key_hashes(picked.keys, topic.topic_id)
+        encoded.append(EncodedRun(number, key, () if follows else run.indexes, records, hashes))
         expected = run.indexes[-1] + 1
     return encoded
 

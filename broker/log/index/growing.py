@@ -24,6 +24,15 @@ class IndexMark:
     times: Mark
     keys: Mark
 
+    def numbers(self) -> Sequence[int]:
+        """For a file; `IndexMark.of` is the inverse."""
+        return [self.start, self.highest_ms, self.times.size, self.times.crc, self.keys.size, self.keys.crc]
+
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> "IndexMark":
+        start, highest_ms, *files = numbers
+        return cls(start, highest_ms, Mark(*files[:2]), Mark(*files[2:]))
+
 
 class Growing:
     """For one thread; others may look at the marks of the files and at the highest time."""

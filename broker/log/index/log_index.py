@@ -18,7 +18,6 @@ from broker.log.recovery import inspect
 from broker.log.segment import Segment
 
 _NEW = "-new"
-_FRAMES_OF_A_WRITE = 1_000  # while a segment is read again
 
 
 class LogIndex:
@@ -53,9 +52,10 @@ class LogIndex:
         self._growing.add_keys(hashes, sizes, position)
 
     def add(self, frame: Frame) -> None:
-        """Takes a frame as it was stored; for recovery."""
+        """Takes a frame as it was stored, and shows it; for recovery."""
         self._turn_to(frame.position)
         self._growing.add(frame)
+        self._growing.write()
 
     def write(self) -> None:
         """Shows what was taken."""
@@ -137,11 +137,9 @@ def _finished_sizes(segment: Segment) -> tuple[int, int] | None:
 
 def _fill(growing: Growing, segment: Segment, end: int) -> None:
     """Takes all frames of the segment up to `end`."""
-    for number, frame in enumerate(inspect(segment)):
-        if isinstance(frame, Frame):
-            if frame.position >= end:
+    for found in inspect(segment):
+        if isinstance(found, Frame):
+            if found.position >= end:
                 break
-            growing.add(frame)
-        if number % _FRAMES_OF_A_WRITE == 0:
+            growing.add(found)
             growing.write()
-    growing.write()
