@@ -104,6 +104,13 @@ class TimedOut(ShardcastError):
     status = Status.DEADLINE_EXCEEDED
 
 
+class Malformed(ShardcastError):
+    """What was sent to {method} is no request that this version can read."""
+
+    code = "malformed"
+    status = Status.INVALID_ARGUMENT
+
+
 class NotSupported(ShardcastError):
     """{feature} is not supported by this version."""
 

@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from protos.channel import CODE_KEY, FIELDS_KEY, OPTIONS
-from protos.errors import AddressInUse, NotSupported, ShardcastError
+from protos.errors import AddressInUse, Malformed, NotSupported, ShardcastError
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,9 @@ Call: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 Authorize = Callable[[str, str], Awaitable[object]]
 """(full method name, bearer token or "") -> who calls; raises Unauthenticated or PermissionDenied."""
+
+Reader = Callable[[Any], Any]
+"""Raises Malformed."""
 
 principal: ContextVar[object] = ContextVar("principal")
 """Who makes the call that is being served: what Authorize returned."""
@@ -108,26 +112,26 @@ class _Door(grpc.aio.ServerInterceptor):
         behaviour = getattr(handler, kind)
         wrap = self._wrap_stream if inspect.isasyncgenfunction(behaviour) else self._wrap_unary
         make = getattr(grpc, f"{kind}_rpc_method_handler")
-        wrapped: Handler = make(
-            wrap(behaviour, method, token), handler.request_deserializer, handler.response_serializer
-        )
+        read = _reader(handler, method)
+        # Bytes come in here: what grpc's own deserialising refuses ends without a code of ours.
+        wrapped: Handler = make(wrap(behaviour, read, method, token), None, handler.response_serializer)
         return wrapped
 
     async def _enter(self, method: str, token: str) -> None:
         if self._authorize is not None:
             principal.set(await self._authorize(method, token))
 
-    def _wrap_unary(self, behaviour: Any, method: str, token: str) -> Any:
+    def _wrap_unary(self, behaviour: Any, read: Reader, method: str, token: str) -> Any:
         async def call(request: Any, context: Call) -> Any:
             try:
                 await self._enter(method, token)
-                return await behaviour(request, context)
+                return await behaviour(read(request), context)
             except Exception as error:
                 await _abort(context, error, method)
 
         return call
 
-    def _wrap_stream(self, behaviour: Any, method: str, token: str) -> Any:
+    def _wrap_stream(self, behaviour: Any, read: Reader, method: str, token: str) -> Any:
         async def call(request: Any, context: Call) -> AsyncIterator[Any]:
             try:
                 try:
@@ -135,12 +139,29 @@ class _Door(grpc.aio.ServerInterceptor):
                 except ShardcastError:
                     await _hear_out(request)
                     raise
-                async for response in behaviour(request, context):
+                async for response in behaviour(read(request), context):
                     yield response
             except Exception as error:
                 await _abort(context, error, method)
 
         return call
+
+
+def _reader(handler: "Handler", method: str) -> Reader:
+    """From the bytes of a call to its request, or from those of its stream to its requests."""
+    decode = handler.request_deserializer
+
+    def one(data: bytes) -> Any:
+        try:
+            return decode(data) if decode else data
+        except DecodeError as error:
+            raise Malformed(method=method) from error
+
+    async def many(pieces: AsyncIterable[bytes]) -> AsyncIterator[Any]:
+        async for data in pieces:
+            yield one(data)
+
+    return many if handler.request_streaming else one
 
 
 async def _hear_out(request: Any) -> None:
