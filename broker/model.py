@@ -16,6 +16,11 @@ LogId = NewType("LogId", str)
 TransactionId = NewType("TransactionId", str)
 
 
+def message_id(log_id: str, topic_id: int, queue: int, offset: int) -> str:
+    """Unique as long as the log id is: topic ids are never reused, offsets neither."""
+    return f"{log_id[:12]}-{topic_id:x}-{queue:x}-{offset:x}"
+
+
 class QueueKey(NamedTuple):
     """One queue of one topic."""
 
@@ -190,6 +195,24 @@ class OffsetCommit:
     offset: int
 
 
+class Edge(enum.StrEnum):
+    """An end of a queue: the first message stored, or the next one to come."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """The first message stored at this instant (milliseconds since the epoch) or later."""
+
+    at_ms: int
+
+
+Start = Edge | Since
+"""Where a queue begins that a group never read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Beat:
     """A member's sign of life in its group."""
@@ -198,7 +221,7 @@ class Beat:
     member_id: MemberId
     topics: frozenset[TopicName]
     session_seconds: float
-    from_latest: bool
+    start: Start = Edge.EARLIEST
 
 
 @dataclass(frozen=True, slots=True)

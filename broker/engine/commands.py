@@ -1,9 +1,9 @@
 """What the writer's thread can be asked to do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from broker.model import HolderId, ProducerId
+from broker.model import HolderId, ProducerId, TopicId
 from broker.queues.encoding import EncodedRun
 
 
@@ -48,5 +48,20 @@ class ForgetSilent:
     """Drop the producers that have outlived their time."""
 
 
+@dataclass(frozen=True, slots=True)
+class DeliverDue:
+    """Move a chunk of the delayed messages that are due into their queues; a topic that is not named is gone."""
+
+    write_queues: Mapping[TopicId, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Take one delayed message back."""
+
+    handle: int
+
+
+DelayingCommand = DeliverDue | Recall
 PublishingCommand = OpenProducer | StorePublish | GetProducer | ForgetProducer | ForgetSilent
-Command = PublishingCommand
+Command = PublishingCommand | DelayingCommand

@@ -12,7 +12,7 @@ from broker.log.disk import Disk, read_json
 from broker.model import LogId
 from protos.errors import DirectoryInUse, DirectoryUnusable
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,10 @@ class DataDirectory:
     @property
     def topics(self) -> Path:
         return self.root / "topics.json"
+
+    @property
+    def delays(self) -> Path:
+        return self.root / "delays.sqlite"
 
     @property
     def checkpoint(self) -> Path:

@@ -1,12 +1,15 @@
-"""What the rooms of the engine write through: frames into the log, entries of their records into the queues."""
+"""What the rooms of the engine write through: frames into the log, entries of their records into queues and index."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 
 from broker.log.commit_log import CommitLog
 from broker.log.frame import HEADER, Frame, Kind
+from broker.log.index.keys import key_hashes
+from broker.log.index.log_index import LogIndex
 from broker.log.payload import RunHead, encode_change_head, publish_head_size, records_position
-from broker.log.record import encode_entries, rebuild_entries
+from broker.log.record import encode_entries, rebuild_entries, rebuild_keys
 from broker.model import QueueKey, Range, TopicId
 from broker.queues.builder import QueueBuilder
 from broker.queues.encoding import EncodedRun
@@ -18,10 +21,13 @@ class Journal:
 
     log: CommitLog
     queues: QueueBuilder
+    log_index: LogIndex
 
     def append(self, kind: Kind, payload: Sequence[bytes], at_ms: int) -> int:
         """Takes a frame for the next flush and returns its position. Raises TooLarge."""
-        return self.log.append(kind, payload, at_ms)
+        position = self.log.append(kind, payload, at_ms)
+        self.log_index.note(position, at_ms)
+        return position
 
     def append_change(self, kind: Kind, change: bytes, runs: Sequence[EncodedRun], at_ms: int) -> list[RunHead]:
         """A room's change together with records that go to queues by it, as one frame. Raises TooLarge."""
@@ -32,33 +38,53 @@ class Journal:
         return heads
 
     def give_offsets(self, runs: Sequence[EncodedRun]) -> list[RunHead]:
-        """The offsets that the runs will have once they are indexed."""
+        """The offsets that the runs will have once they are indexed; delayed ones get none."""
         heads, taken = [], dict[QueueKey, int]()
         for run in runs:
-            first, count = taken.get(run.key) or self.queues.next_offset(run.key), len(run.records.sizes)
-            taken[run.key] = first + count
-            heads.append(RunHead(run.batch, *run.key, first, count, len(run.records.data), run.indexes))
+            first, count, is_delayed = 0, len(run.records.sizes), bool(run.dues)
+            if not is_delayed:
+                first = taken.get(run.key) or self.queues.next_offset(run.key)
+                taken[run.key] = first + count
+            heads.append(RunHead(run.batch, *run.key, first, count, len(run.records.data), run.indexes, is_delayed))
         return heads
 
     def index(self, runs: Sequence[EncodedRun], position: int) -> None:
         """Takes the entries of the runs, whose records lie back to back from `position` on."""
         for run in runs:
-            self.queues.add(run.key, encode_entries(run.records, position))
+            if not run.dues:
+                self.queues.add(run.key, encode_entries(run.records, position))
+                self._add_keys(run, position)
             position += len(run.records.data)
+
+    def _add_keys(self, run: EncodedRun, position: int) -> None:
+        hashes, records = run.key_hashes, run.records
+        if hashes is None:
+            keys, _ = rebuild_keys(records.data, 0, len(records.sizes))
+            hashes = key_hashes(keys, run.key.topic_id)
+        self.log_index.add_keys(hashes, records.sizes, position)
 
     def index_again(self, frame: Frame, runs: Sequence[RunHead]) -> None:
         """What `index` did when the frame was stored, as far as the queues lack it; for recovery."""
         start = publish_head_size(frame.payload)
         for run in runs:
-            position = frame.position + HEADER.size + start
-            entries = rebuild_entries(frame.payload, start, run.count, position)
-            self.queues.add_again(QueueKey(TopicId(run.topic_id), run.queue), run.first_offset, entries)
+            if not run.is_delayed:
+                position = frame.position + HEADER.size + start
+                entries = rebuild_entries(frame.payload, start, run.count, position)
+                self.queues.add_again(QueueKey(TopicId(run.topic_id), run.queue), run.first_offset, entries)
             start += run.size
         self.queues.show()
 
 
-def ranges(runs: Sequence[RunHead]) -> list[Range]:
-    """Where the messages of these runs are, as users are told."""
-    return [
-        Range(run.batch, TopicId(run.topic_id), run.queue, run.first_offset, run.count, run.indexes) for run in runs
-    ]
+def ranges(
+    runs: Sequence[RunHead], position: int = 0, delayed_sizes: Iterable[Sequence[int]] = repeat(())
+) -> list[Range]:
+    """Where the messages of these runs are, as users are told; the records lie back to back from `position` on.
+
+    `delayed_sizes` has the sizes of each run's records where they are delayed.
+    """
+    found = []
+    for run, sizes in zip(runs, delayed_sizes, strict=False):
+        place = (run.batch, TopicId(run.topic_id), run.queue, run.first_offset, run.count, run.indexes)
+        found.append(Range(*place, (*accumulate(sizes[:-1], initial=position),) if sizes else ()))
+        position += run.size
+    return found

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from broker.delivery.delay_index import DelayIndex
 from broker.engine.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from broker.engine.directory import DataDirectory
 from broker.engine.engine import Clock, Engine
 from broker.engine.journal import Journal
 from broker.log.commit_log import CommitLog, Durability
 from broker.log.disk import Disk
+from broker.log.index.growing import IndexMark
+from broker.log.index.log_index import LogIndex
 from broker.log.payload import stored_runs
 from broker.producers.table import Producers
 from broker.queues.builder import QueueBuilder
@@ -33,11 +36,21 @@ def open_engine(directory: DataDirectory, disk: Disk, limits: Limits, clock: Clo
     queues = QueueBuilder(directory.queues, disk)
     log = CommitLog(directory.log, disk, limits.segment, limits.durability)
     log.check(checkpoint.position)
+    journal = Journal(log, queues, _open_index(log, disk, checkpoint))
     if not queues.restore(checkpoint.queues):
-        _rebuild(Journal(log, queues), checkpoint)
-    engine = Engine(log, queues, Producers(checkpoint.producers), clock)
+        _rebuild(journal, checkpoint)
+    engine = Engine(journal, Producers(checkpoint.producers), DelayIndex(directory.delays), clock)
+    engine.delaying.catch_up(checkpoint.rooms.get("delaying"), checkpoint.position)
     log.recover(checkpoint.position, engine.replay)
+    engine.delaying.settle()
     return engine
+
+
+def _open_index(log: CommitLog, disk: Disk, checkpoint: Checkpoint) -> LogIndex:
+    stored = checkpoint.rooms.get("log_index")
+    index = LogIndex(log, disk)
+    index.restore(IndexMark.of(stored) if isinstance(stored, list) else None, checkpoint.position)
+    return index
 
 
 def _rebuild(journal: Journal, checkpoint: Checkpoint) -> None:
@@ -69,7 +82,9 @@ class Checkpointer:
 
     def _take(self) -> Checkpoint:
         engine = self._engine
-        return Checkpoint(engine.log.written, engine.queues.held(), engine.publishing.producers.snapshot())
+        return Checkpoint(
+            engine.log.written, engine.queues.held(), engine.publishing.producers.snapshot(), engine.rooms()
+        )
 
     def _write(self, checkpoint: Checkpoint) -> None:
         try:

@@ -1,5 +1,6 @@
 """The engine's room of producers: opens and fences them, stores what they publish, forgets them."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -11,12 +12,14 @@ from broker.engine.commands import (
     PublishingCommand,
     StorePublish,
 )
+from broker.engine.delaying import Delaying
 from broker.engine.journal import Journal, ranges
 from broker.log.frame import HEADER, Frame, Kind, stored_at_ms
 from broker.log.payload import (
     HEAD_BYTES,
     Fence,
     PublishHead,
+    RunHead,
     decode_fence,
     decode_forget,
     decode_publish_head,
@@ -25,7 +28,9 @@ from broker.log.payload import (
     encode_publish_head,
     publish_head_size,
     records_position,
+    stored_runs,
 )
+from broker.log.record import read_back
 from broker.model import Forgotten, Opened, Published
 from broker.producers.rules import Producer, Verdict, known
 from broker.producers.table import Producers
@@ -41,9 +46,10 @@ class Stored:
 class Publishing:
     """For the writer's thread."""
 
-    def __init__(self, journal: Journal, producers: Producers) -> None:
+    def __init__(self, journal: Journal, producers: Producers, delaying: Delaying) -> None:
         self.producers = producers
         self._journal = journal
+        self._delaying = delaying
 
     def do(self, command: PublishingCommand, now_ms: int) -> Opened | Published | Producer | Forgotten | Stored:
         """Raises ProducerUnknown, SequenceGap, StaleTerm."""
@@ -70,14 +76,23 @@ class Publishing:
         size = publish_head_size(log.read(at, HEAD_BYTES))
         head = decode_publish_head(log.read(at, size))
         header = log.read(stored.position, HEADER.size)
-        return Published(duplicate=True, ranges=ranges(head.runs), stored_at_ms=stored_at_ms(header))
+        found = ranges(() if head.transaction else head.runs, at + size, self._delayed_sizes(head.runs, at + size))
+        return Published(duplicate=True, ranges=found, stored_at_ms=stored_at_ms(header))
+
+    def _delayed_sizes(self, runs: Sequence[RunHead], position: int) -> Iterator[Sequence[int]]:
+        """Of each run's records, if they are delayed and still there."""
+        for run in runs:
+            records = read_back(self._journal.log.read(position, run.size), run.count) if run.is_delayed else None
+            yield records.sizes if records else ()
+            position += run.size
 
     def replay(self, frame: Frame) -> None:
         """Does again what a stored frame of this room did."""
         match frame.kind:
             case Kind.PUBLISH:
                 head = decode_publish_head(frame.payload)
-                self._journal.index_again(frame, head.runs)
+                self._journal.index_again(frame, stored_runs(frame))
+                self._delaying.apply(frame)
                 self.producers.apply_publish(head, frame.stored_at_ms, frame.position)
             case Kind.FENCE:
                 self.producers.apply_fence(decode_fence(frame.payload), frame.stored_at_ms)
@@ -103,9 +118,13 @@ class Publishing:
         encoded = encode_publish_head(head)
         payload = [encoded, *(run.records.data for run in command.runs)]
         position = self._journal.append(Kind.PUBLISH, payload, command.stored_at_ms)
-        self._journal.index(command.runs, records_position(position, encoded))
+        records_at = records_position(position, encoded)
+        self._journal.index(command.runs, records_at)
+        self._delaying.take(command.runs, records_at)
         self.producers.apply_publish(head, command.stored_at_ms, position)
-        return Published(duplicate=False, ranges=ranges(heads), stored_at_ms=command.stored_at_ms)
+        delayed_sizes = (run.records.sizes if run.dues else () for run in command.runs)
+        found = ranges(heads, records_at, delayed_sizes)
+        return Published(duplicate=False, ranges=found, stored_at_ms=command.stored_at_ms)
 
     def _forget(self, name: str, now_ms: int) -> int:
         self._journal.append(Kind.FORGET, [encode_forget(name)], now_ms)

@@ -28,6 +28,8 @@ class Kind(enum.IntEnum):
     PUBLISH = 1
     FENCE = 2
     FORGET = 3
+    DELAYS = 6
+    TRANSACTIONS = 7
 
 
 @dataclass(frozen=True, slots=True)

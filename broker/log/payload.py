@@ -7,20 +7,26 @@ read back without its records; the runs' records follow back to back, in the ord
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from broker.log.frame import HEADER, Frame, Kind
+from broker.model import TransactionId, TransactionPart
 
 _HEAD_SIZE = struct.Struct("<I")
-_PUBLISH = struct.Struct("<BQQBII")  # id's length, term, sequence, has a cursor, cursor's length, runs
-_RUN = struct.Struct("<IIIQIII")  # batch, topic id, queue, first offset, count, bytes of records, stored indexes
+_PUBLISH = struct.Struct("<BQQBIBBI")  # id's length, term, sequence, has a cursor, lengths of three more texts, runs
+_RUN = struct.Struct("<IIIQIII?")  # batch, topic, queue, first offset, count, bytes of records, stored indexes, delayed
 _CHANGE = struct.Struct("<II")  # change's length, runs
 _FENCE = struct.Struct("<BQB")  # id's length, term, holder id's length
 HEAD_BYTES = _HEAD_SIZE.size
+_WITHOUT_RECORDS = frozenset({Kind.FENCE, Kind.FORGET})
 
 
 @dataclass(frozen=True, slots=True)
 class RunHead:
-    """Where the messages of one batch that went to one queue are; no indexes: they follow those of the run before."""
+    """Where the messages of one batch that went to one queue are; no indexes: they follow those of the run before.
+
+    Delayed ones have no offset yet.
+    """
 
     batch: int
     topic_id: int
@@ -29,17 +35,19 @@ class RunHead:
     count: int
     size: int
     indexes: Sequence[int] = ()
+    is_delayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PublishHead:
-    """All of a publish but its records."""
+    """All of a publish but its records; none of a transaction's messages has an offset yet."""
 
     producer_id: str
     term: int
     sequence: int
     cursor: bytes | None
     runs: Sequence[RunHead]
+    transaction: TransactionPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +63,17 @@ def encode_publish_head(head: PublishHead) -> bytes:
     """The head with its size before it; records go behind."""
     producer_id, cursor = head.producer_id.encode(), head.cursor or b""
     has_cursor = head.cursor is not None
-    fixed = _PUBLISH.pack(len(producer_id), head.term, head.sequence, has_cursor, len(cursor), len(head.runs))
-    body = b"".join((fixed, producer_id, cursor, *map(_encode_run, head.runs)))
+    part = head.transaction
+    transaction_id, group = (part.transaction_id.encode(), part.producer_group.encode()) if part else (b"", b"")
+    sizes = len(cursor), len(transaction_id), len(group)
+    fixed = _PUBLISH.pack(len(producer_id), head.term, head.sequence, has_cursor, *sizes, len(head.runs))
+    body = b"".join((fixed, producer_id, cursor, transaction_id, group, *map(_encode_run, head.runs)))
     return _HEAD_SIZE.pack(len(body)) + body
 
 
 def _encode_run(run: RunHead) -> bytes:
     fixed = _RUN.pack(
-        run.batch, run.topic_id, run.queue, run.first_offset, run.count, run.size, len(run.indexes)
+        run.batch, run.topic_id, run.queue, run.first_offset, run.count, run.size, len(run.indexes), run.is_delayed
     )  # fmt: skip
     return fixed + struct.pack(f"<{len(run.indexes)}I", *run.indexes) if run.indexes else fixed
 
@@ -75,22 +86,25 @@ def publish_head_size(payload: bytes) -> int:
 
 def decode_publish_head(payload: bytes) -> PublishHead:
     """The inverse of `encode_publish_head`; what follows the head may be missing."""
-    id_size, term, sequence, has_cursor, cursor_size, runs = _PUBLISH.unpack_from(payload, HEAD_BYTES)
-    id_at = HEAD_BYTES + _PUBLISH.size
-    cursor_at = id_at + id_size
-    runs_at = cursor_at + cursor_size
-    cursor = payload[cursor_at:runs_at] if has_cursor else None
+    id_size, term, sequence, has_cursor, *sizes, runs = _PUBLISH.unpack_from(payload, HEAD_BYTES)
+    ends = [*accumulate((id_size, *sizes), initial=HEAD_BYTES + _PUBLISH.size)]
+    producer_id, cursor, transaction_id, group = (payload[begin:end] for begin, end in pairwise(ends))
     return PublishHead(
-        payload[id_at:cursor_at].decode(), term, sequence, cursor, (*_decode_runs(payload, runs_at, runs),)
-    )  # fmt: skip
+        producer_id.decode(),
+        term,
+        sequence,
+        cursor if has_cursor else None,
+        (*_decode_runs(payload, ends[-1], runs),),
+        TransactionPart(TransactionId(transaction_id.decode()), group.decode()) if transaction_id else None,
+    )
 
 
 def _decode_runs(payload: bytes, at: int, count: int) -> Iterator[RunHead]:
     for _ in range(count):
-        batch, topic_id, queue, first_offset, records, size, indexes = _RUN.unpack_from(payload, at)
+        batch, topic_id, queue, first_offset, records, size, indexes, is_delayed = _RUN.unpack_from(payload, at)
         at += _RUN.size
         stored = struct.unpack_from(f"<{indexes}I", payload, at)
-        yield RunHead(batch, topic_id, queue, first_offset, records, size, stored)
+        yield RunHead(batch, topic_id, queue, first_offset, records, size, stored, is_delayed)
         at += 4 * indexes
 
 
@@ -108,10 +122,11 @@ def decode_change_head(payload: bytes) -> tuple[bytes, Sequence[RunHead]]:
 
 
 def stored_runs(frame: Frame) -> Sequence[RunHead]:
-    """Where the records of the frame went, whatever its kind."""
+    """Where the records of the frame went, whatever its kind; those of a transaction have not gone anywhere yet."""
     if frame.kind is Kind.PUBLISH:
-        return decode_publish_head(frame.payload).runs
-    if frame.kind in (Kind.FENCE, Kind.FORGET):
+        head = decode_publish_head(frame.payload)
+        return () if head.transaction else head.runs
+    if frame.kind in _WITHOUT_RECORDS:
         return ()
     return decode_change_head(frame.payload)[1]
 

@@ -17,6 +17,7 @@ from operator import add, eq
 from broker.log.attributes import is_ordered
 
 _CRC = struct.Struct("<I")
+_SIZE = struct.Struct("<I")
 _COVERED = struct.Struct("<IHBIq")  # the part of the header that the CRC covers
 _HEADER = struct.Struct("<IIHBIq")
 HEADER_BYTES = _HEADER.size
@@ -95,6 +96,11 @@ def _lanes(columns: Columns) -> Sequence[int]:
 def _lane(key: bytes, attributes: bytes) -> int:
     """What the index keeps of an ordered message's key: equal keys share a lane, few others do; 0 is not ordered."""
     return zlib.crc32(key) | 1 if key and is_ordered(attributes) else 0
+
+
+def record_size(header: bytes) -> int:
+    """The size that a record's first bytes claim; 0 if they are too few."""
+    return int(_SIZE.unpack_from(header, _CRC.size)[0]) if len(header) >= HEADER_BYTES else 0
 
 
 def encode_entries(records: Records, position: int) -> bytes:
@@ -176,6 +182,31 @@ def rebuild_entries(data: bytes, start: int, count: int, position: int) -> bytes
         start += size
         position += size
     return b"".join(entries)
+
+
+def read_back(data: bytes, count: int) -> Records | None:
+    """Records that were encoded together; None if `data` is not exactly so many of them."""
+    starts, at = [], 0
+    for _ in range(count):
+        if at + HEADER_BYTES > len(data):
+            return None
+        starts.append(at)
+        at += int(_SIZE.unpack_from(data, at + _CRC.size)[0])
+    if at != len(data) or not count:
+        return None
+    _, sizes, key_sizes, tag_sizes, attribute_sizes, _ = zip(
+        *map(_HEADER.unpack_from, repeat(data), starts), strict=True
+    )
+    key_ends = [start + HEADER_BYTES + size for start, size in zip(starts, key_sizes, strict=True)]
+    tag_ends = [*map(add, key_ends, tag_sizes)]
+    keys = [data[end - size : end] for end, size in zip(key_ends, key_sizes, strict=True)]
+    attributes = {
+        index: data[tag_ends[index] : tag_ends[index] + attribute_sizes[index]]
+        for index in compress(range(count), attribute_sizes)
+    }
+    tags = [data[begin:end] for begin, end in zip(key_ends, tag_ends, strict=True)] if any(tag_sizes) else []
+    lanes = _lanes(Columns((), keys if any(key_sizes) else (), (), attributes))
+    return Records(data, sizes, _hashes(tags, count), lanes)
 
 
 def rebuild_keys(data: bytes, start: int, count: int) -> tuple[list[bytes], list[int]]:

@@ -1,10 +1,11 @@
 """A batch as it will be stored: placed on queues, checked against the limits, encoded, but without offsets yet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from operator import itemgetter
 
-from broker.errors import BadRequest, TooLarge, UnknownQueue
+from broker.errors import BadRequest, DelayTooLong, TooLarge, UnknownQueue
 from broker.log.attributes import encode_attributes
 from broker.log.index.keys import key_hashes
 from broker.log.record import Columns, Records, encode_records
@@ -14,37 +15,62 @@ from broker.queues.placement import Run, place
 KEY_BYTES = 1_024
 TAG_BYTES = 255
 PROPERTIES_BYTES = 32 << 10
+LONGEST_DELAY = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedRun:
     """Messages of one batch for one queue; no indexes: they follow those of the run before.
 
-    No `key_hashes`: they are taken from the records.
+    `dues` says when each of them is delivered, in milliseconds since the epoch; none: at once. No
+    `key_hashes`: they are taken from the records.
     """
 
     batch: int
     key: QueueKey
     indexes: Sequence[int]
     records: Records
+    dues: Sequence[int] = ()
     key_hashes: Sequence[int] | None = None
 
 
 def encode_batch(number: int, topic: Topic, batch: TopicBatch, first_queue: int, stored_at_ms: int) -> list[EncodedRun]:
-    """The batch as runs. Raises BadRequest, TooLarge, UnknownQueue."""
+    """The batch as runs. Raises BadRequest, DelayTooLong, TooLarge, UnknownQueue."""
     columns = _columns(batch)
     count = len(batch.bodies)
     runs = place(count, batch.keys, topic.write_queues, first_queue) if batch.queue is None else _one_run(topic, batch)
+    delayed = _delayed(batch.attributes, stored_at_ms)
     encoded, expected = [], 0
     for run in runs:
-        follows = isinstance(run.indexes, range) and run.indexes.start == expected
-        picked = _pick(columns, run.indexes, count)
-        records = encode_records(picked, stored_at_ms)
-        key = QueueKey(topic.topic_id, run.queue)
-        hashes = key_hashes(picked.keys, topic.topic_id)
-        encoded.append(EncodedRun(number, key, () if follows else run.indexes, records, hashes))
-        expected = run.indexes[-1] + 1
+        for indexes, dues in _split(run.indexes, delayed):
+            follows = isinstance(indexes, range) and indexes.start == expected
+            picked = _pick(columns, indexes, count)
+            records = encode_records(picked, stored_at_ms)
+            key = QueueKey(topic.topic_id, run.queue)
+            hashes = key_hashes(picked.keys, topic.topic_id)
+            encoded.append(EncodedRun(number, key, () if follows else indexes, records, dues, hashes))
+            expected = indexes[-1] + 1
     return encoded
+
+
+def _delayed(attributes: Mapping[int, Attributes], stored_at_ms: int) -> Mapping[int, int]:
+    """When the messages that are not due yet are, by index. Raises DelayTooLong."""
+    latest_ms = stored_at_ms + LONGEST_DELAY // timedelta(milliseconds=1)
+    dues = {index: given.deliver_at_ms for index, given in attributes.items() if given.deliver_at_ms > stored_at_ms}
+    if dues and max(dues.values()) > latest_ms:
+        raise DelayTooLong(deliver_at_ms=max(dues.values()), latest_ms=latest_ms)
+    return dues
+
+
+def _split(indexes: Sequence[int], delayed: Mapping[int, int]) -> Iterable[tuple[Sequence[int], Sequence[int]]]:
+    """The messages that are visible at once, and the others with their due times; none of them empty."""
+    later = [index for index in indexes if index in delayed] if delayed else []
+    if not later:
+        return [(indexes, ())]
+    dues = [delayed[index] for index in later]
+    if len(later) == len(indexes):
+        return [(indexes, dues)]
+    return [([index for index in indexes if index not in delayed], ()), (later, dues)]
 
 
 def _one_run(topic: Topic, batch: TopicBatch) -> list[Run]:

@@ -3,14 +3,16 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from broker.delivery.reader import read_batch
 from broker.engine.commands import OpenProducer, StorePublish
 from broker.engine.directory import DataDirectory, open_directory
 from broker.engine.engine import Clock, Engine
 from broker.engine.opening import Limits, open_engine
 from broker.log.disk import Disk
-from broker.model import HolderId, LogId, ProducerId, Topic, TopicBatch, TopicId, TopicName
+from broker.model import HolderId, LogId, ProducerId, QueueKey, Topic, TopicBatch, TopicId, TopicName
 from broker.queues.encoding import encode_batch
 
 TOPIC = Topic(TopicName("t"), TopicId(1), 2, 2)
@@ -50,17 +52,26 @@ def clock_from(start_ms: int = 1_000) -> Clock:
 
 @contextmanager
 def running_engine(
-    path: Path, disk: Disk | None = None, clock: Clock | None = None
+    path: Path, disk: Disk | None = None, clock: Clock | None = None, segment: int = LIMITS.segment
 ) -> Iterator[tuple[Engine, DataDirectory]]:
     """The engine over the directory, dropped without a checkpoint at the end, as a crash would."""
     disk = disk or Disk()
     directory = open_directory(path, disk, lambda: LogId("log"))
-    engine = open_engine(directory, disk, LIMITS, clock or clock_from())
+    engine = open_engine(directory, disk, replace(LIMITS, segment=segment), clock or clock_from())
     try:
         yield engine, directory
     finally:
         engine.close()
         directory.release()
+
+
+def bodies_of(engine: Engine, key: QueueKey) -> list[bytes]:
+    """Everything that the queue shows."""
+    queue, bodies = engine.queues.queue(key), list[bytes]()
+    while len(bodies) < queue.end:
+        fetched = read_batch(engine.log, queue, key.topic_id, len(bodies), max_messages=1_000, max_bytes=1 << 20)
+        bodies += fetched.bodies
+    return bodies
 
 
 def opening(producer_id: str, term: int, holder_id: str) -> OpenProducer:
