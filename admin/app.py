@@ -23,8 +23,10 @@ from admin.domain.names import RunId
 from admin.operations.access import Access
 from admin.operations.attempts import Attempts
 from admin.operations.fleet import Fleet
+from admin.operations.groups import GroupDesk
 from admin.operations.jobs import Jobs
 from admin.operations.runs import Runs
+from admin.operations.topics import TopicDesk
 from admin.ports import Clock
 from admin.scheduler.dispatcher import Dispatcher
 from admin.scheduler.loop import Loop
@@ -36,7 +38,14 @@ from admin.store.database import Database
 from admin.store.jobs import SqlJobs
 from admin.store.runs import SqlRuns
 from admin.store.tokens import SqlTokens
+from admin.topics.groups import BrokerGroups
+from admin.topics.topics import BrokerTopics
 from admin.wakeup.local import LocalWakeup
+from broker.client.dead_letters import DeadLetterClient
+from broker.client.endpoint import checked
+from broker.client.groups import GroupClient
+from broker.client.looking import LookClient
+from broker.client.topics import TopicClient
 from protos.errors import BadConfiguration, DirectoryInUse, DirectoryUnusable
 from protos.executor.v1.link_pb2_grpc import add_LinkServiceServicer_to_server
 from protos.server import Listening, Service, serve
@@ -83,7 +92,8 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
         database = Database(settings.url)
         stack.callback(database.close)
         wakeup, sessions, runs = LocalWakeup(), Sessions(), SqlRuns(database)
-        operations = _operations(database, runs, sessions, wakeup, clock, lease=settings.lease)
+        desks = await _desks(settings, stack)
+        operations = _operations(database, runs, sessions, wakeup, clock, desks=desks, lease=settings.lease)
         await operations.access.begin(lambda made: _keep_tokens(settings.data, made))
         http_socket = stack.enter_context(listen(settings.host, settings.http_port))
         link = LinkService(sessions, Attempts(runs, wakeup, clock, settings.lease), wakeup, clock, settings.lease)
@@ -105,15 +115,35 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
         )
 
 
+async def _desks(settings: AdminSettings, stack: AsyncExitStack) -> tuple[TopicDesk, GroupDesk]:
+    """What is asked of the broker; it is dialled when the first question comes, and may be away."""
+    endpoint, token = checked(settings.broker), settings.broker_token
+    topics = await stack.enter_async_context(TopicClient(endpoint, token=token))
+    looks = await stack.enter_async_context(LookClient(endpoint, token=token))
+    groups = await stack.enter_async_context(GroupClient(endpoint, token=token))
+    dead_letters = await stack.enter_async_context(DeadLetterClient(endpoint, token=token))
+    return TopicDesk(BrokerTopics(topics, looks)), GroupDesk(BrokerGroups(groups, dead_letters))
+
+
 def _operations(
-    database: Database, runs: SqlRuns, sessions: Sessions, wakeup: LocalWakeup, clock: Clock, *, lease: timedelta
+    database: Database,
+    runs: SqlRuns,
+    sessions: Sessions,
+    wakeup: LocalWakeup,
+    clock: Clock,
+    *,
+    desks: tuple[TopicDesk, GroupDesk],
+    lease: timedelta,
 ) -> Operations:
     fleet = Fleet(sessions, clock, lease)
+    topics, groups = desks
     return Operations(
         jobs=Jobs(SqlJobs(database), runs, fleet, wakeup, clock, _new_run_id),
         runs=Runs(runs, fleet, sessions, wakeup, clock, _new_run_id),
         fleet=fleet,
         access=Access(SqlTokens(database), clock, _new_id, _new_secret),
+        topics=topics,
+        groups=groups,
     )
 
 

@@ -12,6 +12,11 @@ from admin.domain.plan import Planned
 from admin.domain.routing import Assignment, Choice, Room, Waiting
 from admin.domain.run import Cause, Run, RunState
 from admin.domain.shard import Counters, Event, Shard
+from broker.client.dead_letters import DeadLetters, Resent
+from broker.client.groups import GroupState, Reset, ResetTarget
+from broker.client.message import ReceivedMessage
+from broker.client.topics import TopicState
+from broker.model import GroupPolicy, TopicPolicy
 
 Clock = Callable[[], datetime]
 """Aware, UTC."""
@@ -213,3 +218,58 @@ class TokenStore(Protocol):
 
     async def cancel(self, token_id: TokenId) -> None:
         """Raises UnknownToken."""
+
+
+class Topics(Protocol):
+    """The broker's topics. Everything may raise what the broker refuses with, and BrokerAway."""
+
+    async def list(self) -> Sequence[TopicState]: ...
+
+    async def get(self, name: str) -> TopicState: ...
+
+    async def create(self, name: str, queues: int, policy: TopicPolicy | None) -> TopicState: ...
+
+    async def alter(
+        self, name: str, *, write_queues: int, read_queues: int, policy: TopicPolicy | None
+    ) -> TopicState: ...
+
+    async def delete(self, name: str) -> None: ...
+
+    async def read(self, name: str, queue: int, offset: int, limit: int) -> Sequence[ReceivedMessage]:
+        """Messages of one queue from an offset on, for nobody: no group moves."""
+
+    async def find(self, name: str, key: str, limit: int) -> Sequence[ReceivedMessage]:
+        """The latest first."""
+
+    async def find_offsets(self, name: str, at: datetime) -> Sequence[int]:
+        """By queue: of the first message stored then or later."""
+
+
+class Groups(Protocol):
+    """The broker's consumer groups. Everything may raise what the broker refuses with, and BrokerAway."""
+
+    async def list(self) -> Sequence[str]:
+        """Their names."""
+
+    async def get(self, name: str) -> GroupState: ...
+
+    async def alter(self, name: str, policy: GroupPolicy) -> GroupPolicy: ...
+
+    async def delete(self, name: str) -> None: ...
+
+    async def preview_reset(self, name: str, topic: str, to: ResetTarget) -> Reset: ...
+
+    async def reset(
+        self, name: str, topic: str, to: ResetTarget, *, expected: Sequence[int] | None, force: bool
+    ) -> Reset: ...
+
+    async def dead_letters(self, name: str, offset: int, limit: int) -> DeadLetters:
+        """From an offset on, the oldest first."""
+
+    async def resend(
+        self, name: str, offsets: Sequence[int], *, first: int, before: int, limit: int, rate: float
+    ) -> Resent:
+        """Those named, else all from `first` up to `before` (0: the end as it is now), at most `limit` of them."""
+
+    async def purge(self, name: str, offsets: Sequence[int]) -> int:
+        """Those named, else all; how many there were."""

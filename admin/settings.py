@@ -23,6 +23,8 @@ class AdminSettings(Settings):
     host: str = "127.0.0.1"
     http_port: int = Field(8080, ge=0, le=65535)
     grpc_port: int = Field(8082, ge=0, le=65535)
+    broker: str = "127.0.0.1:8081"  # host:port; topics and groups are asked for there
+    broker_token: str = Field(default="", repr=False)  # one of the broker's access keys
     lease_seconds: float = Field(5.0, ge=0.5, le=600)  # a silent executor loses its shards after this time
     drain_seconds: float = Field(5.0, ge=0, le=600)  # for calls that are being answered when the admin stops
     database: DatabaseSettings = DatabaseSettings()

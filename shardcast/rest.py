@@ -6,10 +6,15 @@ from typing import Any, Self
 
 import httpx
 
-from protos.errors import InvalidArgument, RemoteError, ShardcastError, TimedOut, Unreachable, restore
+from protos.errors import InvalidArgument, PermissionDenied, RemoteError, ShardcastError, TimedOut, Unreachable, restore
 
 CALL_SECONDS = 30.0
-_NEAREST: Mapping[int, type[ShardcastError]] = {400: InvalidArgument, 503: Unreachable, 504: TimedOut}
+_NEAREST: Mapping[int, type[ShardcastError]] = {
+    400: InvalidArgument,
+    403: PermissionDenied,
+    503: Unreachable,
+    504: TimedOut,
+}
 
 
 class RestClient:
@@ -43,6 +48,9 @@ class RestClient:
 
     def put(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> Any:
         return self._call("PUT", path, json=body, headers=headers)
+
+    def patch(self, path: str, body: object) -> Any:
+        return self._call("PATCH", path, json=body)
 
     def delete(self, path: str) -> Any:
         return self._call("DELETE", path)

@@ -82,7 +82,8 @@ async def running(plan: Plan) -> AsyncIterator[Fleet]:
         try:
             async with _one_error(), asyncio.TaskGroup() as group:
                 try:
-                    await _start([_broker(plan, data), _admin(plan, data)], daemons, group, logs)
+                    await _start([_broker(plan, data)], daemons, group, logs)
+                    await _start([_admin(plan, daemons[0].endpoints["grpc"], data)], daemons, group, logs)
                     endpoints = _endpoints(daemons, data)
                     await _start(_executors(plan, endpoints, data), daemons, group, logs)
                     _write(data / "endpoints.json", endpoints.as_json())
@@ -137,12 +138,12 @@ def _broker(plan: Plan, data: Path) -> Command:
     return Command("broker", "broker", arguments)
 
 
-def _admin(plan: Plan, data: Path) -> Command:
+def _admin(plan: Plan, broker: str, data: Path) -> Command:
     def arguments(endpoints: Mapping[str, str]) -> list[str]:
         http, grpc = _port(endpoints.get("http"), plan.http_port), _port(endpoints.get("grpc"), plan.grpc_port)
         return ["shardcast", "admin", "--data", str(data / "admin"), "--http-port", http, "--grpc-port", grpc]
 
-    return Command("admin", "admin", arguments)
+    return Command("admin", "admin", arguments, {"SHARDCAST_BROKER": broker})
 
 
 def _executors(plan: Plan, endpoints: Endpoints, data: Path) -> list[Command]:

@@ -111,3 +111,11 @@ class AdminStopping(AdminError):
 
     code = "admin_stopping"
     status = Status.UNAVAILABLE
+
+
+class BrokerAway(AdminError):
+    """The broker at {address} does not answer, so topics and groups cannot be asked for: is it running, and is the
+    admin's setting `broker` right?"""
+
+    code = "broker_away"
+    status = Status.UNAVAILABLE

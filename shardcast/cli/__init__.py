@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from protos.exits import one_sentence
-from shardcast.cli import cron, daemons, database, demo, fleet, jobs, runs, tokens, version
+from shardcast.cli import cron, daemons, database, dead_letters, demo, fleet, jobs, runs, tokens, topics, version
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +20,8 @@ for room in (daemons, demo, version):
 for name, group in (
     ("job", jobs.app),
     ("run", runs.app),
+    ("topic", topics.app),
+    ("dead-letter", dead_letters.app),
     ("fleet", fleet.app),
     ("token", tokens.app),
     ("db", database.app),

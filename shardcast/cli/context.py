@@ -69,11 +69,12 @@ def _print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> N
 
     table = Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for row in rows:
-        table.add_row(*(_text(row.get(column)) for column in columns))
+        table.add_row(*(cell(row.get(column)) for column in columns))
     Console(width=MAX_LINE).print(table)
 
 
-def _text(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as a table shows it."""
     if value is None:
         return "-"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

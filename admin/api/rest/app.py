@@ -12,10 +12,14 @@ from admin.api.rest.jobs import jobs_router, orders_router
 from admin.api.rest.probes import probes_router
 from admin.api.rest.problems import add_handlers, problem
 from admin.api.rest.runs import runs_router
+from admin.api.rest.topics.groups import dead_letters_router, groups_router
+from admin.api.rest.topics.topics import topics_router
 from admin.operations.access import Access
 from admin.operations.fleet import Fleet
+from admin.operations.groups import GroupDesk
 from admin.operations.jobs import Jobs
 from admin.operations.runs import Runs
+from admin.operations.topics import TopicDesk
 from protos.errors import ShardcastError
 
 BASE = "/api/v1"
@@ -30,6 +34,8 @@ class Operations:
     runs: Runs
     fleet: Fleet
     access: Access
+    topics: TopicDesk
+    groups: GroupDesk
 
 
 def rest_app(operations: Operations) -> FastAPI:
@@ -39,6 +45,9 @@ def rest_app(operations: Operations) -> FastAPI:
     app.include_router(runs_router(operations.runs), prefix=BASE)
     app.include_router(fleet_router(operations.fleet), prefix=BASE)
     app.include_router(tokens_router(operations.access), prefix=BASE)
+    app.include_router(topics_router(operations.topics, operations.groups), prefix=BASE)
+    app.include_router(groups_router(operations.groups), prefix=BASE)
+    app.include_router(dead_letters_router(operations.groups), prefix=BASE)
     app.include_router(probes_router(operations.runs, operations.fleet))
     app.add_middleware(Door, access=operations.access)
     add_handlers(app)

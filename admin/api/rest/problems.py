@@ -1,6 +1,6 @@
 """Every error as problem+json (RFC 9457) with its stable code."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -85,8 +85,13 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     if "json" not in kind and any(tuple(fault["loc"]) == ("body",) for fault in error.errors()):
         reason = f"a body of the type {kind or '(none)'} is not understood: send application/json"
         return problem(InvalidArgument(reason=reason), HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-    faults = [f"{'.'.join(map(str, fault['loc'][1:])) or 'body'}: {fault['msg']}" for fault in error.errors()]
+    faults = [f"{_place(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
     return problem(InvalidArgument(reason="; ".join(faults)))
+
+
+def _place(location: Sequence[object]) -> str:
+    """("query", "limit") is "limit"; what is wrong with all of the body or the query is theirs."""
+    return ".".join(map(str, location[1:] or location))
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:

@@ -1,0 +1,1 @@
+"""Topics, consumer groups and dead letters over REST."""

@@ -1,0 +1,76 @@
+"""Consumer groups: how far they are, how they are redelivered to, where they go on, and what they gave up."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from admin.ports import Groups
+from broker.client.dead_letters import DeadLetters, Resent
+from broker.client.groups import GroupState, Reset, ResetTarget
+from broker.model import GroupPolicy
+
+RESEND_SECONDS = 5.0  # of one call; who resends many at a rate calls again
+MOST_RESENT = 1_000  # by one call
+
+
+@dataclass(frozen=True, slots=True)
+class Resending:
+    """Which dead letters to send again: those named, else all from `first_offset` up to `before_offset`."""
+
+    offsets: Sequence[int]
+    first_offset: int
+    before_offset: int  # 0: up to the end as it is now
+    messages_per_second: float  # 0: as fast as it goes
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDesk:
+    """What can be done to consumer groups. Everything may raise what the broker refuses with, and BrokerAway."""
+
+    groups: Groups
+
+    async def list(self, topic: str | None = None) -> Sequence[GroupState]:
+        """By name: all, or those that read a topic."""
+        names = sorted(await self.groups.list())
+        groups = await asyncio.gather(*map(self.groups.get, names))
+        return [group for group in groups if topic is None or any(queue.topic == topic for queue in group.queues)]
+
+    async def get(self, name: str) -> GroupState:
+        """Raises UnknownGroup."""
+        return await self.groups.get(name)
+
+    async def alter(self, name: str, edit: Callable[[GroupPolicy], GroupPolicy]) -> GroupState:
+        """Raises UnknownGroup, BadRequest."""
+        await self.groups.alter(name, edit((await self.groups.get(name)).policy))
+        return await self.groups.get(name)
+
+    async def delete(self, name: str) -> None:
+        """Raises UnknownGroup, GroupActive."""
+        await self.groups.delete(name)
+
+    async def preview_reset(self, name: str, topic: str, to: ResetTarget) -> Reset:
+        """What a reset would do. Raises UnknownGroup, UnknownTopic, OffsetOutOfRange."""
+        return await self.groups.preview_reset(name, topic, to)
+
+    async def reset(
+        self, name: str, topic: str, to: ResetTarget, *, expected: Sequence[int] | None, force: bool
+    ) -> Reset:
+        """Raises UnknownGroup, UnknownTopic, OffsetOutOfRange, OffsetsMoved, GroupActive."""
+        return await self.groups.reset(name, topic, to, expected=expected, force=force)
+
+    async def dead_letters(self, name: str, offset: int, limit: int) -> DeadLetters:
+        """From an offset on, the oldest first. Raises UnknownGroup."""
+        await self.groups.get(name)
+        return await self.groups.dead_letters(name, offset, limit)
+
+    async def resend(self, name: str, order: Resending) -> Resent:
+        """Sends some again, as many as go within seconds. Raises UnknownGroup."""
+        rate = order.messages_per_second
+        limit = min(MOST_RESENT, max(1, int(rate * RESEND_SECONDS))) if rate else MOST_RESENT
+        return await self.groups.resend(
+            name, order.offsets, first=order.first_offset, before=order.before_offset, limit=limit, rate=rate
+        )
+
+    async def purge(self, name: str, offsets: Sequence[int]) -> int:
+        """Drops those named, or all; tells how many. Raises UnknownGroup."""
+        return await self.groups.purge(name, offsets)

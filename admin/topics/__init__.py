@@ -1,0 +1,1 @@
+"""The broker's topics and groups, reached through its client."""
