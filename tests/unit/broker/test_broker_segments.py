@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from broker.errors import LogDamaged
 from broker.log.commit_log import CommitLog, Durability
 from broker.log.disk import Disk, OpenFiles
 from broker.log.frame import Frame, Kind
+from broker.log.record import ENTRY_BYTES
 from broker.log.recovery import verify
 from broker.log.segment import Seal
+from broker.queues.consume_queue import ConsumeQueue
 
 SEGMENT = 200
 
@@ -170,6 +173,38 @@ def test_the_least_recently_used_descriptor_is_closed_but_never_one_in_use(tmp_p
     with files.use(tmp_path / "b"), files.use(tmp_path / "a"):
         pass
     assert "".join(disk.opened) == "abcdb"
+    files.close()
+
+
+def test_many_threads_read_what_they_asked_for_through_few_descriptors(tmp_path: Path) -> None:
+    names = [f"file-{number}" for number in range(8)]
+    touch(tmp_path, names)
+    files = OpenFiles(Disk(), limit=2)
+
+    def read(first: int) -> list[tuple[str, bytes]]:
+        found = []
+        for number in range(first, first + 400):
+            name = names[number * (first + 1) % len(names)]
+            with files.use(tmp_path / name) as fd:
+                found.append((name, os.pread(fd, 99, 0)))
+        return found
+
+    with ThreadPoolExecutor(6) as pool:
+        for found in pool.map(read, range(6)):
+            assert all(name.encode() == content for name, content in found)
+    files.close()
+
+
+def test_queues_hold_no_more_descriptors_than_the_limit(tmp_path: Path) -> None:
+    files = OpenFiles(Disk(), limit=3)
+    queues = [ConsumeQueue(tmp_path / str(number), files, entries_per_file=2) for number in range(20)]
+    before = len(os.listdir("/proc/self/fd"))
+    for number, queue in enumerate(queues):
+        queue.append(bytes([number]) * 5 * ENTRY_BYTES)
+    for number, queue in enumerate(queues):
+        assert queue.read(4, 1) == bytes([number]) * ENTRY_BYTES
+        queue.sync()
+    assert len(os.listdir("/proc/self/fd")) - before <= 3
     files.close()
 
 
