@@ -6,7 +6,7 @@ At a start only what lies behind it is read again.
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
@@ -23,6 +23,8 @@ class Checkpoint:
     position: int
     queues: Mapping[QueueKey, QueueRange]
     producers: ProducersSnapshot
+    rooms: Mapping[str, object] = field(default_factory=dict)
+    """Of the engine's other rooms, by name, each in its own words of JSON."""
 
 
 NOTHING = Checkpoint(0, {}, ProducersSnapshot({}, frozenset()))
@@ -45,6 +47,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, disk: Disk) -> None:
         "queues": [[*key, held.lowest_offset, held.end_offset] for key, held in checkpoint.queues.items()],
         "producers": [_store(*known) for known in checkpoint.producers.states.items()],
         "tombstones": sorted(checkpoint.producers.tombstones),
+        "rooms": checkpoint.rooms,
     }
     disk.replace(path, json.dumps(document).encode())
 
@@ -56,7 +59,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     document = read_json(path)
     queues = {QueueKey(TopicId(topic), queue): QueueRange(*held) for topic, queue, *held in document["queues"]}
     states = dict(map(_restore, document["producers"]))
-    return Checkpoint(document["position"], queues, ProducersSnapshot(states, frozenset(document["tombstones"])))
+    producers = ProducersSnapshot(states, frozenset(document["tombstones"]))
+    return Checkpoint(document["position"], queues, producers, document.get("rooms", {}))
 
 
 def _store(producer_id: ProducerId, state: Producer) -> _StoredProducer:
