@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from admin.ports import Groups
 from broker.client.dead_letters import DeadLetters, Resent
 from broker.client.groups import GroupState, Reset, ResetTarget
+from broker.errors import UnknownGroup
 from broker.model import GroupPolicy
 
 RESEND_SECONDS = 5.0  # of one call; who resends many at a rate calls again
@@ -40,8 +41,12 @@ class GroupDesk:
         return await self.groups.get(name)
 
     async def alter(self, name: str, edit: Callable[[GroupPolicy], GroupPolicy]) -> GroupState:
-        """Raises UnknownGroup, BadRequest."""
-        await self.groups.alter(name, edit((await self.groups.get(name)).policy))
+        """Makes the group if there is none: its policy can be set before anybody reads. Raises BadName, BadRequest."""
+        try:
+            policy = (await self.groups.get(name)).policy
+        except UnknownGroup:
+            policy = GroupPolicy()
+        await self.groups.alter(name, edit(policy))
         return await self.groups.get(name)
 
     async def delete(self, name: str) -> None:

@@ -13,6 +13,9 @@ from broker.model import Exponential, GroupPolicy, Steps
 
 MILLISECOND = timedelta(milliseconds=1)
 
+Attempts = Annotated[int, Field(ge=1, le=1000)]
+MostLeased = Annotated[int, Field(ge=1, le=1 << 20)]
+
 
 class StepsBody(BaseModel):
     """The wait before the second attempt, the third, ...; the last one counts on."""
@@ -35,10 +38,10 @@ class ExponentialBody(BaseModel):
 class GroupPolicyBody(BaseModel):
     """How a group is redelivered to and how fast it reads; `attempts` counts the first one too, null is no limit."""
 
-    attempts: Annotated[int, Field(ge=1, le=1000)]
+    attempts: Attempts
     backoff: StepsBody | ExponentialBody
     messages_per_second: Positive | None
-    most_leased: Annotated[int, Field(ge=1, le=1 << 20)]
+    most_leased: MostLeased
 
     @classmethod
     def of(cls, policy: GroupPolicy) -> Self:
@@ -58,15 +61,16 @@ class GroupPatch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    attempts: int | None = None
+    attempts: Attempts | None = None
     backoff: StepsBody | ExponentialBody | None = None
     messages_per_second: Positive | None = None
-    most_leased: int | None = None
+    most_leased: MostLeased | None = None
 
     def over(self, policy: GroupPolicy) -> GroupPolicy:
-        """Raises ValidationError where the outcome is none."""
-        body = GroupPolicyBody.of(policy).model_dump() | self.model_dump(exclude_unset=True)
-        return GroupPolicyBody.model_validate(body).policy()
+        given = self.model_dump(exclude_none=True)
+        if "messages_per_second" in self.model_fields_set:  # the one for which null says something
+            given["messages_per_second"] = self.messages_per_second
+        return GroupPolicyBody.model_validate(GroupPolicyBody.of(policy).model_dump() | given).policy()
 
 
 class MemberBody(BaseModel):
