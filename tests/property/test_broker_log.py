@@ -3,13 +3,14 @@
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import LogDamaged
-from broker.log.commit_log import CommitLog
+from broker.log.commit_log import CommitLog, Durability
 from broker.log.disk import Disk
 from broker.log.frame import Frame, Kind
 from broker.log.recovery import verify
@@ -104,3 +105,38 @@ def test_every_flipped_byte_is_found_by_verify_or_by_the_next_open(
         assert [frame.payload for frame in frames] == everything[: len(frames)]
         assert len(frames) < len(everything)
         log.close()
+
+
+@given(
+    st.lists(st.tuples(st.lists(PAYLOADS, min_size=1, max_size=4), st.booleans()), max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_a_power_loss_between_syncs_takes_a_tail_and_is_no_damage(
+    groups: list[tuple[list[bytes], bool]], random: Random
+) -> None:
+    with TemporaryDirectory() as path:
+        log = CommitLog(Path(path), Disk(), 4 * SEGMENT, Durability.INTERVAL)
+        log.recover(0, lambda _: None)
+        everything, ends = [payload for group, _ in groups for payload in group], list[int]()
+        for group, is_synced in groups:
+            for payload in group:
+                log.append(Kind.FORGET, [payload], stored_at_ms=1)
+                ends.append(0)
+            log.flush()
+            ends[-len(group) :] = [log.written] * len(group)
+            if is_synced:
+                log.sync()
+        durable, newest = log.durable, log.segments[-1]
+        log.close()
+        stored = bytearray(newest.path.read_bytes())
+        for at in range(max(durable - newest.start, 0), len(stored), 16):  # blocks reach the disk in any order
+            if random.random() < 0.5:
+                stored[at : at + 16] = bytes(len(stored[at : at + 16]))
+        newest.path.write_bytes(stored)
+
+        frames: list[Frame] = []
+        log = CommitLog(Path(path), Disk(), 4 * SEGMENT, Durability.INTERVAL)
+        log.recover(0, frames.append)
+        log.close()
+        assert [frame.payload for frame in frames] == everything[: len(frames)]
+        assert len(frames) >= sum(end <= durable for end in ends)
