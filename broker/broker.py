@@ -1,5 +1,6 @@
 """The broker: everything that can be asked of it, by kind."""
 
+from broker.face.finding import Finding
 from broker.face.parts import Parts
 from broker.face.publishing import Publishing
 from broker.face.reading import Reading
@@ -16,6 +17,7 @@ class Broker:
         self.topics = Topics(parts)
         self.publishing = Publishing(parts)
         self.reading = Reading(parts)
+        self.finding = Finding(parts)
         self._waiters = parts.waiters
 
     def drain(self) -> None:

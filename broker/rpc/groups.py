@@ -2,8 +2,8 @@
 
 from broker.broker import Broker
 from broker.model import GroupName, MemberId
-from broker.rpc import convert
 from broker.rpc.context import Context
+from broker.rpc.convert import groups as convert
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1 import broker_pb2_grpc
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterable, AsyncIterator
 from broker.broker import Broker
 from broker.errors import BrokerError, BrokerStopping
 from broker.model import HolderId, ProducerId, Published
-from broker.rpc import convert
 from broker.rpc.context import Context
+from broker.rpc.convert import publishing as convert
 from broker.writer import Answering
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1 import broker_pb2_grpc

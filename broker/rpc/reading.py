@@ -1,10 +1,13 @@
 """Reads by offset, time and key over gRPC."""
 
 from broker.broker import Broker
-from broker.rpc import convert
+from broker.model import TopicName
 from broker.rpc.context import Context, waits
+from broker.rpc.convert import reading as convert
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1 import broker_pb2_grpc
+
+_FOUND_MESSAGES = 32  # unless the request says otherwise
 
 
 class ReadingCalls(broker_pb2_grpc.BrokerServiceServicer):
@@ -15,3 +18,13 @@ class ReadingCalls(broker_pb2_grpc.BrokerServiceServicer):
     async def Fetch(self, request: pb.FetchRequest, context: Context) -> pb.FetchResponse:
         fetched = await self._broker.reading.fetch(convert.to_wanted(request, waits(context.time_remaining())))
         return convert.from_fetched(fetched, self._broker.log_id)
+
+    async def FindOffsets(self, request: pb.FindOffsetsRequest, context: Context) -> pb.FindOffsetsResponse:
+        return pb.FindOffsetsResponse(
+            offsets=await self._broker.finding.offsets(TopicName(request.topic), request.at_ms)
+        )
+
+    async def FindMessages(self, request: pb.FindMessagesRequest, context: Context) -> pb.FindMessagesResponse:
+        limit = request.max_messages or _FOUND_MESSAGES
+        topic, found = await self._broker.finding.messages(TopicName(request.topic), request.key, limit)
+        return convert.from_found(topic, found, self._broker.log_id)

@@ -3,8 +3,8 @@
 from broker.broker import Broker
 from broker.client.policies import to_topic_policy
 from broker.model import TopicName
-from broker.rpc import convert
 from broker.rpc.context import Context
+from broker.rpc.convert import topics as convert
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1 import broker_pb2_grpc
 

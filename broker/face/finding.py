@@ -1,0 +1,42 @@
+"""Finding messages: by time and by key."""
+
+from broker.delivery.finding import Finder, Found
+from broker.errors import BadRequest, UnknownTopic
+from broker.face.parts import Parts
+from broker.model import QueueKey, Topic, TopicName
+from broker.queues.consume_queue import ConsumeQueue
+from broker.queues.finding import offset_at
+
+
+class Finding:
+    """Belongs to one event loop; never creates a topic."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._finder = Finder(parts.engine.log, parts.engine.log_index)
+
+    async def offsets(self, name: TopicName, at_ms: int) -> list[int]:
+        """By queue: the first one stored then (milliseconds since the epoch) or later. Raises UnknownTopic."""
+        return await self._parts.on_disk(self._offsets, self._queues(self._topic(name)), at_ms)
+
+    def _offsets(self, queues: list[ConsumeQueue], at_ms: int) -> list[int]:
+        engine = self._parts.engine
+        return [offset_at(engine.log, engine.log_index, queue, at_ms) for queue in queues]
+
+    async def messages(self, name: TopicName, key: str, limit: int) -> tuple[Topic, list[Found]]:
+        """The latest first. Raises BadRequest, RecordDamaged, UnknownTopic."""
+        if not key:
+            raise BadRequest(reason="a message without a key is not found by it")
+        topic = self._topic(name)
+        queues = self._queues(topic)
+        return topic, await self._parts.on_disk(self._finder.find, topic.topic_id, queues, key.encode(), limit)
+
+    def _topic(self, name: TopicName) -> Topic:
+        topic = self._parts.catalog.topics.get(name)
+        if topic is None:
+            raise UnknownTopic(topic=name)
+        return topic
+
+    def _queues(self, topic: Topic) -> list[ConsumeQueue]:
+        queues = self._parts.engine.queues
+        return [queues.queue(QueueKey(topic.topic_id, number)) for number in range(topic.read_queues)]

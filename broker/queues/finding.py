@@ -1,0 +1,36 @@
+"""Offsets by position and by time: the index of the log says where to begin, the queue's own records decide."""
+
+from bisect import bisect_left
+
+from broker.log.commit_log import CommitLog
+from broker.log.index.log_index import LogIndex
+from broker.log.record import HEADER_BYTES, decode_entries, stored_at_ms
+from broker.queues.consume_queue import ConsumeQueue
+
+_ENTRIES = 1_024  # of one read
+
+
+def offset_behind(queue: ConsumeQueue, position: int) -> int:
+    """The first offset that is stored at this position of the log or behind it; the queue's end if there is none."""
+    lowest = queue.lowest
+    return lowest + bisect_left(range(lowest, queue.end), position, key=lambda offset: position_of(queue, offset))
+
+
+def position_of(queue: ConsumeQueue, offset: int) -> int:
+    """Where in the log the message of this offset lies; -1: it is retired."""
+    return next((position for position, *_ in decode_entries(queue.read(offset, 1))), -1)
+
+
+def offset_at(log: CommitLog, index: LogIndex, queue: ConsumeQueue, at_ms: int) -> int:
+    """The first offset stored at that instant (milliseconds since the epoch) or later; the queue's end if none is."""
+    offset, end = offset_behind(queue, index.position_at(at_ms)), queue.end
+    while offset < end:
+        entries = [*decode_entries(queue.read(offset, min(_ENTRIES, end - offset)))]
+        for position, *_ in entries:
+            header = log.read(position, HEADER_BYTES)
+            if len(header) == HEADER_BYTES and stored_at_ms(header) >= at_ms:
+                return offset
+            offset += 1
+        if not entries:  # retired meanwhile
+            offset = max(queue.lowest, offset + 1)
+    return end

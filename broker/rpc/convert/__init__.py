@@ -1,0 +1,1 @@
+"""Protos of the bulk API into our values, and back; a file for each part of the service."""

@@ -1,0 +1,18 @@
+"""Topics."""
+
+from collections.abc import Iterable
+
+from broker.client.policies import from_topic_policy
+from broker.model import QueueRange, Topic
+from protos.broker.v1 import broker_pb2 as pb
+
+
+def from_topic(topic: Topic, queues: Iterable[QueueRange]) -> pb.Topic:
+    held = (pb.QueueRange(lowest_offset=queue.lowest_offset, end_offset=queue.end_offset) for queue in queues)
+    return pb.Topic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        queues=held,
+        write_queues=topic.write_queues,
+        policy=from_topic_policy(topic.policy),
+    )
