@@ -23,7 +23,8 @@ class EncodedRun:
     """Messages of one batch for one queue; no indexes: they follow those of the run before.
 
     `dues` says when each of them is delivered, in milliseconds since the epoch; none: at once. No
-    `key_hashes`: they are taken from the records.
+    `key_hashes`: they are taken from the records. `placed_over` is how many queues the messages were placed over; 0:
+    somebody chose the queue.
     """
 
     batch: int
@@ -32,13 +33,15 @@ class EncodedRun:
     records: Records
     dues: Sequence[int] = ()
     key_hashes: Sequence[int] | None = None
+    placed_over: int = 0
 
 
 def encode_batch(number: int, topic: Topic, batch: TopicBatch, first_queue: int, stored_at_ms: int) -> list[EncodedRun]:
     """The batch as runs. Raises BadRequest, DelayTooLong, TooLarge, UnknownQueue."""
     columns = _columns(batch)
     count = len(batch.bodies)
-    runs = place(count, batch.keys, topic.write_queues, first_queue) if batch.queue is None else _one_run(topic, batch)
+    placed_over = topic.write_queues if batch.queue is None else 0
+    runs = place(count, batch.keys, placed_over, first_queue) if placed_over else _one_run(topic, batch)
     delayed = _delayed(batch.attributes, stored_at_ms)
     encoded, expected = [], 0
     for run in runs:
@@ -48,7 +51,7 @@ def encode_batch(number: int, topic: Topic, batch: TopicBatch, first_queue: int,
             records = encode_records(picked, stored_at_ms)
             key = QueueKey(topic.topic_id, run.queue)
             hashes = key_hashes(picked.keys, topic.topic_id)
-            encoded.append(EncodedRun(number, key, () if follows else indexes, records, dues, hashes))
+            encoded.append(EncodedRun(number, key, () if follows else indexes, records, dues, hashes, placed_over))
             expected = indexes[-1] + 1
     return encoded
 

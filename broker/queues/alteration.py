@@ -1,0 +1,70 @@
+"""What an order to change a topic makes of it, or why it is refused."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from broker.errors import BadRequest, QueueNotDrained
+from broker.model import GroupName, Topic, TopicPolicy
+from broker.queues.gates import Held, with_gates
+from broker.queues.topics import check_queues
+
+
+@dataclass(frozen=True, slots=True)
+class Alteration:
+    """What to change; None: as it is."""
+
+    write_queues: int | None = None
+    read_queues: int | None = None
+    policy: TopicPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Up to where a group has read a queue of the topic."""
+
+    group: GroupName
+    queue: int
+    offset: int
+
+
+def altered(topic: Topic, change: Alteration, held: Held, places: Iterable[Place]) -> Topic:
+    """The topic as it is then. Raises BadRequest, QueueNotDrained.
+
+    `places` are of every group that reads the topic, of every queue that may go.
+    """
+    write_queues = change.write_queues or topic.write_queues
+    read_queues = change.read_queues or max(topic.read_queues, write_queues)
+    _check_counts(topic, write_queues, read_queues)
+    _check_drained(topic, read_queues, held, places)
+    gates = with_gates(topic.gates, topic.write_queues, write_queues, held)
+    return replace(
+        topic,
+        write_queues=write_queues,
+        read_queues=read_queues,
+        policy=change.policy or topic.policy,
+        gates=tuple(gates),
+    )
+
+
+def _check_counts(topic: Topic, write_queues: int, read_queues: int) -> None:
+    check_queues(write_queues)
+    if write_queues % topic.write_queues and topic.write_queues % write_queues:
+        raise BadRequest(
+            reason=f"{topic.name} has {topic.write_queues} write queues: that can be multiplied or divided, so that "
+            f"equal keys keep their order, but not become {write_queues}"
+        )
+    most = max(topic.read_queues, write_queues)
+    if not write_queues <= read_queues <= most:
+        raise BadRequest(reason=f"{topic.name} can have {write_queues} to {most} read queues, not {read_queues}")
+
+
+def _check_drained(topic: Topic, read_queues: int, held: Held, places: Iterable[Place]) -> None:
+    for place in places:
+        if read_queues <= place.queue < topic.read_queues and place.offset < held(place.queue).end_offset:
+            raise QueueNotDrained(
+                topic=topic.name,
+                queue=place.queue,
+                group=place.group,
+                offset=place.offset,
+                end=held(place.queue).end_offset,
+            )
