@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.log.commit_log import CommitLog
@@ -92,6 +92,7 @@ def indexed() -> Iterator[tuple[Path, Indexed]]:
         yield Path(path), Indexed(Path(path))
 
 
+@settings(deadline=None)
 @given(GROUPS, GROUPS, st.data())
 def test_what_is_found_is_what_was_stored_whatever_a_crash_left_of_the_files(
     before: list[list[Put]], after: list[list[Put]], data: st.DataObject

@@ -1,0 +1,55 @@
+"""What is found of an engine by time and by key, against lists; clocks may go back, and the engine may crash."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.delivery.finding import Finder
+from broker.delivery.reader import read_batch
+from broker.engine.commands import StorePublish
+from broker.engine.engine import Engine
+from broker.model import HolderId, ProducerId, QueueKey, TopicBatch
+from broker.queues.encoding import encode_batch
+from broker.queues.finding import offset_at
+from tests.support.broker_engine import TOPIC, opening, running_engine
+
+KEYS = st.lists(st.sampled_from([b"", b"a", b"b"]), min_size=1, max_size=4)
+PUBLISHES = st.lists(st.tuples(st.integers(1, 9), KEYS), max_size=12)
+
+
+def store(engine: Engine, sequence: int, at_ms: int, keys: list[bytes]) -> None:
+    bodies = [b"%d/%d" % (sequence, number) for number in range(len(keys))]
+    runs = encode_batch(0, TOPIC, TopicBatch(TOPIC.name, bodies, keys), 0, at_ms)
+    command = StorePublish(ProducerId("run/a/0"), 1, HolderId("h"), sequence, None, runs, at_ms)
+    engine.commit([command])
+
+
+def check(engine: Engine, publishes: list[tuple[int, list[bytes]]]) -> None:
+    queues = [engine.queues.queue(QueueKey(TOPIC.topic_id, number)) for number in range(TOPIC.read_queues)]
+    finder = Finder(engine.log, engine.log_index)
+    for key in (b"a", b"b", b"c"):
+        found = finder.find(TOPIC.topic_id, queues, key, 1_000)
+        sequences = [number for number, (_, keys) in enumerate(publishes, 1) for own in keys if own == key]
+        assert [int(message.body.split(b"/")[0]) for message in found] == sequences[::-1]
+        assert len({(message.queue, message.offset) for message in found}) == len(found)
+    for queue in filter(lambda queue: queue.end, queues):
+        fetched = read_batch(engine.log, queue, TOPIC.topic_id, 0, max_messages=100, max_bytes=1 << 20)
+        times = fetched.published_at_ms
+        for at_ms in range(11):
+            expected = next((offset for offset, time in enumerate(times) if time >= at_ms), queue.end)
+            assert offset_at(engine.log, engine.log_index, queue, at_ms) == expected
+
+
+@settings(deadline=None, max_examples=40)
+@given(PUBLISHES)
+def test_time_and_key_lead_to_what_lists_say(publishes: list[tuple[int, list[bytes]]]) -> None:
+    with TemporaryDirectory() as path:
+        with running_engine(Path(path)) as (engine, _):
+            engine.commit([opening("run/a/0", 1, "h")])
+            for sequence, (at_ms, keys) in enumerate(publishes, 1):
+                store(engine, sequence, at_ms, keys)
+            check(engine, publishes)
+        with running_engine(Path(path)) as (engine, _):
+            check(engine, publishes)
