@@ -128,10 +128,25 @@ class Consumer:
         """The next batch of any queue held; waits for it. Raises what makes reading impossible."""
         return self._open_portal().call(self._inner.__anext__)
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, batch: Batch, before: int | None = None) -> None:
         """Says that the batch and all before it in its queue are done; durable on return.
 
-        Waits while the broker is away. Raises NotOwner when the queue has gone to another member, who gets what was
-        not committed again.
+        With `before`, an offset within the batch, only what lies before that one. Waits while the broker is away.
+        Raises NotOwner when the queue has gone to another member, who gets what was not committed again.
         """
-        return self._open_portal().call(self._inner.commit, batch)
+        return self._open_portal().call(self._inner.commit, batch, before)
+
+    def give_up(self, batch: Batch, offsets: Sequence[int], attempts: int, error: str) -> None:
+        """Puts messages of the batch into the group's dead letters, with how often they were tried and the last error.
+
+        Durable on return; commit the batch as if they were done. Waits while the broker is away. Raises NotOwner.
+        """
+        return self._open_portal().call(self._inner.give_up, batch, offsets, attempts, error)
+
+    def pause(self, topic: str, queue: int) -> None:
+        """Fetches no more of this queue until `resume`, so that others go on; a few batches may be on their way."""
+        return self._open_portal().call(self._inner.pause, topic, queue)
+
+    def resume(self, topic: str, queue: int) -> None:
+        """Fetches of this queue again."""
+        return self._open_portal().call(self._inner.resume, topic, queue)

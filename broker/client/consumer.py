@@ -5,7 +5,7 @@ import logging
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 from typing import Literal, Self
@@ -30,6 +30,12 @@ _STARTS = {"earliest": pb.START_EARLIEST, "latest": pb.START_LATEST}
 QueueKey = tuple[str, int]
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(slots=True)
 class _HeldQueue:
     """A queue that this member owns. `handed` is the offset behind the last batch given to the user."""
@@ -39,6 +45,7 @@ class _HeldQueue:
     committed: int
     fetching: asyncio.Task[None] | None = None
     is_releasing: bool = False
+    may_fetch: asyncio.Event = field(default_factory=_set)
 
     @property
     def is_settled(self) -> bool:
@@ -138,17 +145,17 @@ class Consumer:
                 return batch
         raise self._failure
 
-    async def commit(self, batch: Batch) -> None:
+    async def commit(self, batch: Batch, before: int | None = None) -> None:
         """Says that the batch and all before it in its queue are done; durable on return.
 
-        Waits while the broker is away. Raises NotOwner when the queue has gone to another member, who gets what was
-        not committed again.
+        With `before`, an offset within the batch, only what lies before that one. Waits while the broker is away.
+        Raises NotOwner when the queue has gone to another member, who gets what was not committed again.
         """
-        claim = pb.Claim(topic=batch.topic, queue=batch.queue, generation=batch.generation)
+        offset = batch.next_offset if before is None else before
         request = pb.CommitRequest(
             group=self._group,
             member_id=self._member_id,
-            commits=[pb.OffsetCommit(claim=claim, offset=batch.next_offset)],
+            commits=[pb.OffsetCommit(claim=_claim_of(batch), offset=offset)],
         )
         async for _ in backoff():
             try:
@@ -159,9 +166,40 @@ class Consumer:
                 log.info("commit waits", extra={"action": "commit_retry", "group": self._group, "error": str(error)})
         held = self._queues.get((batch.topic, batch.queue))
         if held is not None and held.generation == batch.generation:
-            held.committed = max(held.committed, batch.next_offset)
+            held.committed = max(held.committed, offset)
             if held.is_releasing:
                 await self._release_settled([(batch.topic, batch.queue)])
+
+    async def give_up(self, batch: Batch, offsets: Sequence[int], attempts: int, error: str) -> None:
+        """Puts messages of the batch into the group's dead letters, with how often they were tried and the last error.
+
+        Durable on return; commit the batch as if they were done. Waits while the broker is away. Raises NotOwner.
+        """
+        request = pb.GiveUpRequest(
+            group=self._group,
+            member_id=self._member_id,
+            claim=_claim_of(batch),
+            offsets=offsets,
+            attempts=attempts,
+            error=error,
+        )
+        async for _ in backoff():
+            try:
+                with renamed(self._endpoint):
+                    await self._stub.GiveUp(request, timeout=CALL_SECONDS, metadata=self._metadata)
+                return
+            except PASSING as failed:
+                log.info("give-up waits", extra={"action": "give_up_retry", "group": self._group, "error": str(failed)})
+
+    def pause(self, topic: str, queue: int) -> None:
+        """Fetches no more of this queue until `resume`, so that others go on; a few batches may be on their way."""
+        if (held := self._queues.get((topic, queue))) is not None:
+            held.may_fetch.clear()
+
+    def resume(self, topic: str, queue: int) -> None:
+        """Fetches of this queue again."""
+        if (held := self._queues.get((topic, queue))) is not None:
+            held.may_fetch.set()
 
     async def _keep_beating(self, seconds: float) -> None:
         try:
@@ -241,7 +279,7 @@ class Consumer:
         offset = held.handed
         async for heard in backoff():
             try:
-                while True:
+                while await held.may_fetch.wait():
                     batch = await self._fetch(key, held.generation, offset)
                     heard()
                     if len(batch):
@@ -275,6 +313,10 @@ class Consumer:
                 request, timeout=CALL_SECONDS + FETCH_WAIT_MS / 1000, metadata=self._metadata
             )
         return convert.batch(key[0], key[1], generation, response)
+
+
+def _claim_of(batch: Batch) -> pb.Claim:
+    return pb.Claim(topic=batch.topic, queue=batch.queue, generation=batch.generation)
 
 
 def _key(claim: pb.Claim) -> QueueKey:
