@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import overload
 
+from broker.errors import BadRequest
+from broker.model import message_id
+
 NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -122,13 +125,10 @@ def tag_at(tags: Sequence[str], index: int) -> str | None:
     return (tags[0] if len(tags) == 1 else tags[index]) or None
 
 
-def message_id(log_id: str, topic_id: int, queue: int, offset: int) -> str:
-    """Unique as long as the log id is: topic ids are never reused, offsets neither."""
-    return f"{log_id[:12]}-{topic_id:x}-{queue:x}-{offset:x}"
-
-
 def to_ms(instant: datetime) -> int:
-    """Milliseconds since the epoch of an aware datetime."""
+    """Milliseconds since the epoch of an aware datetime. Raises BadRequest for a naive one."""
+    if instant.tzinfo is None:
+        raise BadRequest(reason=f"{instant.isoformat()} has no time zone: deliver_at is an aware datetime")
     return round(instant.timestamp() * 1000)
 
 

@@ -7,17 +7,21 @@ from functools import cached_property
 from itertools import accumulate
 from typing import overload
 
-from broker.client.message import message_id
+from broker.model import message_id
 from protos.broker.v1 import broker_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Where a message is stored for good."""
+    """Where a message is stored for good.
+
+    A delayed one has no offset (-1) and no message id ("") before it is delivered, but a handle to recall it.
+    """
 
     queue: int
     offset: int
     message_id: str
+    handle: int | None = None
 
 
 STORED_BEFORE = Receipt(queue=-1, offset=-1, message_id="")
@@ -66,6 +70,8 @@ class Receipts(Sequence[Receipt]):
             number = bisect_right(self._ends, index)
             place = index - (self._ends[number] - self._ranges[number].count)
         part = self._ranges[number]
+        if part.handles:
+            return Receipt(part.queue, -1, "", part.handles[place])
         offset = part.first_offset + place
         return Receipt(part.queue, offset, message_id(self._log_id, part.topic_id, part.queue, offset))
 

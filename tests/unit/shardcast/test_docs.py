@@ -7,6 +7,7 @@ import pytest
 import typer.main
 
 from admin.domain.shard import TABLE
+from broker.delivery.leases.state import LEASES
 from shardcast.cli import app
 from tests.support import error_table
 
@@ -34,6 +35,7 @@ def test_links_lead_somewhere(page: str) -> None:
     assert all((path.parent / link).exists() for link in links if "://" not in link)
 
 
-def test_the_drawn_table_of_states_is_the_real_one() -> None:
+def test_the_drawn_tables_of_states_are_the_real_ones() -> None:
     rows = re.findall(r"^\| (\w+) \| (\w+) \| (\w+) \|$", (ROOT / "docs" / "states.md").read_text(), re.MULTILINE)
-    assert [row for row in rows if row[0] != "from"] == [(*key, state) for key, state in TABLE.items()]
+    real = [(*key, state) for table in (TABLE, LEASES) for key, state in table.items()]
+    assert [row for row in rows if row[0] != "from"] == real

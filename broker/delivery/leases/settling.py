@@ -1,0 +1,113 @@
+"""What becomes of leased messages by the word of the member that has them."""
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from broker.delivery.backoff import wait_ms
+from broker.delivery.leases.state import NO_MEMBER, Change, Held, Leases, Move, State, step
+from broker.model import GroupPolicy, MemberId
+
+ERROR_BYTES = 4 << 10
+
+
+class Action(enum.StrEnum):
+    """What a member says of a message."""
+
+    ACKNOWLEDGE = enum.auto()
+    RETRY = enum.auto()
+    EXTEND = enum.auto()
+    GIVE_BACK = enum.auto()
+    GIVE_UP = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Messages of one queue that go the same way; offset and attempt together name one handing out.
+
+    `after_ms` is from now on: of a retry instead of the backoff, of an extension how long it is kept.
+    """
+
+    queue: int
+    offsets: Sequence[int]
+    attempts: Sequence[int]
+    action: Action
+    after_ms: int | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A message that is given up."""
+
+    offset: int
+    attempts: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the settlements change, besides what is given up and so done.
+
+    `refused` are (offset, attempt) that are not leased to the member (any more).
+    """
+
+    change: Change
+    dead: Sequence[Dead]
+    refused: Sequence[tuple[int, int]]
+
+
+def settle(
+    leases: Leases, member: MemberId, settlements: Iterable[Settlement], policy: GroupPolicy, now_ms: int
+) -> Settled:
+    """Of settlements of one queue, each message once: the first word counts, another is refused."""
+    done, kept, dead, refused = list[int](), dict[int, Held](), list[Dead](), list[tuple[int, int]]()
+    heard = set[int]()
+    for settlement in settlements:
+        for offset, attempt in zip(settlement.offsets, settlement.attempts, strict=True):
+            held = leases.held.get(offset)
+            if held is None or not _is_leased(held, member, attempt, now_ms) or offset in heard:
+                refused.append((offset, attempt))
+                continue
+            heard.add(offset)
+            after = _after(held, settlement, policy, now_ms)
+            if isinstance(after, Held):
+                kept[offset] = after
+            elif after is State.DONE:
+                done.append(offset)
+            else:
+                dead.append(Dead(offset, held.failures, settlement.error or held.error))
+    return Settled(Change(leases.next, done, kept), dead, refused)
+
+
+def _is_leased(held: Held, member: MemberId, attempt: int, now_ms: int) -> bool:
+    return held.attempt == attempt and held.member == member and held.until_ms > now_ms
+
+
+def _after(held: Held, settlement: Settlement, policy: GroupPolicy, now_ms: int) -> Held | State:
+    """The message as it is kept, or the state in which it ends."""
+    match settlement.action:
+        case Action.ACKNOWLEDGE:
+            return step(held.state, Move.ACKNOWLEDGE)
+        case Action.GIVE_UP:
+            return step(held.state, Move.GIVE_UP)
+        case Action.RETRY:
+            return _retried(held, settlement, policy, now_ms)
+        case Action.EXTEND:
+            step(held.state, Move.EXTEND)
+            return held._replace(until_ms=now_ms + (settlement.after_ms or 0))
+        case Action.GIVE_BACK:
+            step(held.state, Move.GIVE_BACK)
+            return held._replace(until_ms=now_ms, member=NO_MEMBER, spared=held.spared + 1)
+        case _:
+            assert_never(settlement.action)
+
+
+def _retried(held: Held, settlement: Settlement, policy: GroupPolicy, now_ms: int) -> Held | State:
+    if held.failures >= policy.attempts:
+        return step(held.state, Move.GIVE_UP)
+    step(held.state, Move.RETRY)
+    after_ms = settlement.after_ms
+    wait = wait_ms(policy.backoff, held.failures) if after_ms is None else after_ms
+    return held._replace(until_ms=now_ms + wait, member=NO_MEMBER, error=settlement.error or held.error)
