@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.errors import LogDamaged
@@ -34,6 +34,7 @@ def append_groups(log: CommitLog, groups: list[list[bytes]]) -> None:
         log.flush()
 
 
+@settings(deadline=None)
 @given(GROUPS, GROUPS)
 def test_a_reopened_log_holds_what_was_appended(first: list[list[bytes]], second: list[list[bytes]]) -> None:
     with TemporaryDirectory() as path:
@@ -47,6 +48,7 @@ def test_a_reopened_log_holds_what_was_appended(first: list[list[bytes]], second
         assert found == [*chain.from_iterable(first + second)]
 
 
+@settings(deadline=None)
 @given(GROUPS, st.lists(PAYLOADS, min_size=1, max_size=4), st.data())
 def test_a_crash_at_any_byte_keeps_all_that_was_durable_and_nothing_in_part(
     durable: list[list[bytes]], last: list[bytes], data: st.DataObject
@@ -75,6 +77,7 @@ def test_a_crash_at_any_byte_keeps_all_that_was_durable_and_nothing_in_part(
         assert again == [*found, b"after"]
 
 
+@settings(deadline=None)
 @given(GROUPS, st.data())
 def test_every_flipped_byte_is_found_by_verify_or_by_the_next_open(
     groups: list[list[bytes]], data: st.DataObject
@@ -107,6 +110,7 @@ def test_every_flipped_byte_is_found_by_verify_or_by_the_next_open(
         log.close()
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.lists(PAYLOADS, min_size=1, max_size=4), st.booleans()), max_size=12),
     st.randoms(use_true_random=False),
