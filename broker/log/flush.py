@@ -8,16 +8,17 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
+SIBLINGS = 5  # in one group; fewer are no sign that many small ones are under way
 GATHER_SECONDS = 0.001  # 256 publishes in flight then share a sync by twenties instead of by fours
 
 
 class GroupCommit(Generic[Item]):
     """Runs `commit` over groups of items, in the order in which they came, in a thread of its own.
 
-    A group smaller than the one before waits once for `GATHER_SECONDS`, because who was answered just now is about to
-    ask again; items that come one at a time never wait. (PostgreSQL's commit_delay, with the last group for its
-    commit_siblings.) An exception means that memory and disk may differ from here on: `die` is called, and must not
-    return.
+    A group smaller than the one before waits once for `GATHER_SECONDS` if that one had `SIBLINGS`, because who was
+    answered just now is about to ask again; the few who publish one at a time, or large batches, never wait. (These are
+    PostgreSQL's commit_delay and commit_siblings.) An exception means that memory and disk may differ from here on:
+    `die` is called, and must not return.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class GroupCommit(Generic[Item]):
         """Waits for one item, then takes all that are there, up to the one that ends it."""
         taken = [self._items.get()]
         self._take_more(taken)
-        if len(taken) < last and taken[-1] is not None:
+        if SIBLINGS <= last > len(taken) and taken[-1] is not None:
             self._sleep(GATHER_SECONDS)
             self._take_more(taken)
         return taken

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 
-from broker.log.flush import GATHER_SECONDS, GroupCommit
+from broker.log.flush import GATHER_SECONDS, SIBLINGS, GroupCommit
 
 
 class Commits:
@@ -63,36 +63,33 @@ def test_what_comes_during_a_commit_is_one_group_without_a_wait() -> None:
     assert commits.naps == []
 
 
-def test_a_group_smaller_than_the_one_before_waits_once_for_more() -> None:
+def test_a_group_smaller_than_a_large_one_waits_once_for_more() -> None:
     with committing() as commits:
         commits.thread.submit("a")
         assert commits.group() == ["a"]
+        large = [str(number) for number in range(SIBLINGS)]
+        for item in large:
+            commits.thread.submit(item)
+        commits.go_on()
+        assert commits.group() == large
+        commits.brought_by_nap = ["c"]
         commits.thread.submit("b")
-        commits.thread.submit("c")
         commits.go_on()
         assert commits.group() == ["b", "c"]
-        commits.brought_by_nap = ["e"]
         commits.thread.submit("d")
         commits.go_on()
-        assert commits.group() == ["d", "e"]
-        commits.brought_by_nap = []
-        commits.thread.submit("f")
+        assert commits.group() == ["d"]
         commits.go_on()
-        assert commits.group() == ["f"]
-        commits.go_on()
-        commits.thread.submit("g")
-        assert commits.group() == ["g"]
-        commits.go_on()
-    assert commits.naps == [GATHER_SECONDS, GATHER_SECONDS]
+    assert commits.naps == [GATHER_SECONDS]
 
 
 def test_stopping_does_not_wait_for_more() -> None:
     with committing() as commits:
         commits.thread.submit("a")
         assert commits.group() == ["a"]
-        commits.thread.submit("b")
-        commits.thread.submit("c")
+        for number in range(SIBLINGS):
+            commits.thread.submit(str(number))
         commits.go_on()
-        assert commits.group() == ["b", "c"]
+        assert len(commits.group()) == SIBLINGS
         commits.go_on()
     assert commits.naps == []
