@@ -96,16 +96,11 @@ class Leases:
     """The state of one queue in one group."""
 
     def __init__(self, begin: int) -> None:
-        self.next = begin
+        self.next = self.floor = begin  # before `floor` all are done; any thread may look at these two
         self.held: dict[int, Held] = {}  # by rising offset: what is new is added behind, the rest keeps its place
         self.leased = 0
         self._lanes: dict[int, deque[int]] = {}
         self._earliest_ms = NEVER_MS
-
-    @property
-    def floor(self) -> int:
-        """The offset before which all are done."""
-        return next(iter(self.held), self.next)
 
     @property
     def earliest_ms(self) -> int:
@@ -128,6 +123,7 @@ class Leases:
         for offset, held in change.held.items():
             self._keep(offset, held)
         self.next = change.next
+        self.floor = next(iter(self.held), self.next)
 
     def _drop(self, offset: int) -> None:
         held = self.held.pop(offset)

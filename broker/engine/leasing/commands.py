@@ -1,0 +1,183 @@
+"""What the writer's thread can be asked about leases and dead letters, and what it answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from broker.delivery.leases.handing import Entry
+from broker.delivery.leases.settling import Settlement
+from broker.errors import LeaseExpired
+from broker.model import GroupName, GroupPolicy, LogId, MemberId, QueueKey, Topic, TopicId, TopicName
+from broker.queues.encoding import EncodedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Grave:
+    """A group's dead letter topic, and the log id that its message ids begin with."""
+
+    topic_id: TopicId
+    log_id: LogId
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseMessages:
+    """Hand messages of the topic to the member.
+
+    `begins` is by queue where one begins that the group never read, `ends` up to where it may read now. Without a
+    grave, messages that have no attempt left stay where they are.
+    """
+
+    group: GroupName
+    member_id: MemberId
+    topic: Topic
+    max_messages: int
+    lease_ms: int
+    tags: frozenset[bytes]
+    begins: Sequence[int]
+    ends: Sequence[int]
+    policy: GroupPolicy
+    grave: Grave | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettleLeases:
+    """Do what the member says of messages that it has; the grave is needed if any could be given up by it."""
+
+    group: GroupName
+    member_id: MemberId
+    topic: TopicName
+    topic_id: TopicId
+    settlements: Sequence[Settlement]
+    policy: GroupPolicy
+    grave: Grave | None
+
+
+@dataclass(frozen=True, slots=True)
+class BuryMessages:
+    """Copy these messages, which a member reads by offset, into the dead letters."""
+
+    group: GroupName
+    topic: TopicName
+    key: QueueKey
+    offsets: Sequence[int]
+    attempts: int
+    error: str
+    grave: Grave
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseDeadLetters:
+    """Store these runs, the copies of dead letters, and drop the originals."""
+
+    dead_letters: TopicId
+    offsets: Sequence[int]
+    runs: Sequence[EncodedRun]
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeDeadLetters:
+    """Drop these dead letters, or all that are there."""
+
+    dead_letters: TopicId
+    offsets: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class GetLeases:
+    """Tell where the group stands."""
+
+    group: GroupName
+
+
+@dataclass(frozen=True, slots=True)
+class ResetLeases:
+    """Let the group go on at these offsets of a topic; nobody has any of its messages then."""
+
+    group: GroupName
+    topic_id: TopicId
+    offsets: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DropLeases:
+    """Forget the group."""
+
+    group: GroupName
+
+
+@dataclass(frozen=True, slots=True)
+class DropTopicLeases:
+    """Forget the topic in all groups."""
+
+    topic_id: TopicId
+
+
+LeasingCommand = (
+    LeaseMessages
+    | SettleLeases
+    | BuryMessages
+    | RaiseDeadLetters
+    | PurgeDeadLetters
+    | GetLeases
+    | ResetLeases
+    | DropLeases
+    | DropTopicLeases
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedEntry:
+    """A message that was handed out, and for which time."""
+
+    queue: int
+    entry: Entry
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """What the member got.
+
+    Nothing more is there before `next_due_ms` unless a queue grows or somebody settles; `is_behind`: ask again at once,
+    `lacks_grave`: with a grave.
+    """
+
+    entries: Sequence[LeasedEntry]
+    expires_at_ms: int
+    next_due_ms: int
+    is_behind: bool = False
+    lacks_grave: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesSettled:
+    """All but the refused are done; `has_freed`: somebody else may get a message now."""
+
+    refused: Sequence[LeaseExpired]
+    has_freed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How many dead letters were made, sent again or purged."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A queue in a group: all before `floor` are done, nothing from `next` on was looked at."""
+
+    floor: int
+    next: int
+    leased: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReport:
+    """Where a group stands; no queues: it never read by lease."""
+
+    queues: Mapping[QueueKey, Standing]
+
+
+LeasingAnswer = Leased | LeasesSettled | Moved | LeaseReport

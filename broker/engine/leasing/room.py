@@ -1,0 +1,245 @@
+"""The engine's room of leases: hands messages out to members of groups, and does what they say of them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import assert_never, cast
+
+from broker.delivery.dead_letters import Death, Gone
+from broker.delivery.leases.changes import to_stored
+from broker.delivery.leases.settling import Dead, Settlement, settle
+from broker.delivery.leases.state import Change, Leases
+from broker.engine.journal import Journal
+from broker.engine.leasing.burying import Letter, bury, chunks
+from broker.engine.leasing.commands import (
+    BuryMessages,
+    DropLeases,
+    DropTopicLeases,
+    GetLeases,
+    Leased,
+    LeaseMessages,
+    LeaseReport,
+    LeasesSettled,
+    LeasingAnswer,
+    LeasingCommand,
+    Moved,
+    PurgeDeadLetters,
+    RaiseDeadLetters,
+    ResetLeases,
+    SettleLeases,
+    Standing,
+)
+from broker.engine.leasing.handing import Hand, entry_at
+from broker.engine.leasing.table import Deed, LeaseTable, TableSnapshot, decode, encode
+from broker.errors import BadRequest, LeaseExpired
+from broker.log.frame import Frame, Kind
+from broker.log.payload import decode_change_head
+from broker.model import GroupName, GroupPolicy, QueueKey, TopicId
+from broker.queues.encoding import EncodedRun
+
+
+class Leasing:
+    """For the writer's thread, but for `gone` and `floors`."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._table = LeaseTable()
+        self._turn = 0
+
+    def do(self, command: LeasingCommand, now_ms: int) -> LeasingAnswer:
+        """Raises BadRequest, TooLarge."""
+        match command:
+            case LeaseMessages():
+                return self._lease(command, now_ms)
+            case SettleLeases():
+                return self._settle(command, now_ms)
+            case BuryMessages():
+                return self._bury(command, now_ms)
+            case RaiseDeadLetters():
+                return self._raise(command, now_ms)
+            case PurgeDeadLetters():
+                return self._purge(command, now_ms)
+            case GetLeases(group):
+                return self._report(group)
+            case ResetLeases():
+                return self._reset(command, now_ms)
+            case DropLeases(group):
+                self._append({"do": "drop", "group": group}, now_ms)
+                return self._report(group)
+            case DropTopicLeases(topic_id):
+                self._append({"do": "drop topic", "topic": topic_id}, now_ms)
+                return LeaseReport({})
+            case _:
+                assert_never(command)
+
+    def replay(self, frame: Frame) -> None:
+        """Does again what a stored frame of this room did."""
+        change, runs = decode_change_head(frame.payload)
+        self._journal.index_again(frame, runs)
+        self._table.apply(decode(change))
+
+    def snapshot(self) -> object:
+        return self._table.snapshot()
+
+    def restore(self, snapshot: object) -> None:
+        """What a snapshot holds; None: nothing."""
+        if snapshot is not None:
+            self._table.restore(cast(TableSnapshot, snapshot))
+
+    def gone(self, topic_id: TopicId) -> Gone:
+        """Which messages of a dead letter topic are not there any more; for any thread."""
+        return self._table.gone.get(topic_id, Gone())
+
+    def floors(self) -> Mapping[GroupName, Mapping[QueueKey, int]]:
+        """Up to where everything is done, by group and queue: the rest is still needed. For any thread."""
+        groups = [*self._table.groups().items()]
+        return {name: {key: leases.floor for key, leases in [*queues.items()]} for name, queues in groups}
+
+    def _lease(self, command: LeaseMessages, now_ms: int) -> Leased:
+        self._turn += 1
+        hand = Hand(self._journal, self._table.of_group(command.group), command, now_ms)
+        hand.fill(self._turn)
+        if hand.dead and command.grave is None:
+            return Leased((), 0, now_ms, lacks_grave=True)
+        if hand.changes:
+            runs = bury(self._journal.log, command.grave, hand.dead, now_ms) if command.grave else ()
+            self._change(command.group, command.topic.topic_id, hand.changes, now_ms, runs)
+        is_behind = bool(hand.changes) and not hand.taken
+        due_ms = hand.next_due_ms(self._table.of_group(command.group))
+        return Leased(hand.taken, hand.until_ms, due_ms, is_behind=is_behind)
+
+    def _settle(self, command: SettleLeases, now_ms: int) -> LeasesSettled:
+        by_queue = defaultdict[int, list[Settlement]](list)
+        for settlement in command.settlements:
+            by_queue[settlement.queue].append(settlement)
+        known = self._table.of_group(command.group)
+        refused, letters, changes = list[LeaseExpired](), list[Letter](), dict[QueueKey, Change]()
+        for queue, settlements in by_queue.items():
+            key = QueueKey(command.topic_id, queue)
+            settled = settle(known.get(key, _NOTHING), command.member_id, settlements, command.policy, now_ms)
+            refused += [_refusal(command, queue, *handing) for handing in settled.refused]
+            letters += [self._letter(command, key, dead, now_ms) for dead in settled.dead]
+            if settled.change.done or settled.change.held:
+                changes[key] = settled.change
+        has_freed = bool(letters) or _frees(known, changes, command.policy)
+        self._give_up(command, letters, now_ms)
+        if changes:
+            self._change(command.group, command.topic_id, changes, now_ms)
+        return LeasesSettled(refused, has_freed)
+
+    def _letter(self, command: SettleLeases, key: QueueKey, dead: Dead, now_ms: int) -> Letter:
+        assert command.grave is not None
+        entry = entry_at(self._journal.queues.queue(key), dead.offset)
+        of = (command.grave.log_id, command.topic, *key)
+        return Letter(entry, Death(*of, dead.offset, dead.attempts, dead.error, now_ms))
+
+    def _give_up(self, command: SettleLeases, letters: Iterable[Letter], now_ms: int) -> None:
+        """Each message is done and has its copy by the same frame."""
+        known = self._table.of_group(command.group)
+        for chunk in chunks(letters):
+            done = defaultdict[QueueKey, list[int]](list)
+            for letter in chunk:
+                done[QueueKey(command.topic_id, letter.death.queue)].append(letter.death.offset)
+            changes = {key: Change(known[key].next, offsets) for key, offsets in done.items()}
+            runs = bury(self._journal.log, command.grave, chunk, now_ms) if command.grave else ()
+            self._change(command.group, command.topic_id, changes, now_ms, runs)
+
+    def _bury(self, command: BuryMessages, now_ms: int) -> Moved:
+        queue = self._journal.queues.queue(command.key)
+        of = (command.grave.log_id, command.topic, *command.key)
+        letters = [
+            Letter(entry_at(queue, offset), Death(*of, offset, command.attempts, command.error, now_ms))
+            for offset in command.offsets
+        ]
+        for chunk in chunks(letters):
+            runs = bury(self._journal.log, command.grave, chunk, now_ms)
+            self._change(command.group, command.key.topic_id, {}, now_ms, runs)
+        return Moved(len(letters))
+
+    def _raise(self, command: RaiseDeadLetters, now_ms: int) -> Moved:
+        self._check_there(command.dead_letters, command.offsets)
+        self._remove(command.dead_letters, command.offsets, now_ms, runs=command.runs)
+        return Moved(len(command.offsets))
+
+    def _purge(self, command: PurgeDeadLetters, now_ms: int) -> Moved:
+        topic_id = command.dead_letters
+        if command.offsets:
+            self._check_there(topic_id, command.offsets)
+            self._remove(topic_id, command.offsets, now_ms)
+            return Moved(len(command.offsets))
+        end = self._journal.queues.queue(QueueKey(topic_id, 0)).end
+        purged = end - len(self.gone(topic_id))
+        self._remove(topic_id, (), now_ms, before=end)
+        return Moved(purged)
+
+    def _check_there(self, topic_id: TopicId, offsets: Sequence[int]) -> None:
+        queue, gone = self._journal.queues.queue(QueueKey(topic_id, 0)), self.gone(topic_id)
+        missing = [offset for offset in offsets if offset in gone or not queue.lowest <= offset < queue.end]
+        if missing or len({*offsets}) < len(offsets):
+            raise BadRequest(reason=f"there is no dead letter at offset {missing[0] if missing else 'twice'}")
+
+    def _reset(self, command: ResetLeases, now_ms: int) -> LeaseReport:
+        queues = [(queue, to_stored(Change(offset))) for queue, offset in command.offsets.items()]
+        deed: Deed = {
+            "do": "change",
+            "group": command.group,
+            "topic": command.topic_id,
+            "queues": queues,
+            "resets": True,
+        }
+        self._append(deed, now_ms)
+        return self._report(command.group)
+
+    def _report(self, group: GroupName) -> LeaseReport:
+        queues = self._table.of_group(group)
+        return LeaseReport(
+            {
+                key: Standing(leases.floor, leases.next, leases.leased, len(leases.held) - leases.leased)
+                for key, leases in queues.items()
+            }
+        )
+
+    def _change(
+        self,
+        group: GroupName,
+        topic_id: TopicId,
+        changes: Mapping[QueueKey, Change],
+        now_ms: int,
+        runs: Sequence[EncodedRun] = (),
+    ) -> None:
+        queues = [(key.queue, to_stored(change)) for key, change in changes.items()]
+        deed: Deed = {"do": "change", "group": group, "topic": topic_id, "queues": queues, "resets": False}
+        self._journal.append_change(Kind.LEASES, encode(deed), runs, now_ms)
+        for key, change in changes.items():
+            self._table.change(group, key, change)
+
+    def _remove(
+        self,
+        topic_id: TopicId,
+        offsets: Sequence[int],
+        now_ms: int,
+        *,
+        before: int = 0,
+        runs: Sequence[EncodedRun] = (),
+    ) -> None:
+        self._append({"do": "remove", "topic": topic_id, "before": before, "offsets": [*offsets]}, now_ms, runs)
+
+    def _append(self, deed: Deed, now_ms: int, runs: Sequence[EncodedRun] = ()) -> None:
+        self._journal.append_change(Kind.LEASES, encode(deed), runs, now_ms)
+        self._table.apply(deed)
+
+
+_NOTHING = Leases(0)
+
+
+def _refusal(command: SettleLeases, queue: int, offset: int, attempt: int) -> LeaseExpired:
+    return LeaseExpired(topic=command.topic, queue=queue, offset=offset, attempt=attempt, member_id=command.member_id)
+
+
+def _frees(known: Mapping[QueueKey, Leases], changes: Mapping[QueueKey, Change], policy: GroupPolicy) -> bool:
+    """Whether somebody who found nothing may find something by these changes, or at another time."""
+    if sum(leases.leased for leases in known.values()) >= policy.most_leased:
+        return True
+    return any(
+        known[key].holds_back or any(not held.member for held in change.held.values())
+        for key, change in changes.items()
+    )
