@@ -143,6 +143,18 @@ class CommitLog:
             self._segments[-1].finish()
             self._segments = (*self._segments, following)
 
+    def remove_before(self, position: int) -> int:
+        """Deletes segments wholly before the position, never the one that is written; returns how many; any thread.
+
+        Only what a stored checkpoint does not need any more: it must lie behind them, and its queues begin behind them.
+        """
+        with self._syncing:
+            removed = [segment for segment in self._segments[:-1] if segment.end <= position]
+            self._segments = self._segments[len(removed) :]
+        for segment in removed:  # the oldest first, so that a crash leaves no hole
+            segment.remove()
+        return len(removed)
+
     def read(self, position: int, size: int) -> bytes:
         """Written bytes of the log; fewer than asked for where a file is shorter than it was, or gone."""
         pieces = []

@@ -91,6 +91,12 @@ class Segment:
             os.close(self._fd)
             self._fd = None
 
+    def remove(self) -> None:
+        """Deletes it with its seal; who reads it goes on or finds nothing."""
+        for path in (self.path.with_suffix(_SEAL_SUFFIX), self.path):
+            self._files.disk.remove(path)
+        self._files.drop(self.path)
+
     def close(self) -> None:
         """Gives its descriptors back."""
         self.finish()

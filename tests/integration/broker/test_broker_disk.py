@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from broker.daemon import build
-from broker.errors import RecordDamaged
+from broker.engine.opening import Checkpointer
+from broker.errors import LogDamaged, RecordDamaged
 from broker.log.commit_log import Durability
 from broker.log.disk import Disk
 from broker.settings import BrokerSettings
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
 from protos.channel import dial, renamed
+from tests.support.broker_engine import opening, publishing, running_engine
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +98,23 @@ async def test_a_damaged_record_is_refused_with_its_place_and_the_rest_is_served
 async def _fetch_renamed(stub: BrokerServiceStub, stored: pb.PublishResponse) -> None:
     with renamed("broker"):
         await fetch(stub, stored, 1)
+
+
+async def test_damage_that_nobody_reads_is_found_after_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_engine(tmp_path) as (engine, directory):  # of small segments
+        engine.commit([opening("run/a/0", 1, "h")])
+        for sequence in range(1, 20):
+            engine.commit([publishing("run/a/0", 1, "h", sequence, b"a" * 60)])
+        Checkpointer(engine, directory, Disk(), 1, pytest.fail).close()
+        damaged = engine.log.segments[1].path
+    with damaged.open("r+b") as file:
+        file.seek(60)
+        file.write(b"\xff")
+    told = SimpleQueue[LogDamaged]()
+    monkeypatch.setattr("broker.daemon._report_damage", told.put)
+    async with connected(tmp_path):
+        damage = await asyncio.to_thread(told.get, timeout=10)
+    assert (damage.fields["path"], damage.code) == (damaged, "log_damaged")
 
 
 class CountingDisk(Disk):

@@ -37,3 +37,16 @@ def test_a_fetch_ends_before_a_damaged_record_and_fails_at_it(tmp_path: Path) ->
             read(engine, 1)
         assert (damaged.value.fields["offset"], damaged.value.fields["path"]) == (1, segment)
         assert [*read(engine, 2).bodies] == stored[2:]
+
+
+def test_what_the_disk_cannot_give_back_is_as_lost_as_what_it_gives_back_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_position: int, _size: int) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with running_engine(tmp_path) as (engine, _):
+        engine.commit([opening("run/a/0", 1, "h"), publishing("run/a/0", 1, "h", 1, b"one")])
+        monkeypatch.setattr(engine.log, "read", fail)
+        with pytest.raises(RecordDamaged):
+            read(engine, 0)

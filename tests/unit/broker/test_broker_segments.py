@@ -92,6 +92,24 @@ def test_an_open_holds_files_against_their_seals(tmp_path: Path, change: str) ->
     log.close()
 
 
+def test_the_oldest_segments_are_removed_with_their_seals_and_never_the_last(tmp_path: Path) -> None:
+    log = filled(tmp_path)
+    first, second, last = log.segments
+    for segment in (first, second):
+        segment.seal(verify(segment).seal)
+    assert log.read(first.start, 9)
+    assert log.remove_before(second.end - 1) == 1
+    assert (log.start, log.read(first.start, 9), len(log.read(second.start, 9))) == (second.start, b"", 9)
+    assert log.remove_before(log.written) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [last.path.name]
+    log.close()
+    log = CommitLog(tmp_path, Disk(), SEGMENT)
+    found = list[Frame]()
+    log.recover(last.start, found.append)
+    assert [frame.position for frame in found] == [last.start, last.start + 78]
+    log.close()
+
+
 class LazyDisk(Disk):
     """Counts syncs and remembers what was never synced."""
 
