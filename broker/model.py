@@ -129,6 +129,31 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class TransactionEnded:
+    """Where the messages of a committed transaction are."""
+
+    ranges: Sequence[Range]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A transaction whose outcome is asked for, the how manieth time, and where its first publish lies in the log."""
+
+    transaction_id: TransactionId
+    producer_group: str
+    number: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was due: to be asked for, and to be given up."""
+
+    asked: Sequence[Check]
+    exhausted: Sequence[Check]
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """How many delayed messages were due and are in their queues now, and when the next ones are due; None: there are
     no more."""
@@ -261,6 +286,10 @@ class Steps:
 
     waits_ms: Sequence[int] = ROCKETMQ_WAITS_MS
 
+    def wait_ms(self, attempt: int) -> int:
+        """The wait behind this attempt, which failed; the first is 1."""
+        return self.waits_ms[min(attempt, len(self.waits_ms)) - 1]
+
 
 @dataclass(frozen=True, slots=True)
 class Exponential:
@@ -269,6 +298,15 @@ class Exponential:
     initial_ms: int
     max_ms: int
     multiplier: float
+
+    def wait_ms(self, attempt: int) -> int:
+        """The wait behind this attempt, which failed; the first is 1."""
+        wait = float(self.initial_ms)
+        for _ in range(attempt - 1):
+            if wait >= self.max_ms or self.multiplier <= 1:
+                break
+            wait *= self.multiplier
+        return min(int(wait), self.max_ms)
 
 
 @dataclass(frozen=True, slots=True)

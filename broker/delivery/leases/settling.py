@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from broker.delivery.backoff import wait_ms
 from broker.delivery.leases.state import NO_MEMBER, Change, Held, Leases, Move, State, step
 from broker.model import GroupPolicy, MemberId
 
@@ -109,5 +108,5 @@ def _retried(held: Held, settlement: Settlement, policy: GroupPolicy, now_ms: in
         return step(held.state, Move.GIVE_UP)
     step(held.state, Move.RETRY)
     after_ms = settlement.after_ms
-    wait = wait_ms(policy.backoff, held.failures) if after_ms is None else after_ms
+    wait = policy.backoff.wait_ms(held.failures) if after_ms is None else after_ms
     return held._replace(until_ms=now_ms + wait, member=NO_MEMBER, error=settlement.error or held.error)

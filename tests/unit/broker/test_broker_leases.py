@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 
-from broker.delivery.backoff import wait_ms
 from broker.delivery.dead_letters import Gone
 from broker.delivery.leases.changes import from_stored, to_stored
 from broker.delivery.leases.handing import Asking, Entry, hand_out_again, hand_out_new
@@ -201,14 +200,14 @@ def test_a_state_is_made_again_of_its_snapshot() -> None:
 
 
 def test_the_named_backoff_is_rocketmqs() -> None:
-    waits = [wait_ms(Steps(), attempt) for attempt in (1, 2, 3, 4, 5, 16, 17, 18, 19, 400)]
+    waits = [Steps().wait_ms(attempt) for attempt in (1, 2, 3, 4, 5, 16, 17, 18, 19, 400)]
     assert waits == [1_000, 5_000, 10_000, 30_000, 60_000, 1_800_000, 3_600_000, 7_200_000, 7_200_000, 7_200_000]
 
 
 def test_an_exponential_backoff_grows_up_to_its_longest_wait() -> None:
-    waits = [wait_ms(Exponential(100, 1_000, 2.0), attempt) for attempt in (1, 2, 3, 4, 5, 10_000)]
+    waits = [Exponential(100, 1_000, 2.0).wait_ms(attempt) for attempt in (1, 2, 3, 4, 5, 10_000)]
     assert waits == [100, 200, 400, 800, 1_000, 1_000]
-    assert wait_ms(Exponential(100, 1_000, 1.0), 10_000_000) == 100
+    assert Exponential(100, 1_000, 1.0).wait_ms(10_000_000) == 100
 
 
 def test_gone_dead_letters_leave_a_floor_behind_them() -> None:
