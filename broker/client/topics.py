@@ -63,7 +63,9 @@ class TopicClient:
         Raises BadName, BadRequest, and TopicExists for another number of queues or, where one is given, policy.
         """
         with renamed(self._endpoint):
-            request = pb.CreateTopicRequest(name=name, queues=queues, policy=policy and from_topic_policy(policy))
+            request = pb.CreateTopicRequest(
+                name=name, queues=queues, policy=from_topic_policy(policy) if policy else None
+            )
             response = await self._stub.CreateTopic(request, timeout=CALL_SECONDS, metadata=self._metadata)
         return _topic(response.topic)
 
@@ -79,7 +81,7 @@ class TopicClient:
                 name=name,
                 write_queues=write_queues,
                 read_queues=read_queues,
-                policy=policy and from_topic_policy(policy),
+                policy=from_topic_policy(policy) if policy else None,
             )
             response = await self._stub.AlterTopic(request, timeout=CALL_SECONDS, metadata=self._metadata)
         return _topic(response.topic)

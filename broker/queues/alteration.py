@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from broker.errors import BadRequest, QueueNotDrained
 from broker.model import GroupName, Topic, TopicPolicy
 from broker.queues.gates import Held, with_gates
-from broker.queues.topics import check_queues
+from broker.queues.topics import check_policy, check_queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,12 @@ class Place:
 def altered(topic: Topic, change: Alteration, held: Held, places: Iterable[Place]) -> Topic:
     """The topic as it is then. Raises BadRequest, QueueNotDrained.
 
-    `places` are of every group that reads the topic, of every queue that may go.
+    `places` are of every group that reads the topic; a queue that is not among a group's it has not read at all.
     """
     write_queues = change.write_queues or topic.write_queues
     read_queues = change.read_queues or max(topic.read_queues, write_queues)
+    if change.policy:
+        check_policy(change.policy)
     _check_counts(topic, write_queues, read_queues)
     _check_drained(topic, read_queues, held, places)
     gates = with_gates(topic.gates, topic.write_queues, write_queues, held)
@@ -59,12 +61,10 @@ def _check_counts(topic: Topic, write_queues: int, read_queues: int) -> None:
 
 
 def _check_drained(topic: Topic, read_queues: int, held: Held, places: Iterable[Place]) -> None:
-    for place in places:
-        if read_queues <= place.queue < topic.read_queues and place.offset < held(place.queue).end_offset:
-            raise QueueNotDrained(
-                topic=topic.name,
-                queue=place.queue,
-                group=place.group,
-                offset=place.offset,
-                end=held(place.queue).end_offset,
-            )
+    offsets = {(place.group, place.queue): place.offset for place in places}
+    for group in sorted({group for group, _ in offsets}):
+        for queue in range(read_queues, topic.read_queues):
+            lowest, end = held(queue).lowest_offset, held(queue).end_offset
+            offset = max(lowest, offsets.get((group, queue), lowest))
+            if offset < end:
+                raise QueueNotDrained(topic=topic.name, queue=queue, group=group, offset=offset, end=end)

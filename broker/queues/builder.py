@@ -1,6 +1,7 @@
 """Builds the consume queues behind the log: offsets are given out at once, entries become visible when told to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from broker.log.disk import Disk, OpenFiles
@@ -67,6 +68,21 @@ class QueueBuilder:
         """Cuts all queues back to what they held; False if files hold less than that: those queues are empty now."""
         restored = [self.queue(key).restore(held.get(key, _NOTHING)) for key in {*held, *self._stored()}]
         return all(restored)
+
+    def forget(self, topic_id: TopicId) -> None:
+        """Drops all queues of a deleted topic with their files, and what waits to be shown."""
+        for key in [key for key in {*self._queues, *self._stored()} if key.topic_id == topic_id]:
+            self.queue(key).delete()
+            for known in (self._queues, self._waiting, self._next):
+                known.pop(key, None)
+        with suppress(FileNotFoundError):
+            (self._directory / str(topic_id)).rmdir()
+
+    def forget_all_but(self, known: Container[TopicId]) -> None:
+        """Drops what a crash has left of deleted topics."""
+        for topic_id in {key.topic_id for key in self._stored()}:
+            if topic_id not in known:
+                self.forget(topic_id)
 
     def finish(self, held: Mapping[QueueKey, QueueRange]) -> None:
         """After `add_again` of all that is stored: a queue whose messages are all gone goes on where it ended."""

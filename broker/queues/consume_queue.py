@@ -81,6 +81,15 @@ class ConsumeQueue:
         self._first_file = lowest
         return is_whole
 
+    def delete(self) -> None:
+        """Drops everything: its topic is gone. Somebody may still read, and finds nothing."""
+        self.lowest = self.end
+        self._dirty.clear()
+        for path in [*self.path.iterdir()] if self.path.is_dir() else ():
+            self._remove(path)
+        with suppress(FileNotFoundError):
+            self.path.rmdir()
+
     def begin(self, offset: int) -> None:
         """An empty queue goes on at this offset."""
         self.lowest = self.end = offset

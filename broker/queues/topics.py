@@ -1,7 +1,9 @@
 """The topics of a broker: by name and by id, in memory and on disk alike."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from datetime import timedelta
+from math import inf
 from pathlib import Path
 from threading import Lock
 
@@ -28,6 +30,14 @@ def check_queues(queues: int) -> None:
         raise BadRequest(reason=f"a topic has 1 to {MOST_QUEUES} queues, not {queues}")
 
 
+def check_policy(policy: TopicPolicy) -> None:
+    """Raises BadRequest for what no topic can keep to."""
+    if policy.messages_per_second is not None and not 0 < policy.messages_per_second < inf:
+        raise BadRequest(reason=f"a topic's rate is above 0 messages a second, not {policy.messages_per_second}")
+    if policy.retention is not None and policy.retention <= timedelta():
+        raise BadRequest(reason=f"a topic's retention is longer than nothing, not {policy.retention}")
+
+
 def is_own(name: TopicName) -> bool:
     """Whether only the broker itself makes and fills a topic of this name."""
     return name.startswith(OWN_PREFIX)
@@ -41,6 +51,7 @@ class Topics:
         self._disk = disk
         self._die = die
         self._changing = Lock()
+        self._deleted: dict[TopicId, TopicName] = {}
         self._take(read_topics(path))
 
     def _take(self, stored: Stored) -> None:
@@ -55,6 +66,15 @@ class Topics:
         """None: it was deleted."""
         return self._by_id.get(topic_id)
 
+    def ids(self) -> Container[TopicId]:
+        """Of all that there are."""
+        return self._by_id
+
+    def name_of(self, topic_id: TopicId) -> TopicName:
+        """Of a topic that there is, or was since the broker started."""
+        topic = self._by_id.get(topic_id)
+        return topic.name if topic else self._deleted[topic_id]
+
     def list(self) -> list[Topic]:
         """By name."""
         by_name = self._by_name
@@ -63,12 +83,13 @@ class Topics:
     def create(self, name: TopicName, queues: int, policy: TopicPolicy | None = None) -> Topic:
         """Returns when the topic is durable; the same one that is there is returned as it is.
 
-        Raises BadName, BadRequest for a number of queues out of bounds, TopicExists for another number or policy.
+        Raises BadName, BadRequest for a number of queues or a policy that cannot be, TopicExists for different ones.
         """
         check_name(name, "topic")
         if is_own(name):
             raise BadName(name=name, kind="topic")
         check_queues(queues)
+        check_policy(policy or TopicPolicy())
         with self._changing:
             known = self._by_name.get(name)
             if known is not None and (known.write_queues != queues or (policy or known.policy) != known.policy):
@@ -96,6 +117,7 @@ class Topics:
     def delete(self, topic: Topic) -> None:
         """Its id means nothing from now on; durable when this returns."""
         with self._changing:
+            self._deleted[topic.topic_id] = topic.name
             self._store(known for known in self._by_id.values() if known.topic_id != topic.topic_id)
 
     def _add(self, name: TopicName, queues: int, policy: TopicPolicy) -> Topic:

@@ -48,9 +48,12 @@ def test_what_cannot_be_is_refused(change: Alteration, words: str) -> None:
 
 def test_a_queue_goes_when_every_group_has_read_it() -> None:
     change = Alteration(write_queues=2, read_queues=2, policy=TopicPolicy(is_writable=False))
-    places = [Place(GroupName("fast"), 3, 10), Place(GroupName("slow"), 2, 10), Place(GroupName("slow"), 3, 9)]
+    read = [Place(GroupName(name), queue, 10) for name in ("fast", "slow") for queue in range(4)]
+    places = [*read[:-1], Place(GroupName("slow"), 3, 9)]
     with pytest.raises(QueueNotDrained) as refused:
         altered(TOPIC, change, held, places)
     assert refused.value.fields == {"topic": "t", "queue": 3, "group": "slow", "offset": 9, "end": 10}
-    topic = altered(TOPIC, change, held, places[:2])
+    with pytest.raises(QueueNotDrained, match="up to 0 of 10"):
+        altered(TOPIC, change, held, read[:-1])
+    topic = altered(TOPIC, change, held, read)
     assert (topic.read_queues, topic.policy.is_writable) == (2, False)
