@@ -1,6 +1,8 @@
 """The broker: everything that can be asked of it, by kind."""
 
+from broker.face.delays import Delays
 from broker.face.finding import Finding
+from broker.face.groups import Groups
 from broker.face.parts import Parts
 from broker.face.publishing import Publishing
 from broker.face.reading import Reading
@@ -13,9 +15,11 @@ class Broker:
     def __init__(self, parts: Parts) -> None:
         self.log_id = parts.log_id
         self.stopping = parts.stopping
-        self.groups = parts.groups
+        self.awake = parts.awake
+        self.groups = Groups(parts)
         self.topics = Topics(parts)
-        self.publishing = Publishing(parts)
+        self.delays = Delays(parts)
+        self.publishing = Publishing(parts, self.delays.deliverer)
         self.reading = Reading(parts)
         self.finding = Finding(parts)
         self._waiters = parts.waiters
@@ -24,3 +28,4 @@ class Broker:
         """Long polls end with nothing, and nothing new is taken."""
         self.stopping.set()
         self._waiters.wake_all()
+        self.delays.deliverer.wake()

@@ -20,15 +20,12 @@ from broker.engine.opening import Checkpointer, Die, Limits, open_engine
 from broker.errors import LogDamaged
 from broker.face.parts import Parts
 from broker.groups.awake import TICK_SECONDS, AwakeTime
-from broker.groups.coordinator import Coordinator
-from broker.groups.store import GroupStore
 from broker.log.commit_log import Durability
 from broker.log.disk import Disk
 from broker.log.upkeep.background import Background
 from broker.log.upkeep.scrubber import Scrubber
 from broker.log.upkeep.space import Space
 from broker.log.upkeep.syncer import Syncer
-from broker.queues.catalog import Catalog
 from broker.queues.topics import Topics
 from broker.rpc.bulk import BulkService
 from broker.settings import BrokerSettings
@@ -59,7 +56,6 @@ class House:
     """A broker that listens."""
 
     broker: Broker
-    awake: AwakeTime
     listening: Listening
     host: str
 
@@ -75,6 +71,7 @@ class House:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_forgetting())
             group.create_task(self._keep_time())
+            group.create_task(self.broker.delays.deliverer.run())
         await self.listening.say_not_serving()
 
     async def _keep_forgetting(self) -> None:
@@ -84,10 +81,11 @@ class House:
         """
         while not await self._is_stopping_within(_FORGET_EVERY.total_seconds()):
             await self.broker.publishing.forget_silent()
+            await self.broker.groups.drop_silent()
 
     async def _keep_time(self) -> None:
         while not await self._is_stopping_within(TICK_SECONDS):
-            self.awake()
+            self.broker.awake()
 
     async def _is_stopping_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):
@@ -104,7 +102,6 @@ class _Machine:
 
     disk: Disk
     clock: Clock
-    awake: AwakeTime
     die: Die
 
 
@@ -116,7 +113,7 @@ async def build(
 
     Raises AddressInUse, DirectoryInUse, DirectoryUnusable, LogDamaged.
     """
-    machine = _Machine(disk or Disk(), clock, AwakeTime(), die)
+    machine = _Machine(disk or Disk(), clock, die)
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(_open_broker(settings, machine))
         service = Service(
@@ -128,7 +125,7 @@ async def build(
             serve(settings.host, settings.port, [service], authorize=_door(settings))
         )
         stack.callback(broker.drain)
-        yield House(broker, machine.awake, listening, settings.host)
+        yield House(broker, listening, settings.host)
 
 
 @asynccontextmanager
@@ -145,29 +142,21 @@ async def _open_broker(settings: BrokerSettings, machine: _Machine) -> AsyncIter
 async def _broker_over(directory: DataDirectory, settings: BrokerSettings, machine: _Machine) -> AsyncIterator[Broker]:
     disk, clock, die = machine.disk, machine.clock, machine.die
     limits = Limits(settings.segment_bytes, settings.checkpoint_bytes, settings.durability)
-    engine = await asyncio.to_thread(open_engine, directory, disk, limits, clock)
+    topics = Topics(directory.topics, disk, die)
+    engine = await asyncio.to_thread(open_engine, directory, disk, limits, clock, topics)
     waiters = Waiters()
     scrubber = Scrubber(engine.log, _report_damage)
     background = Background(die)
     try:
         with ThreadPoolExecutor(_DISK_THREADS, "broker-disk") as pool:
-            catalog = Catalog(Topics(directory.topics, disk, die), engine.queues)
-            groups = Coordinator(
-                GroupStore(directory.groups, disk),
-                catalog.ranges,
-                clock=machine.awake,
-                wall_clock=clock,
-                disk_pool=pool,
-                die=die,
-            )
             checkpointer = Checkpointer(engine, directory, disk, limits.checkpoint_every, die)
             writer = Writer(engine, checkpointer, waiters.wake, die)
             parts = Parts(
                 directory.log_id,
                 engine,
                 writer,
-                catalog,
-                groups,
+                engine.catalog,
+                AwakeTime(),
                 waiters,
                 clock,
                 pool,

@@ -184,7 +184,11 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Messages first_offset, first_offset + 1, ... of a queue as columns, and what the queue holds."""
+    """Messages of a queue as columns, and what the queue holds.
+
+    They stand at `offsets`, or at first_offset, first_offset + 1, ... if that is empty; the reader goes on at
+    `next_offset`.
+    """
 
     topic_id: TopicId
     first_offset: int
@@ -195,6 +199,8 @@ class Fetched:
     tags: Sequence[bytes] = ()
     attributes: Mapping[int, Attributes] = field(default_factory=dict)
     published_at_ms: Sequence[int] = ()
+    next_offset: int = 0
+    offsets: Sequence[int] = ()
 
 
 class TopicQueue(NamedTuple):

@@ -1,9 +1,27 @@
 """What the writer's thread can be asked to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broker.model import HolderId, ProducerId, TopicId
+from broker.delivery.retention.retiring import RetireMessages
+from broker.engine.leasing.commands import LeasingCommand
+from broker.groups.resetting import Reset
+from broker.model import (
+    Beat,
+    Claim,
+    GroupName,
+    GroupPolicy,
+    HolderId,
+    MemberId,
+    OffsetCommit,
+    ProducerId,
+    TopicId,
+    TopicName,
+    TransactionId,
+    TransactionPart,
+)
+from broker.producers.transactions import Outcome
+from broker.queues.alteration import Alteration
 from broker.queues.encoding import EncodedRun
 
 
@@ -27,6 +45,7 @@ class StorePublish:
     cursor: bytes | None
     runs: Sequence[EncodedRun]
     stored_at_ms: int
+    transaction: TransactionPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +69,7 @@ class ForgetSilent:
 
 @dataclass(frozen=True, slots=True)
 class DeliverDue:
-    """Move a chunk of the delayed messages that are due into their queues; a topic that is not named is gone."""
-
-    write_queues: Mapping[TopicId, int]
+    """Move a chunk of the delayed messages that are due into their queues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +79,140 @@ class Recall:
     handle: int
 
 
+@dataclass(frozen=True, slots=True)
+class BeatGroup:
+    """Join a group or stay in it; here and below `now` is in seconds of the clock that counts sessions."""
+
+    sign: Beat
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class JoinByLease:
+    """Join a group, or stay in it, as a member that leases: to be asked again well within its session."""
+
+    sign: Beat
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseQueues:
+    """Give queues to who should have them."""
+
+    group: GroupName
+    member_id: MemberId
+    claims: Sequence[Claim]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveGroup:
+    """Give everything the member owns to the others."""
+
+    group: GroupName
+    member_id: MemberId
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOffsets:
+    """Move offsets forward, all of these or none."""
+
+    group: GroupName
+    member_id: MemberId
+    commits: Sequence[OffsetCommit]
+
+
+@dataclass(frozen=True, slots=True)
+class GetGroup:
+    """Tell all about a group."""
+
+    group: GroupName
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class AlterGroup:
+    """Set the policy; makes the group if there is none."""
+
+    group: GroupName
+    policy: GroupPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ResetOffsets:
+    """Move a group on one topic, back too."""
+
+    reset: Reset
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteGroup:
+    """Forget a group that nobody reads in."""
+
+    group: GroupName
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class DropSilent:
+    """Let go of the members that were silent for too long, in all groups."""
+
+    now: float
+
+
+MemberCommand = BeatGroup | JoinByLease | ReleaseQueues | LeaveGroup | CommitOffsets
+OperatorCommand = GetGroup | AlterGroup | ResetOffsets | DeleteGroup | DropSilent
+GroupingCommand = MemberCommand | OperatorCommand
+
+
+@dataclass(frozen=True, slots=True)
+class AlterTopic:
+    """Change a topic, whole or not at all."""
+
+    name: TopicName
+    change: Alteration
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTopic:
+    """Delete a topic with all its messages."""
+
+    name: TopicName
+
+
+AlteringCommand = AlterTopic | DeleteTopic
+
+
+@dataclass(frozen=True, slots=True)
+class EndTransaction:
+    """Copy all that belongs to the transaction into its queues, or drop it."""
+
+    transaction_id: TransactionId
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTransactions:
+    """Count a check of every open transaction that is due for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUpTransaction:
+    """Nobody told its outcome: put its messages into this topic."""
+
+    transaction_id: TransactionId
+    topic_id: TopicId
+
+
+TransactingCommand = EndTransaction | CheckTransactions | GiveUpTransaction
 DelayingCommand = DeliverDue | Recall
 PublishingCommand = OpenProducer | StorePublish | GetProducer | ForgetProducer | ForgetSilent
-Command = PublishingCommand | DelayingCommand
+Command = (
+    PublishingCommand
+    | DelayingCommand
+    | TransactingCommand
+    | GroupingCommand
+    | LeasingCommand
+    | AlteringCommand
+    | RetireMessages
+)

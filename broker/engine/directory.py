@@ -32,10 +32,6 @@ class DataDirectory:
         return self.root / "queues"
 
     @property
-    def groups(self) -> Path:
-        return self.root / "groups"
-
-    @property
     def topics(self) -> Path:
         return self.root / "topics.json"
 
@@ -65,9 +61,9 @@ def open_directory(root: Path, disk: Disk, new_log_id: Callable[[], LogId] = ran
         disk.make_directory(root)
         lock.acquire(blocking=False)
         directory = DataDirectory(root, _log_id(root / "meta.json", disk, new_log_id), lock)
-        for path in (directory.log, directory.queues, directory.groups):
+        for path in (directory.log, directory.queues):
             disk.make_directory(path)
-        for path in (root, directory.log, directory.queues, directory.groups):
+        for path in (root, directory.log, directory.queues):
             disk.sync_directory(path)
     except Timeout as error:
         raise DirectoryInUse(path=root) from error

@@ -5,20 +5,62 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from broker.delivery.delay_index import DelayIndex
-from broker.engine.commands import Command, DeliverDue, Recall
+from broker.delivery.retention.retiring import Retired, RetireMessages, Retiring
+from broker.engine.altering import Altering
+from broker.engine.commands import (
+    AlterTopic,
+    CheckTransactions,
+    Command,
+    DeleteTopic,
+    DeliverDue,
+    EndTransaction,
+    GiveUpTransaction,
+    GroupingCommand,
+    Recall,
+)
 from broker.engine.delaying import Delaying
+from broker.engine.grouping import Grouping
 from broker.engine.journal import Journal
+from broker.engine.leasing.commands import LeasingAnswer, LeasingCommand
+from broker.engine.leasing.for_groups import GroupLeases
+from broker.engine.leasing.room import Leasing
 from broker.engine.publishing import Publishing, Stored
+from broker.engine.transacting import EndedBefore, Transacting
 from broker.errors import BrokerError
+from broker.groups.answers import GroupingAnswer, Queues
 from broker.log.frame import Frame, Kind
-from broker.model import Delivered, Forgotten, Opened, Published, QueueKey, Recalled
+from broker.model import (
+    Checked,
+    Delivered,
+    Forgotten,
+    Opened,
+    Published,
+    QueueKey,
+    Recalled,
+    Topic,
+    TopicQueue,
+    TransactionEnded,
+)
 from broker.producers.rules import Producer
 from broker.producers.table import Producers
+from broker.queues.catalog import Catalog
+from broker.queues.finding import offset_at
 
 Clock = Callable[[], int]
 """Milliseconds since the epoch."""
 
-Answer = Opened | Published | Producer | Forgotten | Delivered | Recalled
+PublishingAnswer = Opened | Published | Producer | Forgotten
+Answer = (
+    PublishingAnswer
+    | Delivered
+    | Recalled
+    | TransactionEnded
+    | Checked
+    | LeasingAnswer
+    | GroupingAnswer
+    | Topic
+    | Retired
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +78,19 @@ class Engine:
     """
 
     def __init__(
-        self, journal: Journal, producers: Producers, delays: DelayIndex, clock: Clock
+        self, journal: Journal, producers: Producers, delays: DelayIndex, catalog: Catalog, clock: Clock
     ) -> None:
         self.log = journal.log
         self.queues = journal.queues
         self.log_index = journal.log_index
         self.delaying = Delaying(journal, delays)
-        self.publishing = Publishing(journal, producers, self.delaying)
+        self.transacting = Transacting(journal)
+        self.publishing = Publishing(journal, producers, self.delaying, self.transacting)
+        self.leasing = Leasing(journal)
+        self.catalog = catalog
+        self.grouping = Grouping(journal, Queues(catalog.ranges, self._find), GroupLeases(self.leasing, catalog.topics))
+        self.altering = Altering(journal, self.grouping)
+        self.retiring = Retiring(journal.queues, catalog.topics, self.grouping.groups)
         self._clock = clock
 
     def commit(self, commands: Sequence[Command]) -> Committed:
@@ -53,17 +101,44 @@ class Engine:
         self.log_index.write()
         grown = self.queues.show()
         self.delaying.commit()
-        return Committed([self.publishing.recall(a) if isinstance(a, Stored) else a for a in answers], grown)
+        return Committed([self._finish(answer) for answer in answers], grown)
 
-    def _try(self, command: Command, now_ms: int) -> Answer | Stored | BrokerError:
+    def _finish(self, answer: Answer | Stored | EndedBefore | BrokerError) -> Answer | BrokerError:
+        """What stands in the log by now is read back."""
+        match answer:
+            case Stored():
+                return self.publishing.recall(answer)
+            case EndedBefore():
+                return self.transacting.finish(answer)
+            case _:
+                return answer
+
+    def _try(self, command: Command, now_ms: int) -> Answer | Stored | EndedBefore | BrokerError:
         try:
+            if isinstance(command, GroupingCommand):
+                return self.grouping.do(command, now_ms)
+            if isinstance(command, LeasingCommand):
+                return self.leasing.do(command, now_ms)
             match command:
                 case DeliverDue() | Recall():
                     return self.delaying.do(command, now_ms)
+                case EndTransaction() | CheckTransactions() | GiveUpTransaction():
+                    return self.transacting.do(command, now_ms)
+                case AlterTopic() | DeleteTopic():
+                    return self.altering.do(command, now_ms)
+                case RetireMessages():
+                    return self.retiring.do(command, now_ms)
                 case _:
                     return self.publishing.do(command, now_ms)
         except BrokerError as refusal:
             return refusal
+
+    def _find(self, at: TopicQueue, at_ms: int) -> int:
+        """The offset of a queue's first message stored then (milliseconds since the epoch) or later."""
+        topic = self.catalog.topics.get(at.topic)
+        if topic is None:
+            return 0
+        return offset_at(self.log, self.log_index, self.queues.queue(QueueKey(topic.topic_id, at.queue)), at_ms)
 
     def replay(self, frame: Frame) -> None:
         """Does again what a stored frame did; for recovery."""
@@ -71,16 +146,26 @@ class Engine:
         match frame.kind:
             case Kind.PUBLISH | Kind.FENCE | Kind.FORGET:
                 self.publishing.replay(frame)
+            case Kind.GROUPS:
+                self.grouping.replay(frame)
+            case Kind.LEASES:
+                self.leasing.replay(frame)
             case Kind.DELAYS:
                 self.delaying.replay(frame)
             case Kind.TRANSACTIONS:
-                raise NotImplementedError
+                self.transacting.replay(frame)
             case _:
                 assert_never(frame.kind)
 
     def rooms(self) -> Mapping[str, object]:
         """What of the rooms' states the checkpoint keeps."""
-        return {"log_index": self.log_index.mark().numbers(), "delaying": self.delaying.index.complete}
+        return {
+            "log_index": self.log_index.mark().numbers(),
+            "delaying": self.delaying.index.complete,
+            "transacting": self.transacting.snapshot(),
+            "grouping": self.grouping.snapshot(),
+            "leasing": self.leasing.snapshot(),
+        }
 
     def close(self) -> None:
         """Nothing may be asked afterwards."""

@@ -1,8 +1,8 @@
 """Opening the engine over its data directory, checkpoints while it runs, and closing it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.delivery.delay_index import DelayIndex
 from broker.engine.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -14,8 +14,12 @@ from broker.log.disk import Disk
 from broker.log.index.growing import IndexMark
 from broker.log.index.log_index import LogIndex
 from broker.log.payload import stored_runs
+from broker.model import QueueKey, QueueRange
 from broker.producers.table import Producers
+from broker.producers.transactions import MOST_OPEN
 from broker.queues.builder import QueueBuilder
+from broker.queues.catalog import Catalog
+from broker.queues.topics import Topics
 
 Die = Callable[[BaseException], None]
 """Ends the process; called where memory and disk may differ, and never returns."""
@@ -23,27 +27,41 @@ Die = Callable[[BaseException], None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, and when the log is synced."""
+    """Sizes in bytes, when the log is synced, and how many transactions may be open."""
 
     segment: int
     checkpoint_every: int
     durability: Durability = Durability.FSYNC
+    open_transactions: int = MOST_OPEN
 
 
-def open_engine(directory: DataDirectory, disk: Disk, limits: Limits, clock: Clock) -> Engine:
+def open_engine(directory: DataDirectory, disk: Disk, limits: Limits, clock: Clock, topics: Topics) -> Engine:
     """Reads the checkpoint and what lies behind it in the log. Raises DirectoryUnusable, LogDamaged."""
-    checkpoint = read_checkpoint(directory.checkpoint)
+    checkpoint = _without_deleted(read_checkpoint(directory.checkpoint), topics)
     queues = QueueBuilder(directory.queues, disk)
+    queues.forget_all_but(topics.ids())
     log = CommitLog(directory.log, disk, limits.segment, limits.durability)
     log.check(checkpoint.position)
-    journal = Journal(log, queues, _open_index(log, disk, checkpoint))
+    journal = Journal(log, queues, _open_index(log, disk, checkpoint), topics)
     if not queues.restore(checkpoint.queues):
         _rebuild(journal, checkpoint)
-    engine = Engine(journal, Producers(checkpoint.producers), DelayIndex(directory.delays), clock)
+    engine = Engine(
+        journal, Producers(checkpoint.producers), DelayIndex(directory.delays), Catalog(topics, queues), clock
+    )
     engine.delaying.catch_up(checkpoint.rooms.get("delaying"), checkpoint.position)
+    engine.transacting.restore(checkpoint.rooms.get("transacting"), limits.open_transactions)
+    engine.leasing.restore(checkpoint.rooms.get("leasing"))
+    engine.grouping.restore(checkpoint.rooms.get("grouping", ()))
     log.recover(checkpoint.position, engine.replay)
     engine.delaying.settle()
+    engine.altering.settle()
     return engine
+
+
+def _without_deleted(checkpoint: Checkpoint, topics: Topics) -> Checkpoint:
+    """The checkpoint without the queues of topics that were deleted since."""
+    queues = {key: held for key, held in checkpoint.queues.items() if key.topic_id in topics.ids()}
+    return replace(checkpoint, queues=queues)
 
 
 def _open_index(log: CommitLog, disk: Disk, checkpoint: Checkpoint) -> LogIndex:
@@ -60,6 +78,14 @@ def _rebuild(journal: Journal, checkpoint: Checkpoint) -> None:
     journal.queues.finish(checkpoint.queues)
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a start would need of the log: everything from `position` on, and what the queues hold."""
+
+    position: int
+    queues: Mapping[QueueKey, QueueRange]
+
+
 class Checkpointer:
     """Writes a checkpoint whenever the log has grown enough, beside the writer's thread, one at a time."""
 
@@ -69,19 +95,23 @@ class Checkpointer:
         self._disk = disk
         self._every = every
         self._die = die
-        self._last = read_checkpoint(self._path).position
+        stored = read_checkpoint(self._path)
+        self._last = stored.position
+        self._stored = Stored(stored.position, stored.queues)
         self._pool = ThreadPoolExecutor(1, "broker-checkpoint")
         self._is_writing = False
 
     def consider(self) -> None:
         """Called by the writer's thread between two groups: takes the state now, stores it beside."""
-        if self._engine.log.written - self._last >= self._every and not self._is_writing:
+        has_grown = self._engine.log.written - self._last >= self._every
+        if (has_grown or self._engine.retiring.is_ahead) and not self._is_writing:
             self._is_writing = True
             self._last = self._engine.log.written
             self._pool.submit(self._write, self._take())
 
     def _take(self) -> Checkpoint:
         engine = self._engine
+        engine.retiring.is_ahead = False
         return Checkpoint(
             engine.log.written, engine.queues.held(), engine.publishing.producers.snapshot(), engine.rooms()
         )
@@ -91,11 +121,17 @@ class Checkpointer:
             self._engine.log.sync()
             self._engine.queues.sync()
             write_checkpoint(self._path, checkpoint, self._disk)
+            self._stored = Stored(checkpoint.position, checkpoint.queues)
             self._engine.queues.sweep(checkpoint.queues)
         except BaseException as error:
             self._die(error)
         finally:
             self._is_writing = False
+
+    def stored(self) -> Stored:
+        """What the checkpoint on disk says, once the one is stored that is just being written; from any thread."""
+        self._pool.submit(int).result()
+        return self._stored
 
     def close(self) -> None:
         """Stores the last state; the writer's thread has ended."""

@@ -10,7 +10,7 @@ from broker.delivery.waiters import Waiters
 from broker.engine.commands import Command
 from broker.engine.engine import Answer, Clock, Engine
 from broker.errors import BrokerError, BrokerStopping, UnknownTopic
-from broker.groups.coordinator import Coordinator
+from broker.groups.awake import AwakeTime
 from broker.log.upkeep.scrubber import Scrubber
 from broker.log.upkeep.space import Space
 from broker.model import LogId, Topic, TopicName
@@ -29,7 +29,7 @@ class Parts:
     engine: Engine
     writer: Writer
     catalog: Catalog
-    groups: Coordinator
+    awake: AwakeTime
     waiters: Waiters
     clock: Clock
     disk_pool: Executor
@@ -54,6 +54,10 @@ class Parts:
     async def ask(self, command: Command) -> Answer:
         """The durable answer of the engine. Raises what it refuses with, and BrokerStopping."""
         self.check_not_stopping()
+        return await self.finish(command)
+
+    async def finish(self, command: Command) -> Answer:
+        """As `ask`, also while the broker drains: for what ends something that was begun."""
         answer = await (await self.writer.submit(command))
         if isinstance(answer, BrokerError):
             raise answer

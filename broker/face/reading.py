@@ -1,4 +1,4 @@
-"""Reading by offset: fetches with a long poll, and the groups that share queues."""
+"""Reading by offset, with a long poll."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from broker.delivery.pacing import Pacing
 from broker.delivery.reader import read_batch
 from broker.errors import OffsetOutOfRange, UnknownQueue
 from broker.face.parts import Parts
-from broker.model import Beat, BeatAnswer, Fetched, QueueKey, Topic, TopicName
-from broker.queues.topics import check_name
+from broker.model import Fetched, QueueKey, Topic, TopicName
 
 FETCH_BYTES = 8 << 20  # of records in one answer
 FETCH_MESSAGES = 32_768
@@ -67,10 +66,3 @@ class Reading:
             max_messages=min(wanted.max_messages, FETCH_MESSAGES),
             max_bytes=min(wanted.max_bytes, FETCH_BYTES),
         )
-
-    async def beat(self, sign: Beat) -> BeatAnswer:
-        """Joins a group or stays in it. Raises BadName, UnknownTopic."""
-        check_name(sign.group, "group")
-        for name in sorted(sign.topics):
-            await self._parts.topic(name)
-        return await self._parts.groups.beat(sign)

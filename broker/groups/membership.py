@@ -1,16 +1,35 @@
 """A consumer group as a value, and what each call makes of it; nothing here does I/O or looks at a clock."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Self, assert_never
 
-from broker.errors import NotOwner, OffsetOutOfRange
+from broker.errors import ModeConflict, NotOwner, OffsetOutOfRange
 from broker.groups.assignment import assign
-from broker.model import Beat, BeatAnswer, Claim, GroupName, MemberId, OffsetCommit, QueueRange, TopicName, TopicQueue
+from broker.model import (
+    Beat,
+    BeatAnswer,
+    Claim,
+    Edge,
+    GroupName,
+    GroupPolicy,
+    MemberId,
+    Mode,
+    OffsetCommit,
+    QueueRange,
+    Since,
+    Start,
+    TopicName,
+    TopicQueue,
+)
 
 Ranges = Mapping[TopicQueue, QueueRange]
 """Every queue of every topic that a group reads, and what it holds."""
 
+Find = Callable[[TopicQueue, int], int]
+"""The offset of a queue's first message stored at an instant (milliseconds since the epoch) or later."""
+
+DEFAULT_POLICY = GroupPolicy()
 _LONGEST_BEAT_SECONDS = 1.0
 
 
@@ -21,7 +40,7 @@ class Member:
     topics: frozenset[TopicName]
     session_seconds: float
     expires: float
-    from_latest: bool = False
+    start: Start = Edge.EARLIEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +54,14 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One consumer group."""
+    """One consumer group. `last_member_at_ms` is when it lost its last member, or was made: since the epoch."""
 
     name: GroupName
     members: Mapping[MemberId, Member] = field(default_factory=dict)
     queues: Mapping[TopicQueue, Owned] = field(default_factory=dict)
+    mode: Mode | None = None
+    policy: GroupPolicy = DEFAULT_POLICY
+    last_member_at_ms: int = 0
 
     def with_queues(self, changed: Mapping[TopicQueue, Owned]) -> Self:
         return replace(self, queues={**self.queues, **changed}) if changed else self
@@ -47,18 +69,23 @@ class Group:
     def owned_by(self, member_id: MemberId) -> dict[TopicQueue, Owned]:
         return {at: owned for at, owned in self.queues.items() if owned.owner == member_id}
 
-    def lasting(self) -> Mapping[MemberId, Member]:
-        """Its members with what of them outlives a restart."""
-        return {member_id: replace(member, expires=0.0) for member_id, member in self.members.items()}
-
     def topics(self) -> frozenset[TopicName]:
         """All topics that its members read."""
         return frozenset[TopicName]().union(*(member.topics for member in self.members.values()))
 
 
+def enter(group: Group, mode: Mode, leased: int) -> Group:
+    """The group read this way. Raises ModeConflict while anybody reads it the other way, or has messages of it."""
+    if group.mode in (None, mode):
+        return group if group.mode else replace(group, mode=mode)
+    if group.members or leased:
+        raise ModeConflict(group=group.name, mode=group.mode)
+    return replace(group, mode=mode)
+
+
 def beat(group: Group, sign: Beat, now: float) -> Group:
     """The group with this member alive for one session timeout from now."""
-    member = Member(sign.topics, sign.session_seconds, now + sign.session_seconds, sign.from_latest)
+    member = Member(sign.topics, sign.session_seconds, now + sign.session_seconds, sign.start)
     return replace(group, members={**group.members, sign.member_id: member})
 
 
@@ -83,20 +110,44 @@ def release(group: Group, member_id: MemberId, claims: Sequence[Claim]) -> Group
     return group.with_queues({claim.at: replace(group.queues[claim.at], owner=None) for claim in held})
 
 
-def settle(group: Group, ranges: Ranges) -> Group:
-    """The group with every free queue given to whom it should belong to.
+def settle(group: Group, ranges: Ranges, find: Find) -> Group:
+    """The group with every free queue given to whom it should belong to; nobody owns queues of a group that leases.
 
     A queue that has an owner stays where it is until it is released: `answer` asks for that.
     """
+    if group.mode is Mode.LEASE:
+        return group
     changed = {}
     for at, member_id in _desired(group, ranges).items():
         known = group.queues.get(at)
         if known is None:
-            begin = ranges[at].end_offset if group.members[member_id].from_latest else ranges[at].lowest_offset
-            changed[at] = Owned(member_id, 1, begin)
+            changed[at] = Owned(member_id, 1, begin(group, group.members[member_id].start, at, ranges[at], find))
         elif known.owner is None:
-            changed[at] = Owned(member_id, known.generation + 1, known.offset)
+            changed[at] = replace(known, owner=member_id, generation=known.generation + 1)
     return group.with_queues(changed)
+
+
+def begin(group: Group, start: Start, at: TopicQueue, held: QueueRange, find: Find) -> int:
+    """Where the group begins to read a queue that it never read.
+
+    A queue that came to a topic which the group reads already begins at its lowest offset: nothing of it was ever
+    "before".
+    """
+    is_new_queue = any(known.topic == at.topic for known in group.queues)
+    return held.lowest_offset if is_new_queue else offset_of(start, at, held, find)
+
+
+def offset_of(start: Start, at: TopicQueue, held: QueueRange, find: Find) -> int:
+    """The offset of a queue that a start means."""
+    match start:
+        case Edge.EARLIEST:
+            return held.lowest_offset
+        case Edge.LATEST:
+            return held.end_offset
+        case Since(at_ms):
+            return min(max(find(at, at_ms), held.lowest_offset), held.end_offset)
+        case _:
+            assert_never(start)
 
 
 def _desired(group: Group, ranges: Ranges) -> dict[TopicQueue, MemberId]:
@@ -106,10 +157,15 @@ def _desired(group: Group, ranges: Ranges) -> dict[TopicQueue, MemberId]:
 
 
 def answer(group: Group, member_id: MemberId, ranges: Ranges) -> BeatAnswer:
-    """What a member is told: all it owns, and what of it somebody else should have."""
+    """What a member is told: all it owns, and what of it somebody else should have.
+
+    Where messages went before they were read, it goes on at the lowest offset that is stored.
+    """
     desired = _desired(group, ranges)
     owned = {
-        at: OffsetCommit(Claim(at, queue.generation), queue.offset) for at, queue in group.owned_by(member_id).items()
+        at: OffsetCommit(Claim(at, queue.generation), max(queue.offset, ranges[at].lowest_offset))
+        for at, queue in group.owned_by(member_id).items()
+        if at in ranges
     }
     release = [commit.claim for at, commit in owned.items() if desired.get(at) != member_id]
     beat_seconds = min(group.members[member_id].session_seconds / 3, _LONGEST_BEAT_SECONDS)
@@ -124,7 +180,7 @@ def commit(group: Group, member_id: MemberId, commits: Sequence[OffsetCommit], r
     changed = dict[TopicQueue, Owned]()
     for wanted in commits:
         at = wanted.claim.at
-        if not _holds(group, member_id, wanted.claim):
+        if not _holds(group, member_id, wanted.claim) or at not in ranges:
             raise NotOwner(
                 member_id=member_id, group=group.name, topic=at.topic, queue=at.queue,
                 generation=wanted.claim.generation,
@@ -143,3 +199,31 @@ def commit(group: Group, member_id: MemberId, commits: Sequence[OffsetCommit], r
 def _holds(group: Group, member_id: MemberId, claim: Claim) -> bool:
     known = group.queues.get(claim.at)
     return known is not None and known.owner == member_id and known.generation == claim.generation
+
+
+def consumed(before: Group, after: Group, ranges: Ranges) -> int:
+    """How many messages the group has read between these states, in the queues that hold `ranges`."""
+    return sum(
+        max(0, after.queues[at].offset - max(owned.offset, ranges[at].lowest_offset))
+        for at, owned in before.queues.items()
+        if at in ranges and after.queues[at] is not owned
+    )
+
+
+def standing_at(group: Group, offsets: Mapping[TopicQueue, int]) -> Group:
+    """The group as it stands when these are its committed offsets."""
+    nobody = Owned(None, 0, 0)
+    return group.with_queues(
+        {at: replace(group.queues.get(at, nobody), offset=offset) for at, offset in offsets.items()}
+    )
+
+
+def moved(group: Group, offsets: Mapping[TopicQueue, int]) -> Group:
+    """The group at these offsets: whoever owned one of the queues has lost it, and can commit nothing there."""
+    generations = {at: group.queues[at].generation if at in group.queues else 0 for at in offsets}
+    return group.with_queues({at: Owned(None, generations[at] + 1, offset) for at, offset in offsets.items()})
+
+
+def without_topic(group: Group, topic: TopicName) -> Group:
+    """The group as if it had never read the topic."""
+    return replace(group, queues={at: owned for at, owned in group.queues.items() if at.topic != topic})

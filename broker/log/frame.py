@@ -28,6 +28,8 @@ class Kind(enum.IntEnum):
     PUBLISH = 1
     FENCE = 2
     FORGET = 3
+    LEASES = 4
+    GROUPS = 5
     DELAYS = 6
     TRANSACTIONS = 7
 

@@ -14,11 +14,11 @@ from broker.model import TransactionId, TransactionPart
 
 _HEAD_SIZE = struct.Struct("<I")
 _PUBLISH = struct.Struct("<BQQBIBBI")  # id's length, term, sequence, has a cursor, lengths of three more texts, runs
-_RUN = struct.Struct("<IIIQIII?")  # batch, topic, queue, first offset, count, bytes of records, stored indexes, delayed
+_RUN = struct.Struct("<IIIQIII?I")  # as in RunHead, with the number of stored indexes
 _CHANGE = struct.Struct("<II")  # change's length, runs
 _FENCE = struct.Struct("<BQB")  # id's length, term, holder id's length
 HEAD_BYTES = _HEAD_SIZE.size
-_WITHOUT_RECORDS = frozenset({Kind.FENCE, Kind.FORGET})
+_WITHOUT_RECORDS = frozenset({Kind.FENCE, Kind.FORGET, Kind.GROUPS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class RunHead:
     size: int
     indexes: Sequence[int] = ()
     is_delayed: bool = False
+    placed_over: int = 0  # queues; 0: somebody chose the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,8 @@ def encode_publish_head(head: PublishHead) -> bytes:
 
 
 def _encode_run(run: RunHead) -> bytes:
-    fixed = _RUN.pack(
-        run.batch, run.topic_id, run.queue, run.first_offset, run.count, run.size, len(run.indexes), run.is_delayed
-    )  # fmt: skip
+    place = (run.batch, run.topic_id, run.queue, run.first_offset, run.count, run.size)
+    fixed = _RUN.pack(*place, len(run.indexes), run.is_delayed, run.placed_over)
     return fixed + struct.pack(f"<{len(run.indexes)}I", *run.indexes) if run.indexes else fixed
 
 
@@ -101,10 +101,10 @@ def decode_publish_head(payload: bytes) -> PublishHead:
 
 def _decode_runs(payload: bytes, at: int, count: int) -> Iterator[RunHead]:
     for _ in range(count):
-        batch, topic_id, queue, first_offset, records, size, indexes, is_delayed = _RUN.unpack_from(payload, at)
+        batch, topic_id, queue, first_offset, records, size, indexes, *later = _RUN.unpack_from(payload, at)
         at += _RUN.size
         stored = struct.unpack_from(f"<{indexes}I", payload, at)
-        yield RunHead(batch, topic_id, queue, first_offset, records, size, stored, is_delayed)
+        yield RunHead(batch, topic_id, queue, first_offset, records, size, stored, *later)
         at += 4 * indexes
 
 

@@ -21,6 +21,13 @@ def position_of(queue: ConsumeQueue, offset: int) -> int:
     return next((position for position, *_ in decode_entries(queue.read(offset, 1))), -1)
 
 
+def stored_at(log: CommitLog, queue: ConsumeQueue, offset: int) -> int:
+    """When the message of this offset was stored, in milliseconds since the epoch; 0: it is retired."""
+    position = position_of(queue, offset)
+    header = log.read(position, HEADER_BYTES) if position >= 0 else b""
+    return stored_at_ms(header) if len(header) == HEADER_BYTES else 0
+
+
 def offset_at(log: CommitLog, index: LogIndex, queue: ConsumeQueue, at_ms: int) -> int:
     """The first offset stored at that instant (milliseconds since the epoch) or later; the queue's end if none is."""
     offset, end = offset_behind(queue, index.position_at(at_ms)), queue.end

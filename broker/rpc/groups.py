@@ -1,6 +1,7 @@
 """Consumer groups over gRPC."""
 
 from broker.broker import Broker
+from broker.client.policies import from_group_policy, to_group_policy
 from broker.model import GroupName, MemberId
 from broker.rpc.context import Context
 from broker.rpc.convert import groups as convert
@@ -14,7 +15,7 @@ class GroupCalls(broker_pb2_grpc.BrokerServiceServicer):
     _broker: Broker
 
     async def BeatGroup(self, request: pb.BeatGroupRequest, context: Context) -> pb.BeatGroupResponse:
-        return convert.from_beat_answer(await self._broker.reading.beat(convert.to_beat(request)))
+        return convert.from_beat_answer(await self._broker.groups.beat(convert.to_beat(request)))
 
     async def ReleaseQueues(self, request: pb.ReleaseQueuesRequest, context: Context) -> pb.ReleaseQueuesResponse:
         claims = [*map(convert.to_claim, request.claims)]
@@ -31,9 +32,18 @@ class GroupCalls(broker_pb2_grpc.BrokerServiceServicer):
         return pb.CommitResponse(committed=map(convert.from_commit, committed))
 
     async def GetGroup(self, request: pb.GetGroupRequest, context: Context) -> pb.GetGroupResponse:
-        group, ranges = await self._broker.groups.get(GroupName(request.group))
-        expires_at_ms = self._broker.groups.expires_at_ms(group)
-        return pb.GetGroupResponse(group=convert.from_group(group, ranges, expires_at_ms))
+        return pb.GetGroupResponse(group=convert.from_group(await self._broker.groups.get(GroupName(request.group))))
 
     async def ListGroups(self, request: pb.ListGroupsRequest, context: Context) -> pb.ListGroupsResponse:
-        return pb.ListGroupsResponse(names=self._broker.groups.list())
+        return pb.ListGroupsResponse(names=self._broker.groups.names())
+
+    async def AlterGroup(self, request: pb.AlterGroupRequest, context: Context) -> pb.AlterGroupResponse:
+        policy = await self._broker.groups.alter(GroupName(request.group), to_group_policy(request.policy))
+        return pb.AlterGroupResponse(policy=from_group_policy(policy))
+
+    async def DeleteGroup(self, request: pb.DeleteGroupRequest, context: Context) -> pb.DeleteGroupResponse:
+        await self._broker.groups.delete(GroupName(request.group))
+        return pb.DeleteGroupResponse()
+
+    async def ResetOffsets(self, request: pb.ResetOffsetsRequest, context: Context) -> pb.ResetOffsetsResponse:
+        return convert.from_reset(await self._broker.groups.reset(convert.to_reset(request)))

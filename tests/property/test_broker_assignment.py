@@ -56,9 +56,9 @@ class Groups(RuleBasedStateMachine):
 
     @rule(member=st.sampled_from(MEMBERS), topics=st.frozensets(st.sampled_from(TOPICS), min_size=1))
     def beat(self, member: MemberId, topics: frozenset[TopicName]) -> None:
-        sign = Beat(self.group.name, member, topics, 3.0, from_latest=False)
+        sign = Beat(self.group.name, member, topics, 3.0)
         group = membership.without_silent(membership.beat(self.group, sign, self.now), self.now)
-        self.group = membership.settle(group, self.ranges)
+        self.group = membership.settle(group, self.ranges, find)
         answer = membership.answer(self.group, member, self.ranges)
         self.sessions[member] = self.now + 3.0
         self.believes[member] = {owned.claim.at: owned.claim.generation for owned in answer.owned}
@@ -77,12 +77,12 @@ class Groups(RuleBasedStateMachine):
     def _release(self, member: MemberId, claims: list[Claim]) -> None:
         for claim in claims:
             self.believes[member].pop(claim.at, None)
-        self.group = membership.settle(membership.release(self.group, member, claims), self.ranges)
+        self.group = membership.settle(membership.release(self.group, member, claims), self.ranges, find)
 
     @rule(member=st.sampled_from(MEMBERS))
     def leave(self, member: MemberId) -> None:
         self.believes[member] = {}
-        self.group = membership.settle(membership.leave(self.group, member), self.ranges)
+        self.group = membership.settle(membership.leave(self.group, member), self.ranges, find)
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 4.0]))
     def time_passes(self, seconds: float) -> None:

@@ -14,6 +14,7 @@ from broker.engine.opening import Limits, open_engine
 from broker.log.disk import Disk
 from broker.model import HolderId, LogId, ProducerId, QueueKey, Topic, TopicBatch, TopicId, TopicName
 from broker.queues.encoding import encode_batch
+from broker.queues.topics import Topics
 
 TOPIC = Topic(TopicName("t"), TopicId(1), 2, 2)
 LIMITS = Limits(segment=512, checkpoint_every=1 << 30)
@@ -50,6 +51,17 @@ def clock_from(start_ms: int = 1_000) -> Clock:
     return itertools.count(start_ms).__next__
 
 
+def _die(error: BaseException) -> None:
+    raise error
+
+
+def topics_of(directory: DataDirectory, disk: Disk) -> Topics:
+    """The topics of the directory, TOPIC among them."""
+    topics = Topics(directory.topics, disk, _die)
+    assert topics.create(TOPIC.name, TOPIC.write_queues) == TOPIC
+    return topics
+
+
 @contextmanager
 def running_engine(
     path: Path, disk: Disk | None = None, clock: Clock | None = None, segment: int = LIMITS.segment
@@ -57,7 +69,8 @@ def running_engine(
     """The engine over the directory, dropped without a checkpoint at the end, as a crash would."""
     disk = disk or Disk()
     directory = open_directory(path, disk, lambda: LogId("log"))
-    engine = open_engine(directory, disk, replace(LIMITS, segment=segment), clock or clock_from())
+    topics = topics_of(directory, disk)
+    engine = open_engine(directory, disk, replace(LIMITS, segment=segment), clock or clock_from(), topics)
     try:
         yield engine, directory
     finally:

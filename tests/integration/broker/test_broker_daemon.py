@@ -290,7 +290,7 @@ async def test_a_plain_producer_finds_its_place_again_however_long_the_broker_wa
             house.stop()
 
 
-@pytest.mark.parametrize("name", ["meta.json", "topics.json", "checkpoint.json", "groups/g.json"])
+@pytest.mark.parametrize("name", ["meta.json", "topics.json", "checkpoint.json"])
 async def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     async with connected(tmp_path) as stub:
         await beat(stub, "a")

@@ -1,8 +1,6 @@
-"""The writer's async face: answers in order, room for what waits; groups that are saved while callers come and go."""
+"""The writer's async face: answers in order, room for what waits."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -10,11 +8,8 @@ import pytest
 
 from broker.delivery.waiters import Waiters
 from broker.engine.opening import Checkpointer
-from broker.groups.coordinator import Coordinator
-from broker.groups.membership import Group
-from broker.groups.store import GroupStore
 from broker.log.disk import Disk
-from broker.model import Beat, GroupName, MemberId, Opened, QueueKey, QueueRange, TopicId, TopicName, TopicQueue
+from broker.model import Opened, QueueKey, TopicId, TopicName
 from broker.writer import WAITING_BYTES, Writer
 from tests.support.broker_engine import opening, running_engine
 
@@ -62,51 +57,3 @@ async def test_waiters_of_a_queue_are_woken_together_and_others_are_not() -> Non
     assert not asleep.done()
     waiters.wake_all()
     await asleep
-
-
-class SlowStore(GroupStore):
-    """Counts saves, and finishes them only while it is let."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory, Disk())
-        self.may_save = Event()
-        self.saving = Event()
-        self.saves = 0
-
-    def save(self, group: Group) -> None:
-        self.saving.set()
-        assert self.may_save.wait(10)
-        self.saves += 1
-        super().save(group)
-
-
-async def test_a_save_goes_on_when_its_caller_leaves_and_the_next_one_answers_all_others(tmp_path: Path) -> None:
-    store = SlowStore(tmp_path)
-    with ThreadPoolExecutor(2) as pool:
-        groups = Coordinator(
-            store,
-            lambda names: {TopicQueue(name, 0): QueueRange(0, 0) for name in names},
-            clock=lambda: 0.0,
-            wall_clock=lambda: 0,
-            disk_pool=pool,
-            die=pytest.fail,
-        )
-
-        def beat(member: str) -> Beat:
-            return Beat(GroupName("g"), MemberId(member), frozenset([TOPIC]), 3.0, from_latest=False)
-
-        leaving = asyncio.create_task(groups.beat(beat("a")))
-        await asyncio.to_thread(store.saving.wait, 10)
-        leaving.cancel()
-        waiting = [asyncio.create_task(groups.beat(beat(member))) for member in "bcd"]
-        looking = asyncio.create_task(groups.get(GroupName("g")))
-        await asyncio.wait([*waiting, looking], timeout=0.05)
-        assert not any(task.done() for task in [*waiting, looking])
-        store.may_save.set()
-        await asyncio.gather(*waiting)
-        assert store.saves == 2
-        assert (await looking)[0] == store.load(0.0)[GroupName("g")]
-        assert (await looking)[0].members.keys() == set("abcd")
-
-        await groups.beat(replace(beat("a"), session_seconds=60.0))
-        assert store.load(0.0)[GroupName("g")].members[MemberId("a")].session_seconds == 60.0

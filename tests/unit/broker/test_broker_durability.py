@@ -71,7 +71,7 @@ def test_names_that_a_killed_process_left_are_durable_before_they_count(tmp_path
     disk = WatchedDisk()
     directory = open_directory(tmp_path, disk)
     directory.release()
-    assert disk.directories >= {tmp_path, directory.log, directory.groups}
+    assert disk.directories >= {tmp_path, directory.log, directory.queues}
 
 
 class StrictSegment(Segment):
