@@ -13,6 +13,8 @@ from broker.log.record import encode_entries, rebuild_entries, rebuild_keys
 from broker.model import QueueKey, Range, TopicId
 from broker.queues.builder import QueueBuilder
 from broker.queues.encoding import EncodedRun
+from broker.queues.replacing import placed
+from broker.queues.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Journal:
     log: CommitLog
     queues: QueueBuilder
     log_index: LogIndex
+    topics: Topics
 
     def append(self, kind: Kind, payload: Sequence[bytes], at_ms: int) -> int:
         """Takes a frame for the next flush and returns its position. Raises TooLarge."""
@@ -30,12 +33,20 @@ class Journal:
         return position
 
     def append_change(self, kind: Kind, change: bytes, runs: Sequence[EncodedRun], at_ms: int) -> list[RunHead]:
-        """A room's change together with records that go to queues by it, as one frame. Raises TooLarge."""
+        """A room's change together with records that go to queues by it, as one frame. Raises TooLarge.
+
+        Records of deleted topics are left out.
+        """
+        runs = self.placed(runs)
         heads = self.give_offsets(runs)
         encoded = encode_change_head(change, heads)
         position = self.append(kind, [encoded, *(run.records.data for run in runs)], at_ms)
         self.index(runs, records_position(position, encoded))
         return heads
+
+    def placed(self, runs: Sequence[EncodedRun]) -> Sequence[EncodedRun]:
+        """The runs as their topics are now: one may have been altered or deleted since they were made."""
+        return placed(runs, self.topics.by_id)
 
     def give_offsets(self, runs: Sequence[EncodedRun]) -> list[RunHead]:
         """The offsets that the runs will have once they are indexed; delayed ones get none."""
@@ -67,7 +78,7 @@ class Journal:
         """What `index` did when the frame was stored, as far as the queues lack it; for recovery."""
         start = publish_head_size(frame.payload)
         for run in runs:
-            if not run.is_delayed:
+            if not run.is_delayed and self.topics.by_id(TopicId(run.topic_id)):
                 position = frame.position + HEADER.size + start
                 entries = rebuild_entries(frame.payload, start, run.count, position)
                 self.queues.add_again(QueueKey(TopicId(run.topic_id), run.queue), run.first_offset, entries)

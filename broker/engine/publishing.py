@@ -14,6 +14,7 @@ from broker.engine.commands import (
 )
 from broker.engine.delaying import Delaying
 from broker.engine.journal import Journal, ranges
+from broker.errors import UnknownTopic
 from broker.log.frame import HEADER, Frame, Kind, stored_at_ms
 from broker.log.payload import (
     HEAD_BYTES,
@@ -34,6 +35,7 @@ from broker.log.record import read_back
 from broker.model import Forgotten, Opened, Published
 from broker.producers.rules import Producer, Verdict, known
 from broker.producers.table import Producers
+from broker.queues.encoding import EncodedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Publishing:
         self._delaying = delaying
 
     def do(self, command: PublishingCommand, now_ms: int) -> Opened | Published | Producer | Forgotten | Stored:
-        """Raises ProducerUnknown, SequenceGap, StaleTerm."""
+        """Raises ProducerUnknown, SequenceGap, StaleTerm, UnknownTopic."""
         match command:
             case StorePublish():
                 return self._publish(command)
@@ -113,18 +115,27 @@ class Publishing:
         if verdict is Verdict.DUPLICATE:
             state = self.producers.get(command.producer_id)
             return Stored(state.position_of(command.sequence) if state else None)
-        heads = self._journal.give_offsets(command.runs)
+        runs = self._placed(command.runs)
+        heads = self._journal.give_offsets(runs)
         head = PublishHead(command.producer_id, command.term, command.sequence, command.cursor, heads)
         encoded = encode_publish_head(head)
-        payload = [encoded, *(run.records.data for run in command.runs)]
+        payload = [encoded, *(run.records.data for run in runs)]
         position = self._journal.append(Kind.PUBLISH, payload, command.stored_at_ms)
         records_at = records_position(position, encoded)
-        self._journal.index(command.runs, records_at)
-        self._delaying.take(command.runs, records_at)
+        self._journal.index(runs, records_at)
+        self._delaying.take(runs, records_at)
         self.producers.apply_publish(head, command.stored_at_ms, position)
-        delayed_sizes = (run.records.sizes if run.dues else () for run in command.runs)
+        delayed_sizes = (run.records.sizes if run.dues else () for run in runs)
         found = ranges(heads, records_at, delayed_sizes)
         return Published(duplicate=False, ranges=found, stored_at_ms=command.stored_at_ms)
+
+    def _placed(self, runs: Sequence[EncodedRun]) -> Sequence[EncodedRun]:
+        """The runs on the queues that their topics have now. Raises UnknownTopic for one that was deleted meanwhile."""
+        topics = self._journal.topics
+        for run in runs:
+            if topics.by_id(run.key.topic_id) is None:
+                raise UnknownTopic(topic=topics.name_of(run.key.topic_id))
+        return self._journal.placed(runs)
 
     def _forget(self, name: str, now_ms: int) -> int:
         self._journal.append(Kind.FORGET, [encode_forget(name)], now_ms)

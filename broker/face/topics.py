@@ -1,9 +1,11 @@
 """Topics, as users make, see and change them."""
 
-from broker.errors import UnknownTopic
+from broker.engine.commands import AlterTopic, DeleteTopic
+from broker.errors import TopicPermission, UnknownTopic
 from broker.face.parts import Parts
 from broker.model import QueueRange, Topic, TopicName, TopicPolicy
-from broker.queues.topics import DEFAULT_QUEUES
+from broker.queues.alteration import Alteration
+from broker.queues.topics import DEFAULT_QUEUES, is_own
 
 
 class Topics:
@@ -16,6 +18,25 @@ class Topics:
         """Raises BadName, BadRequest, TopicExists; 0 queues is the default number, no policy the default one."""
         create = self._parts.catalog.topics.create
         return await self._parts.on_disk(create, name, queues or DEFAULT_QUEUES, policy)
+
+    async def alter(self, name: TopicName, change: Alteration) -> Topic:
+        """The topic as it is then. Raises BadRequest, QueueNotDrained, TopicPermission, UnknownTopic."""
+        self._check_not_own(name)
+        return await self._ask(AlterTopic(name, change))
+
+    async def delete(self, name: TopicName) -> None:
+        """With its messages, and what groups know of it. Raises UnknownTopic."""
+        await self._ask(DeleteTopic(name))
+
+    async def _ask(self, command: AlterTopic | DeleteTopic) -> Topic:
+        topic = await self._parts.ask(command)
+        assert isinstance(topic, Topic)
+        self._parts.waiters.wake_all()  # who waits looks again at the topic
+        return topic
+
+    def _check_not_own(self, name: TopicName) -> None:
+        if is_own(name):
+            raise TopicPermission(topic=name, ability="alterable: it is the broker's own")
 
     def get(self, name: TopicName) -> tuple[Topic, list[QueueRange]]:
         """Raises UnknownTopic."""

@@ -19,6 +19,14 @@ class TopicCalls(broker_pb2_grpc.BrokerServiceServicer):
         topic = await self._broker.topics.create(TopicName(request.name), request.queues, policy)
         return pb.CreateTopicResponse(topic=convert.from_topic(*self._broker.topics.get(topic.name)))
 
+    async def AlterTopic(self, request: pb.AlterTopicRequest, context: Context) -> pb.AlterTopicResponse:
+        topic = await self._broker.topics.alter(TopicName(request.name), convert.to_alteration(request))
+        return pb.AlterTopicResponse(topic=convert.from_topic(*self._broker.topics.get(topic.name)))
+
+    async def DeleteTopic(self, request: pb.DeleteTopicRequest, context: Context) -> pb.DeleteTopicResponse:
+        await self._broker.topics.delete(TopicName(request.name))
+        return pb.DeleteTopicResponse()
+
     async def GetTopic(self, request: pb.GetTopicRequest, context: Context) -> pb.GetTopicResponse:
         return pb.GetTopicResponse(topic=convert.from_topic(*self._broker.topics.get(TopicName(request.name))))
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from broker.client.policies import from_topic_policy
+from broker.client.policies import from_topic_policy, to_topic_policy
 from broker.model import QueueRange, Topic
+from broker.queues.alteration import Alteration
 from protos.broker.v1 import broker_pb2 as pb
 
 
@@ -15,4 +16,12 @@ def from_topic(topic: Topic, queues: Iterable[QueueRange]) -> pb.Topic:
         queues=held,
         write_queues=topic.write_queues,
         policy=from_topic_policy(topic.policy),
+    )
+
+
+def to_alteration(request: pb.AlterTopicRequest) -> Alteration:
+    return Alteration(
+        request.write_queues or None,
+        request.read_queues or None,
+        to_topic_policy(request.policy) if request.HasField("policy") else None,
     )
