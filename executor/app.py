@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable
-from typing import TypeVar, overload
+from typing import Literal, TypeVar, overload
 
+from broker.model import Mode
 from executor.errors import BadHandler
-from executor.registry import Function, Listener, Registry, describe
+from executor.registry import Function, Listener, Registry, describe, takes_one
 from executor.running.context import AsyncContext, Context
 
 F = TypeVar("F", bound=Function)
@@ -42,17 +43,38 @@ class Executor:
 
         return offer
 
-    def consumer(self, *topics: str, group: str) -> Callable[[F], F]:
-        """Calls a function, plain or async, with each batch of messages of the topics, as a member of the group.
+    def consumer(
+        self,
+        *topics: str,
+        group: str,
+        mode: Literal["lease", "offset"] = "offset",
+        slots: int = 8,
+        max_messages: int = 100,
+    ) -> Callable[[F], F]:
+        """Calls a function, plain or async, with the messages of the topics, as a member of the group.
 
-        The batch is committed when the function returns; when it raises, it gets the same batch again after a while.
+        A function whose parameter is annotated with `Message` gets one at a time, any other a list of at most
+        `max_messages`; up to `slots` calls run side by side. Returning is success. An exception or `Retry(after=...)`
+        brings the message again after the group's backoff, up to its attempts, then it goes to the group's dead
+        letters; `Fail(reason)` sends it there at once, `Skip()` is success. A list that fails is tried again in halves
+        until it is clear which message it is.
+
+        By lease each message is settled for itself, and one that fails holds up nobody but, if it is `ordered`, those
+        with its key. By offset a queue is read strictly in order: a message that fails holds up its queue until it
+        succeeds or is given up. Raises BadHandler.
         """
         if not topics:
             raise BadHandler(name=group, reason="a consumer needs at least one topic")
+        if mode not in set(Mode):
+            raise BadHandler(name=group, reason=f"mode is lease or offset, not {mode!r}")
+        if slots < 1 or max_messages < 1:
+            raise BadHandler(name=group, reason="slots and max_messages are at least 1")
 
         def offer(function: F) -> F:
-            listener = Listener(topics, group, function, inspect.iscoroutinefunction(function))
-            self.registry.listeners.append(listener)
+            is_async, is_single = inspect.iscoroutinefunction(function), takes_one(group, function)
+            self.registry.listeners.append(
+                Listener(topics, group, function, is_async, is_single, Mode(mode), slots, max_messages)
+            )
             return function
 
         return offer

@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 
-from broker.client.consumer import Consumer as GroupConsumer
 from broker.client.shard_producer import ShardProducer
 from executor.app import Executor
 from executor.link.link import Desk
@@ -20,7 +19,8 @@ from executor.link.outgoing import Outgoing, Pins, Reports
 from executor.link.session import Identity, Session
 from executor.model import AttemptKey, ExecutorId
 from executor.running.attempt import World
-from executor.running.listening import Consumer, Listening, OpenConsumer
+from executor.running.listening.joining import BrokerGroups
+from executor.running.listening.listening import Listening
 from executor.running.runner import Runner
 from executor.running.shard import OpenProducer
 from executor.settings import ExecutorSettings
@@ -97,7 +97,8 @@ async def build(settings: ExecutorSettings, app: Executor) -> AsyncIterator[Daem
         drain = partial(runner.drain, settings.release_seconds, settings.drain_seconds)
         desk = Desk(runner, outgoing, pins, reports, drain, time.monotonic)
         session = Session(_identity(settings, app, executor_id), desk, connect_seconds=settings.connect_seconds)
-        listening = [Listening(listener, _joiner(settings)) for listener in app.registry.listeners]
+        groups = BrokerGroups(settings.broker, settings.broker_token)
+        listening = [Listening(listener, groups) for listener in app.registry.listeners]
         yield Daemon(settings, session, runner, reports, listening)
 
 
@@ -121,13 +122,6 @@ def _opener(settings: ExecutorSettings) -> OpenProducer:
         )
 
     return open_producer
-
-
-def _joiner(settings: ExecutorSettings) -> OpenConsumer:
-    def join(group: str, topics: Sequence[str]) -> AbstractAsyncContextManager[Consumer]:
-        return GroupConsumer(settings.broker, group, topics, token=settings.broker_token)
-
-    return join
 
 
 def _version() -> str:

@@ -9,6 +9,8 @@ from typing import cast
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
 
+from broker.client.message import Message
+from broker.model import Mode
 from executor.errors import BadHandler, BadParams, HandlerExists, UnknownHandler
 
 Function = Callable[..., object]
@@ -49,12 +51,16 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A function that takes the messages of topics, batch by batch, as a member of a consumer group."""
+    """A function that takes the messages of topics as a member of a consumer group, in lists or one by one."""
 
     topics: Sequence[str]
     group: str
     function: Function
     is_async: bool
+    takes_one: bool
+    mode: Mode
+    slots: int  # calls side by side
+    max_messages: int  # of one call
 
 
 class Registry:
@@ -92,6 +98,15 @@ def describe(name: str, function: Function, context_types: Sequence[type]) -> Ha
             raise BadHandler(name=name, reason=f"it takes more than a context and parameters: {parameter.name!r}")
     is_async = inspect.iscoroutinefunction(function)
     return Handler(name, function, is_async, context, params, _adapter(name, annotation))
+
+
+def takes_one(name: str, function: Function) -> bool:
+    """Whether a listener asks for single messages, by the annotation of its first parameter. Raises BadHandler."""
+    parameters = [each for each in _signature(name, function).parameters.values() if each.kind is not each.KEYWORD_ONLY]
+    if not parameters or any(each.default is each.empty for each in parameters[1:]):
+        raise BadHandler(name=name, reason="a listener takes one parameter: a message, or a list of them")
+    annotation = parameters[0].annotation
+    return isinstance(annotation, type) and issubclass(annotation, Message)
 
 
 def _signature(name: str, function: Function) -> inspect.Signature:

@@ -1,56 +1,137 @@
-"""Listeners get their batches until they have done them, and stop when they are told to."""
+"""Listeners get their messages until these are done or given up, and stop when they are told to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 
-from broker.client.message import Batch, Columns, Message
-from broker.errors import NotOwner
-from executor.registry import Function, Listener
-from executor.running.listening import Listening
+from broker.client.message import Batch, Columns, Message, ReceivedMessage
+from broker.errors import LeaseExpired, NotOwner
+from broker.model import GroupPolicy, Mode, Steps
+from executor.app import Executor
+from executor.errors import BadHandler, Fail, Retry, Skip
+from executor.registry import Function, Listener, takes_one
+from executor.running.listening.listening import Listening
 
 pytestmark = pytest.mark.anyio
 
+AT_ONCE = GroupPolicy(attempts=3, backoff=Steps((0,)))
+NEVER = GroupPolicy(attempts=3, backoff=Steps((3_600_000,)))
 
-def a_batch(offset: int) -> Batch:
-    return Batch("t", 0, 1, offset, "log", 1, Columns([b"x"], [], [], [0], {}))
+
+def a_batch(offset: int, *bodies: bytes, queue: int = 0) -> Batch:
+    bodies = bodies or (b"x",)
+    return Batch("t", queue, 1, offset, "log", 1, Columns(bodies, [], [], [0] * len(bodies), {}))
+
+
+def a_message(offset: int, body: bytes = b"x", attempt: int = 1) -> ReceivedMessage:
+    return ReceivedMessage(
+        body=body, topic="t", queue=0, offset=offset, attempt=attempt, published_at_ms=0, log_id="log", topic_id=1
+    )
 
 
 @dataclass
-class FakeConsumer:
-    """A member that has some batches and then waits."""
+class FakeGroups:
+    """A group with one member, that has some batches and then waits."""
 
-    batches: list[Batch]
+    batches: list[Batch] = field(default_factory=list)
+    leased: list[list[ReceivedMessage]] = field(default_factory=list)
+    kept: GroupPolicy = AT_ONCE
     refusal: Exception | None = None
     is_away: bool = False
+    told: list[object] = field(default_factory=list)
     committed: list[int] = field(default_factory=list)
+    given_up: list[tuple[object, ...]] = field(default_factory=list)
+    paused: list[tuple[str, int]] = field(default_factory=list)
     was_asked_for_more: asyncio.Event = field(default_factory=asyncio.Event)
     is_entering: asyncio.Event = field(default_factory=asyncio.Event)
+    has_committed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def __anext__(self) -> Batch:
-        if self.batches:
-            return self.batches.pop(0)
-        self.was_asked_for_more.set()
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+    def by_offset(self, listener: Listener) -> AbstractAsyncContextManager["OffsetMember"]:
+        return self._joined(OffsetMember(self))
 
-    async def commit(self, batch: Batch) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        self.committed.append(batch.first_offset)
+    def by_lease(self, listener: Listener) -> AbstractAsyncContextManager["LeaseMember"]:
+        return self._joined(LeaseMember(self))
+
+    async def policy(self, group: str) -> GroupPolicy:
+        return self.kept
 
     @asynccontextmanager
-    async def join(self, group: str, topics: Sequence[str]) -> AsyncIterator["FakeConsumer"]:
+    async def _joined(self, member):  # type: ignore[no-untyped-def]
         self.is_entering.set()
         if self.is_away:
             await asyncio.Event().wait()
-        yield self
+        yield member
+
+    async def wait_for_ever(self) -> None:
+        self.was_asked_for_more.set()
+        await asyncio.Event().wait()
 
 
-def listening(consumer: FakeConsumer, function: Function, *, is_async: bool = False) -> Listening:
-    return Listening(Listener(("t",), "group", function, is_async), lambda group, topics: consumer.join(group, topics))
+@dataclass
+class OffsetMember:
+    group: FakeGroups
+
+    async def __anext__(self) -> Batch:
+        if not self.group.batches:
+            await self.group.wait_for_ever()
+        return self.group.batches.pop(0)
+
+    async def commit(self, batch: Batch, before: int | None = None) -> None:
+        if self.group.refusal is not None:
+            raise self.group.refusal
+        self.group.committed.append(batch.next_offset if before is None else before)
+        self.group.has_committed.set()
+
+    async def give_up(self, batch: Batch, offsets: Sequence[int], attempts: int, error: str) -> None:
+        self.group.given_up.append((*offsets, attempts, error))
+
+    def pause(self, topic: str, queue: int) -> None:
+        self.group.paused.append((topic, queue))
+
+    def resume(self, topic: str, queue: int) -> None:
+        if (topic, queue) in self.group.paused:
+            self.group.paused.remove((topic, queue))
+
+
+@dataclass
+class LeaseMember:
+    group: FakeGroups
+
+    async def __anext__(self) -> list[ReceivedMessage]:
+        if not self.group.leased:
+            await self.group.wait_for_ever()
+        return self.group.leased.pop(0)
+
+    async def acknowledge(self, *messages: ReceivedMessage) -> None:
+        self._tell("acknowledge", messages)
+
+    async def retry(self, *messages: ReceivedMessage, after: timedelta | None = None, error: str = "") -> None:
+        self._tell("retry", messages, after, error)
+
+    async def give_up(self, *messages: ReceivedMessage, error: str) -> None:
+        self._tell("give up", messages, error)
+
+    async def give_back(self, *messages: ReceivedMessage) -> None:
+        self._tell("give back", messages)
+
+    async def extend(self, *messages: ReceivedMessage, by: timedelta) -> None:
+        self._tell("extend", messages, by)
+
+    def _tell(self, what: str, messages: Sequence[ReceivedMessage], *more: object) -> None:
+        if self.group.refusal is not None:
+            raise self.group.refusal
+        self.group.told.append((what, [message.offset for message in messages], *more))
+
+
+def listening(
+    groups: FakeGroups, function: Function, *, mode: Mode = Mode.OFFSET, slots: int = 8, one: bool = False
+) -> Listening:
+    is_async = asyncio.iscoroutinefunction(function)
+    return Listening(Listener(("t",), "group", function, is_async, one, mode, slots, 100), groups)
 
 
 async def finish(listening: Listening, moment: asyncio.Event) -> None:
@@ -61,83 +142,125 @@ async def finish(listening: Listening, moment: asyncio.Event) -> None:
         await running
 
 
-async def test_a_batch_is_committed_once_its_listener_is_done() -> None:
-    consumer, seen = FakeConsumer([a_batch(0), a_batch(1)]), []
+async def finish_after(groups: FakeGroups, listening: Listening, check) -> None:  # type: ignore[no-untyped-def]
+    """Until the check holds."""
+    running = asyncio.create_task(listening.run())
+    async with asyncio.timeout(5):
+        while not check():
+            await asyncio.sleep(0)
+        listening.stop()
+        await running
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_batch_is_committed_once_its_listener_is_done(is_async: bool) -> None:
+    groups, seen = FakeGroups([a_batch(0), a_batch(1)]), []
 
     def listen(messages: list[Message]) -> None:
         seen.append([message.body for message in messages])
 
-    await finish(listening(consumer, listen), consumer.was_asked_for_more)
-    assert (seen, consumer.committed) == ([[b"x"], [b"x"]], [0, 1])
+    async def awaited(messages: list[Message]) -> None:
+        listen(messages)
+
+    await finish_after(groups, listening(groups, awaited if is_async else listen), lambda: groups.committed == [1, 2])
+    assert seen == [[b"x"], [b"x"]]
 
 
-async def test_a_failed_batch_comes_again_before_the_next_one() -> None:
-    consumer, seen = FakeConsumer([a_batch(0), a_batch(1)]), []
+async def test_single_messages_are_handled_in_order_and_committed_together() -> None:
+    groups, seen = FakeGroups([a_batch(0, b"a", b"b", b"c")]), []
 
-    async def listen(messages: list[Message]) -> None:
-        seen.append(messages)
-        if len(seen) == 1:
-            raise RuntimeError("the provider is away")
+    async def listen(message: Message) -> None:
+        seen.append(message.body)
 
-    await finish(listening(consumer, listen, is_async=True), consumer.was_asked_for_more)
-    assert len(seen) == 3
-    assert consumer.committed == [0, 1]
+    await finish_after(groups, listening(groups, listen, one=True), lambda: groups.committed)
+    assert (seen, groups.committed) == ([b"a", b"b", b"c"], [3])
+
+
+async def test_by_offset_a_failing_message_is_found_tried_in_place_and_given_up() -> None:
+    groups, seen = FakeGroups([a_batch(10, *(b"%d" % n for n in range(8)))]), []
+
+    async def listen(messages: list[ReceivedMessage]) -> None:
+        seen.append([(message.offset, message.attempt) for message in messages])
+        if any(message.body == b"5" for message in messages):
+            raise RuntimeError("no such user")
+
+    await finish_after(groups, listening(groups, listen), lambda: 18 in groups.committed)
+    assert seen == [
+        [(offset, 1) for offset in range(10, 18)],
+        [(offset, 1) for offset in range(10, 14)],
+        [(offset, 1) for offset in range(14, 18)],
+        [(14, 1), (15, 1)],
+        [(14, 1)],
+        [(15, 1)],
+        [(15, 2)],
+        [(15, 3)],
+        [(16, 1), (17, 1)],
+    ]
+    assert groups.given_up == [(15, 3, "RuntimeError: no such user")]
+    assert groups.committed == [15, 15, 16, 18], "before each wait, behind what was given up, and at the end"
+
+
+@pytest.mark.parametrize("is_raised", [True, False])
+async def test_by_offset_the_words_of_a_listener_are_followed(is_raised: bool) -> None:
+    groups, tries = FakeGroups([a_batch(0, b"retry", b"fail", b"skip")], kept=NEVER), []
+
+    async def listen(message: ReceivedMessage) -> object:
+        tries.append(message.body)
+        words = {b"retry": Retry(after=0) if len(tries) == 1 else None, b"fail": Fail("broken"), b"skip": Skip()}
+        if is_raised and (word := words[message.body]) is not None:
+            raise word
+        return words[message.body]
+
+    await finish_after(groups, listening(groups, listen, one=True), lambda: 3 in groups.committed)
+    assert tries == [b"retry", b"retry", b"fail", b"skip"]
+    assert groups.given_up == [(1, 1, "The handler gave up: broken")]
+
+
+async def test_by_offset_a_queue_that_waits_holds_up_no_other_and_is_paused() -> None:
+    batches = [a_batch(0, b"bad"), *(a_batch(n) for n in range(1, 4)), *(a_batch(n, queue=1) for n in range(3))]
+    groups = FakeGroups(batches, kept=NEVER)
+
+    async def listen(messages: list[ReceivedMessage]) -> None:
+        if messages[0].body == b"bad":
+            raise RuntimeError("wait for an hour")
+
+    await finish_after(groups, listening(groups, listen), lambda: groups.committed.count(3) == 1)
+    assert set(groups.paused) == {("t", 0)}
+    assert sorted(groups.committed) == [0, 0, 1, 2, 3], "nothing of the queue that waits"
 
 
 async def test_a_batch_that_went_to_another_member_does_not_stop_the_listener() -> None:
-    consumer = FakeConsumer(
-        [a_batch(0), a_batch(1)], NotOwner(member_id="m", group="g", topic="t", queue=0, generation=1)
+    groups = FakeGroups(
+        [a_batch(0), a_batch(1)], refusal=NotOwner(member_id="m", group="g", topic="t", queue=0, generation=1)
     )
-    await finish(listening(consumer, lambda messages: None), consumer.was_asked_for_more)
-    assert consumer.committed == []
-
-
-async def test_a_listener_that_keeps_failing_stops_without_a_commit() -> None:
-    consumer, failed = FakeConsumer([a_batch(0)]), asyncio.Event()
-
-    async def listen(messages: list[Message]) -> None:
-        failed.set()
-        raise RuntimeError("for ever")
-
-    await finish(listening(consumer, listen, is_async=True), failed)
-    assert consumer.committed == []
+    await finish(listening(groups, lambda messages: None), groups.was_asked_for_more)
+    assert groups.committed == []
 
 
 async def test_a_listener_stops_also_while_the_broker_is_away() -> None:
-    consumer = FakeConsumer([], is_away=True)
-    await finish(listening(consumer, lambda messages: None), consumer.is_entering)
-    assert consumer.committed == []
+    groups = FakeGroups(is_away=True)
+    await finish(listening(groups, lambda messages: None), groups.is_entering)
+    assert groups.committed == []
 
 
-async def test_a_batch_that_was_not_done_is_never_committed_by_the_next_one() -> None:
-    consumer, failed = FakeConsumer([a_batch(0), a_batch(1)]), asyncio.Event()
-    seen: list[object] = []
+async def test_a_listener_that_is_told_to_stop_leaves_what_it_has_not_begun() -> None:
+    groups, busy = FakeGroups([a_batch(0, b"a", b"b", b"c"), a_batch(3)]), asyncio.Event()
 
-    async def listen(messages: list[Message]) -> None:
-        seen.append(messages)
-        failed.set()
-        if len(seen) == 1:
-            raise RuntimeError("the provider is away")
-
-    await finish(listening(consumer, listen, is_async=True), failed)
-    assert (len(seen), consumer.committed) == (1, [])
-
-
-async def test_a_listener_that_is_told_to_stop_leaves_the_batches_that_wait() -> None:
-    consumer, busy = FakeConsumer([a_batch(0), a_batch(1)]), asyncio.Event()
-
-    async def listen(messages: list[Message]) -> None:
+    async def listen(message: ReceivedMessage) -> None:
         busy.set()
         await asyncio.sleep(0)  # the order to stop comes meanwhile
 
-    await finish(listening(consumer, listen, is_async=True), busy)
-    assert consumer.committed == [0]
+    await finish(listening(groups, listen, one=True), busy)
+    assert groups.committed == [1], "the batch behind it must not commit what was left"
 
 
+@pytest.mark.parametrize("mode", list(Mode))
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
-async def test_a_listener_that_wants_to_end_the_process_gets_its_batch_again(error: BaseException) -> None:
+async def test_a_listener_that_wants_to_end_the_process_gets_its_message_again(
+    error: BaseException, mode: Mode
+) -> None:
     for is_async in (True, False):
-        consumer, seen = FakeConsumer([a_batch(0)]), []
+        groups, seen = FakeGroups([a_batch(0)], [[a_message(0)], [a_message(0)]]), []
 
         def listen(messages: list[Message]) -> None:
             seen.append(messages)  # noqa: B023
@@ -148,5 +271,112 @@ async def test_a_listener_that_wants_to_end_the_process_gets_its_batch_again(err
             listen(messages)
 
         function = awaited if is_async else listen
-        await finish(listening(consumer, function, is_async=is_async), consumer.was_asked_for_more)
-        assert (len(seen), consumer.committed) == (2, [0])
+        done = (lambda: 1 in groups.committed) if mode is Mode.OFFSET else (lambda: len(groups.told) == 2)  # noqa: B023
+        await finish_after(groups, listening(groups, function, mode=mode), done)
+        assert len(seen) == 2
+
+
+async def test_by_lease_each_message_is_settled_for_itself() -> None:
+    groups = FakeGroups(
+        leased=[[a_message(n, body) for n, body in enumerate((b"ok", b"bad", b"fail", b"later", b"skip"))]]
+    )
+
+    async def listen(message: ReceivedMessage) -> object:
+        match message.body:
+            case b"bad":
+                raise RuntimeError("the provider is away")
+            case b"fail":
+                raise Fail("no such user")
+            case b"later":
+                return Retry("not yet", after=60)
+            case b"skip":
+                return Skip()
+        return None
+
+    await finish_after(groups, listening(groups, listen, mode=Mode.LEASE, one=True), lambda: len(groups.told) == 5)
+    assert sorted(groups.told, key=str) == [
+        ("acknowledge", [0]),
+        ("acknowledge", [4]),
+        ("give up", [2], "The handler gave up: no such user"),
+        ("retry", [1], None, "RuntimeError: the provider is away"),
+        ("retry", [3], timedelta(seconds=60), "The handler asks to be tried again: not yet"),
+    ]
+
+
+async def test_by_lease_a_list_that_fails_is_narrowed_down_to_the_message() -> None:
+    groups = FakeGroups(leased=[[a_message(n, b"%d" % n) for n in range(4)]])
+
+    async def listen(messages: list[ReceivedMessage]) -> None:
+        if any(message.body == b"2" for message in messages):
+            raise RuntimeError("no such user")
+
+    await finish_after(groups, listening(groups, listen, mode=Mode.LEASE), lambda: len(groups.told) == 3)
+    assert groups.told == [
+        ("acknowledge", [0, 1]),
+        ("retry", [2], None, "RuntimeError: no such user"),
+        ("acknowledge", [3]),
+    ]
+
+
+async def test_by_lease_messages_are_handled_side_by_side_up_to_the_slots() -> None:
+    groups, go_on = FakeGroups(leased=[[a_message(n) for n in range(5)]]), asyncio.Event()
+    at_work: set[int] = set()
+    most = 0
+
+    async def listen(message: ReceivedMessage) -> None:
+        nonlocal most
+        at_work.add(message.offset)
+        most = max(most, len(at_work))
+        if most == 3:
+            go_on.set()
+        await go_on.wait()
+        at_work.discard(message.offset)
+
+    running = listening(groups, listen, mode=Mode.LEASE, one=True, slots=3)
+    await finish_after(groups, running, lambda: len(groups.told) == 5)
+    assert most == 3
+
+
+async def test_by_lease_what_was_not_begun_is_given_back_when_it_stops() -> None:
+    groups, busy, go_on = FakeGroups(leased=[[a_message(n) for n in range(4)]]), asyncio.Event(), asyncio.Event()
+
+    async def listen(message: ReceivedMessage) -> None:
+        busy.set()
+        await go_on.wait()
+
+    listener = listening(groups, listen, mode=Mode.LEASE, one=True, slots=1)
+    running = asyncio.create_task(listener.run())
+    async with asyncio.timeout(5):
+        await busy.wait()
+        listener.stop()
+        go_on.set()
+        await running
+    assert sorted(groups.told, key=str) == [("acknowledge", [0]), *(("give back", [n]) for n in (1, 2, 3))]
+
+
+async def test_by_lease_a_lease_that_ended_does_not_stop_the_listener() -> None:
+    refusal = LeaseExpired(attempt=1, topic="t", queue=0, offset=0, member_id="m")
+    groups = FakeGroups(leased=[[a_message(0)], [a_message(1)]], refusal=refusal)
+    await finish(listening(groups, lambda messages: None, mode=Mode.LEASE, slots=1), groups.was_asked_for_more)
+    assert (groups.leased, groups.told) == ([], [])
+
+
+def test_the_annotation_decides_between_a_message_and_a_list() -> None:
+    def one(message: Message) -> None: ...
+    def received(message: "ReceivedMessage", more: int = 0) -> None: ...
+    def several(messages: list[Message]) -> None: ...
+    def plain(messages) -> None: ...  # type: ignore[no-untyped-def]
+
+    assert [takes_one("g", each) for each in (one, received, several, plain)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("function", [lambda: None, lambda a, b: None])
+def test_a_function_that_cannot_be_a_listener_is_refused(function: Function) -> None:
+    with pytest.raises(BadHandler, match="one parameter"):
+        Executor("group").consumer("t", group="g")(function)
+
+
+@pytest.mark.parametrize("options", [{"mode": "both"}, {"slots": 0}, {"max_messages": 0}])
+def test_options_that_a_listener_cannot_have_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(BadHandler):
+        Executor("group").consumer("t", group="g", **options)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Listeners: functions that get the messages of topics, with retries and dead letters."""
