@@ -43,8 +43,12 @@ class RunningAdmin:
 
 
 @asynccontextmanager
-async def running_admin(data: Path, *, lease_seconds: float = 1.0) -> AsyncIterator[RunningAdmin]:
-    settings = AdminSettings(data=data, http_port=0, grpc_port=0, lease_seconds=lease_seconds, drain_seconds=1)
+async def running_admin(
+    data: Path, *, lease_seconds: float = 1.0, broker: str = "127.0.0.1:1"
+) -> AsyncIterator[RunningAdmin]:
+    settings = AdminSettings(
+        data=data, http_port=0, grpc_port=0, lease_seconds=lease_seconds, drain_seconds=1, broker=broker
+    )
     async with build(settings) as house, asyncio.TaskGroup() as group:
         running = group.create_task(house.run())
         tokens = [(data / f"{name}.token").read_text() for name in ("admin", "executor")]
