@@ -1,12 +1,13 @@
 """Reads the next messages of a queue as columns: index first, then as few reads of the log as possible."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from broker.errors import RecordDamaged
 from broker.log.attributes import decode_attributes
 from broker.log.commit_log import CommitLog
 from broker.log.record import Piece, decode_entries, decode_records
-from broker.model import Fetched, TopicId
+from broker.model import Attributes, Fetched, TopicId
 from broker.queues.consume_queue import ConsumeQueue
 
 _GAP_BYTES = 4_096  # of other queues' records: read along rather than around
@@ -14,6 +15,18 @@ _PIECE_BYTES = 1 << 20  # of one read, so that small records among many others' 
 
 _Place = tuple[int, int]
 """Position and size of a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Messages as columns; keys and tags are none at all or one each, the `damaged`, by index, are empty."""
+
+    bodies: Sequence[bytes]
+    keys: Sequence[bytes]
+    tags: Sequence[bytes]
+    attributes: Mapping[int, Attributes]
+    published_at_ms: Sequence[int]
+    damaged: Sequence[int]
 
 
 def read_batch(
@@ -31,8 +44,41 @@ def read_batch(
         raise RecordDamaged(offset=offset, queue=queue.path, position=position, path=log.path_of(position))
     attributes = {index: decode_attributes(data) for index, data in columns.attributes.items()}
     return Fetched(
-        topic_id, offset, queue.lowest, end, columns.bodies, columns.keys, columns.tags, attributes, stored_at_ms
+        topic_id,
+        offset,
+        queue.lowest,
+        end,
+        columns.bodies,
+        columns.keys,
+        columns.tags,
+        attributes,
+        stored_at_ms,
+        next_offset=offset + len(columns.bodies),
     )
+
+
+def read_records(log: CommitLog, places: Sequence[_Place]) -> Records:
+    """The records at these places; those that are damaged are told."""
+    bodies, keys, tags, times = list[bytes](), list[bytes](), list[bytes](), list[int]()
+    attributes, damaged = dict[int, Attributes](), list[int]()
+    for run in _runs(places):
+        left = run
+        while left:
+            columns, stored_at_ms = decode_records([_read(log, left)])
+            count = len(columns.bodies)
+            first = len(bodies)
+            attributes |= {first + at: decode_attributes(data) for at, data in columns.attributes.items()}
+            bodies += columns.bodies
+            keys += columns.keys or [b""] * count
+            tags += columns.tags or [b""] * count
+            times += stored_at_ms
+            if count < len(left):
+                damaged.append(len(bodies))
+                for column in (bodies, keys, tags):
+                    column.append(b"")
+                times.append(0)
+            left = left[count + 1 :]
+    return Records(bodies, keys if any(keys) else (), tags if any(tags) else (), attributes, times, damaged)
 
 
 def _within(entries: Iterable[tuple[int, int, int]], max_bytes: int) -> list[_Place]:

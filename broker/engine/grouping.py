@@ -36,7 +36,19 @@ from broker.groups.membership import Group
 from broker.groups.resetting import Reset, standing, targets
 from broker.groups.tally import Tally
 from broker.log.frame import Frame, Kind
-from broker.model import Beat, BeatAnswer, Forgotten, GroupName, GroupPolicy, Mode, Topic, TopicName, TopicQueue
+from broker.model import (
+    Beat,
+    BeatAnswer,
+    Claim,
+    Forgotten,
+    GroupName,
+    GroupPolicy,
+    MemberId,
+    Mode,
+    Topic,
+    TopicName,
+    TopicQueue,
+)
 
 
 class Grouping:
@@ -107,6 +119,12 @@ class Grouping:
         group = self._groups.get(name)
         owned = self._shown(group).queues.get(at) if group else None
         return owned.offset if owned else None
+
+    def owns(self, name: GroupName, member_id: MemberId, claim: Claim) -> bool:
+        """Whether the member reads the claimed queue now; for any thread."""
+        group = self._groups.get(name)
+        owned = group.queues.get(claim.at) if group else None
+        return owned is not None and (owned.owner, owned.generation) == (member_id, claim.generation)
 
     def forget(self, topic: Topic, now_ms: int) -> None:
         """The topic goes: from here on no group has ever read it."""

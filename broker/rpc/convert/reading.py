@@ -22,6 +22,7 @@ def to_wanted(request: pb.FetchRequest, seconds_left: float | None) -> Wanted:
         request.max_messages or _FETCH_MESSAGES,
         request.max_bytes or _FETCH_BYTES,
         wait_seconds if seconds_left is None else max(0.0, min(wait_seconds, seconds_left)),
+        frozenset(map(str.encode, request.tags)),
     )
 
 
@@ -37,6 +38,8 @@ def from_fetched(fetched: Fetched, log_id: LogId) -> pb.FetchResponse:
         lowest_offset=fetched.lowest_offset,
         log_id=log_id,
         topic_id=fetched.topic_id,
+        next_offset=fetched.next_offset,
+        offsets=fetched.offsets,
     )
 
 
