@@ -1,27 +1,35 @@
 """The broker: everything that can be asked of it, by kind."""
 
+from broker.face.dead_letters import DeadLetters
 from broker.face.delays import Delays
 from broker.face.finding import Finding
 from broker.face.groups import Groups
+from broker.face.leasing import Leasing
 from broker.face.parts import Parts
 from broker.face.publishing import Publishing
 from broker.face.reading import Reading
+from broker.face.retention import Retainer
 from broker.face.topics import Topics
+from broker.face.transactions import Transactions
 
 
 class Broker:
     """Belongs to one event loop."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, retainer: Retainer) -> None:
         self.log_id = parts.log_id
         self.stopping = parts.stopping
         self.awake = parts.awake
         self.groups = Groups(parts)
         self.topics = Topics(parts)
         self.delays = Delays(parts)
+        self.transactions = Transactions(parts)
         self.publishing = Publishing(parts, self.delays.deliverer)
         self.reading = Reading(parts)
+        self.leasing = Leasing(parts)
+        self.dead_letters = DeadLetters(parts)
         self.finding = Finding(parts)
+        self.retainer = retainer
         self._waiters = parts.waiters
 
     def drain(self) -> None:
@@ -29,3 +37,4 @@ class Broker:
         self.stopping.set()
         self._waiters.wake_all()
         self.delays.deliverer.wake()
+        self.transactions.close()

@@ -19,6 +19,7 @@ from broker.engine.engine import Clock
 from broker.engine.opening import Checkpointer, Die, Limits, open_engine
 from broker.errors import LogDamaged
 from broker.face.parts import Parts
+from broker.face.retention import Keep, Retainer
 from broker.groups.awake import TICK_SECONDS, AwakeTime
 from broker.log.commit_log import Durability
 from broker.log.disk import Disk
@@ -72,6 +73,8 @@ class House:
             group.create_task(self._keep_forgetting())
             group.create_task(self._keep_time())
             group.create_task(self.broker.delays.deliverer.run())
+            group.create_task(self.broker.retainer.run())
+            group.create_task(self.broker.transactions.checker.run())
         await self.listening.say_not_serving()
 
     async def _keep_forgetting(self) -> None:
@@ -141,7 +144,7 @@ async def _open_broker(settings: BrokerSettings, machine: _Machine) -> AsyncIter
 @asynccontextmanager
 async def _broker_over(directory: DataDirectory, settings: BrokerSettings, machine: _Machine) -> AsyncIterator[Broker]:
     disk, clock, die = machine.disk, machine.clock, machine.die
-    limits = Limits(settings.segment_bytes, settings.checkpoint_bytes, settings.durability)
+    limits = Limits(settings.segment_bytes, settings.checkpoint_bytes, settings.durability, settings.open_transactions)
     topics = Topics(directory.topics, disk, die)
     engine = await asyncio.to_thread(open_engine, directory, disk, limits, clock, topics)
     waiters = Waiters()
@@ -169,12 +172,20 @@ async def _broker_over(directory: DataDirectory, settings: BrokerSettings, machi
                 every = timedelta(milliseconds=settings.sync_interval_ms)
                 background.start("broker-syncer", Syncer(engine.log, every).run)
             try:
-                yield Broker(parts)
+                yield Broker(parts, Retainer(parts, checkpointer, _keep(settings)))
             finally:
                 await writer.stop()
     finally:
         await asyncio.to_thread(background.stop)
         engine.close()
+
+
+def _keep(settings: BrokerSettings) -> Keep:
+    return Keep(
+        timedelta(hours=settings.retention_hours) if settings.retention_hours else None,
+        settings.retention_bytes or None,
+        timedelta(days=settings.groups_hold_days),
+    )
 
 
 def _report_damage(damage: LogDamaged) -> None:

@@ -7,6 +7,8 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from broker.log.commit_log import SEGMENT_BYTES, Durability
+from broker.log.index.keys import MOST_SEGMENT_BYTES
+from broker.producers.transactions import MOST_OPEN
 from protos.settings import Settings
 
 _LEAST_SEGMENT_BYTES = 16 << 20  # one publish of 8 MiB with its head always fits
@@ -18,11 +20,15 @@ class BrokerSettings(Settings):
     data: Path = Path("shardcast-data/broker")
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=0, le=65_535)
-    segment_bytes: int = Field(default=SEGMENT_BYTES, ge=_LEAST_SEGMENT_BYTES)
+    segment_bytes: int = Field(default=SEGMENT_BYTES, ge=_LEAST_SEGMENT_BYTES, le=MOST_SEGMENT_BYTES)
     checkpoint_bytes: int = Field(default=64 << 20, ge=1 << 20)
     durability: Durability = Durability.FSYNC
     sync_interval_ms: int = Field(default=500, ge=1, le=60_000)
     disk_reserve_bytes: int = Field(default=1 << 30, ge=0)
+    open_transactions: int = Field(default=MOST_OPEN, ge=0, le=1_000_000)
+    retention_hours: float = Field(default=72, ge=0)  # 0: for ever
+    retention_bytes: int = Field(default=0, ge=0)  # of the whole log; 0: no limit
+    groups_hold_days: float = Field(default=7, ge=0)  # what a group has not read, after its last member
     create_topics: bool = True
     access_keys: tuple[SecretStr, ...] = ()
     insecure: bool = False

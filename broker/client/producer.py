@@ -15,7 +15,8 @@ from broker.client.gathering import Gathering
 from broker.client.message import Message
 from broker.client.receipts import Receipt, Receipts
 from broker.client.shard_producer import ShardProducer
-from broker.errors import Abandoned, NotOpen, ProducerUnknown
+from broker.client.transaction import Check, Transaction, Transactions
+from broker.errors import Abandoned, BadRequest, NotOpen, ProducerUnknown
 from protos.broker.v1 import broker_pb2 as pb
 from protos.errors import ShardcastError, Unreachable
 
@@ -27,19 +28,24 @@ class Producer:
 
     `endpoint` is "host:port" of a Shardcast broker. Publishes may be made side by side, up to `window` are in flight.
     Opening raises Unreachable when nothing answers within `connect_timeout`; from then on it waits while the broker is
-    away. A publish whose answer was lost is sent again and still stored once.
+    away. A publish whose answer was lost is sent again and still stored once. `group` and `check` are for transactions:
+    with a check it is asked for those that producers of the group left open.
     """
 
     def __init__(
         self,
         endpoint: str,
         *,
+        group: str = "producers",
+        check: Check | None = None,
         token: str = "",
         window: int = 32,
         connect_timeout: timedelta = timedelta(seconds=10),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoint = checked(endpoint)
+        self._group = group
+        self._check = check
         self._token = token
         self._window_size = window
         self._connect_seconds = connect_timeout.total_seconds()
@@ -53,6 +59,7 @@ class Producer:
         self._fenced: WeakKeyDictionary[ShardProducer, int] = WeakKeyDictionary()
         self._renewing = asyncio.Lock()
         self._singles: dict[str, Gathering] = {}
+        self._transactions: Transactions | None = None
 
     async def __aenter__(self) -> Self:
         self._is_open = True
@@ -61,6 +68,9 @@ class Producer:
                 await self._current()
         except TimeoutError as error:
             raise Unreachable(address=self._endpoint) from error
+        self._transactions = Transactions(self._endpoint, self._group, token=self._token)
+        if self._check is not None:
+            self._transactions.watch(self._check)
         return self
 
     async def __aexit__(
@@ -69,6 +79,8 @@ class Producer:
         self._is_open = False
         for gathering in self._singles.values():
             await gathering.close()
+        if self._transactions is not None:
+            await self._transactions.close()
         session, self._session = self._session, None
         if session is not None:
             await session.__aexit__(kind, error, trace)
@@ -86,10 +98,37 @@ class Producer:
 
         Messages with equal keys share a queue and keep their order. Raises a ShardcastError, and then none is stored.
         """
+        return await self._publish(topic, messages)
+
+    async def recall(self, receipt: Receipt) -> None:
+        """Takes a delayed message back. Raises HandleUnknown when it was delivered, or recalled before."""
+        if receipt.handle is None:
+            raise BadRequest(reason="a message that is not delayed cannot be recalled")
+        await self._opened().recall(receipt.handle)
+
+    def transaction(self, *, check: Check | None = None) -> Transaction:
+        """A block whose messages become visible together at its end, or not at all.
+
+        `check(message)` tells the outcome of a transaction of the group that a dead process left open: True, False, or
+        None for later. It holds for this producer from now on.
+        """
+        transactions = self._opened()
+        if check is not None:
+            transactions.watch(check)
+        return Transaction(transactions, self._publish)
+
+    def _opened(self) -> Transactions:
+        if not self._is_open or self._transactions is None:
+            raise NotOpen(what="producer")
+        return self._transactions
+
+    async def _publish(
+        self, topic: str, messages: Sequence[Message], transaction: pb.TransactionPart | None = None
+    ) -> Receipts:
         while True:
             session = await self._current()
             try:
-                sent = await session.publish(topic, messages)
+                sent = await session.publish(topic, messages, transaction=transaction)
             except ShardcastError as error:
                 if error is session.failure:  # somebody else's publish was refused: this one was never sent
                     continue

@@ -93,7 +93,11 @@ class ShardProducer:
         return bool(self._pending)
 
     async def publish(
-        self, topic: str, messages: Sequence[Message], cursor: bytes | None = None
+        self,
+        topic: str,
+        messages: Sequence[Message],
+        cursor: bytes | None = None,
+        transaction: pb.TransactionPart | None = None,
     ) -> asyncio.Future[Receipts]:
         """Sends one atomic publish behind all before it and returns the future of its receipts.
 
@@ -106,6 +110,7 @@ class ShardProducer:
             holder_id=self.holder_id,
             cursor=cursor,
             batches=convert.topic_batches(topic, messages),
+            transaction=transaction,
         )
         await self._window.acquire()
         if self.failure is not None:

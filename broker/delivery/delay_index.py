@@ -19,13 +19,14 @@ _PAGES = 2_000  # of the write-ahead log before it is folded in: about 8 MiB, a 
 _TABLES = """
 CREATE TABLE delayed (
     due_ms INTEGER, position INTEGER, size INTEGER, count INTEGER, topic_id INTEGER, queue INTEGER,
+    placed_over INTEGER,
     PRIMARY KEY (due_ms, position)
 ) WITHOUT ROWID;
 CREATE TABLE counts (topic_id INTEGER, bucket INTEGER, count INTEGER, PRIMARY KEY (topic_id, bucket)) WITHOUT ROWID;
 CREATE TABLE complete (position INTEGER);
 INSERT INTO complete VALUES (0);
 """
-_ADD = "INSERT INTO delayed VALUES (?, ?, ?, ?, ?, ?)"
+_ADD = "INSERT INTO delayed VALUES (?, ?, ?, ?, ?, ?, ?)"
 _REMOVE = "DELETE FROM delayed WHERE due_ms = ? AND position = ?"
 _DUE = "SELECT * FROM delayed WHERE due_ms <= ? AND position < ? ORDER BY due_ms, position LIMIT ?"
 _FIND = "SELECT * FROM delayed WHERE due_ms = ? AND position <= ? ORDER BY position DESC LIMIT 1"
@@ -86,7 +87,7 @@ class DelayIndex:
         """Takes what was published."""
         self._begin()
         added = [*added]
-        self._rows.executemany(_ADD, [(s.due_ms, s.position, s.size, s.count, *s.key) for s in added])
+        self._rows.executemany(_ADD, [(s.due_ms, s.position, s.size, s.count, *s.key, s.placed_over) for s in added])
         for stretch in added:
             self._count(stretch, stretch.count)
 
@@ -150,8 +151,8 @@ class DelayIndex:
             self._rows.execute("BEGIN")
 
     def _read(self, query: str, *given: int) -> Iterator[Stretch]:
-        for due_ms, position, size, count, topic_id, queue in self._rows.execute(query, given):
-            yield Stretch(due_ms, position, size, count, QueueKey(TopicId(topic_id), queue))
+        for due_ms, position, size, count, topic_id, queue, placed_over in self._rows.execute(query, given):
+            yield Stretch(due_ms, position, size, count, QueueKey(TopicId(topic_id), queue), placed_over)
 
     def _count(self, stretch: Stretch, change: int) -> None:
         key = (stretch.key.topic_id, stretch.position // _BUCKET)

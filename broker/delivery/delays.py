@@ -14,13 +14,17 @@ MOST_IN_STRETCH = 1_000  # records; a chunk of what is due is made of whole stre
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """`count` records at `position` of the log, `size` bytes together, that belong into the queue at `due_ms`."""
+    """`count` records at `position` of the log, `size` bytes together, that belong into the queue at `due_ms`.
+
+    `placed_over` is how many queues they were placed over; 0: somebody chose the queue.
+    """
 
     due_ms: int
     position: int
     size: int
     count: int
     key: QueueKey
+    placed_over: int = 0
 
     @property
     def end(self) -> int:
@@ -29,7 +33,13 @@ class Stretch:
 
 
 def stretches(
-    key: QueueKey, dues: Sequence[int], sizes: Sequence[int], position: int, most: int = MOST_IN_STRETCH
+    key: QueueKey,
+    dues: Sequence[int],
+    sizes: Sequence[int],
+    position: int,
+    placed_over: int = 0,
+    *,
+    most: int = MOST_IN_STRETCH,
 ) -> Iterator[Stretch]:
     """Records of one queue that lie back to back from `position` on, cut where the due time changes."""
     at = 0
@@ -38,7 +48,7 @@ def stretches(
         while at < end:
             count = min(most, end - at)
             size = sum(sizes[at : at + count])
-            yield Stretch(due_ms, position, size, count, key)
+            yield Stretch(due_ms, position, size, count, key, placed_over)
             at, position = at + count, position + size
 
 

@@ -5,7 +5,7 @@ One frame copies messages and settles the originals, so that each is delivered o
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 import structlog
@@ -41,21 +41,21 @@ class Delaying:
         """Takes the delayed ones of a publish's runs, whose records lie back to back from `position` on."""
         for run in runs:
             if run.dues:
-                self.index.add(stretches(run.key, run.dues, run.records.sizes, position))
+                self.index.add(stretches(run.key, run.dues, run.records.sizes, position, run.placed_over))
             position += len(run.records.data)
 
     def do(self, command: DelayingCommand, now_ms: int) -> Delivered | Recalled:
         """Raises HandleUnknown."""
         match command:
-            case DeliverDue(write_queues):
-                return self._deliver(write_queues, now_ms)
+            case DeliverDue():
+                return self._deliver(now_ms)
             case Recall(handle):
                 return self._recall(handle, now_ms)
 
-    def _deliver(self, write_queues: Mapping[TopicId, int], now_ms: int) -> Delivered:
+    def _deliver(self, now_ms: int) -> Delivered:
         due = self.index.due(now_ms, self._journal.log.written, CHUNK_MESSAGES, CHUNK_BYTES)
         if due:
-            runs = [*_merge(self._read(due), write_queues)]
+            runs = [*_merge(self._read(due))]
             change = {"delivered": [(stretch.due_ms, stretch.position) for stretch in due]}
             self._journal.append_change(Kind.DELAYS, json.dumps(change).encode(), runs, now_ms)
             self.index.remove(due)
@@ -144,7 +144,7 @@ class Delaying:
                 records = read_back(frame.payload[at : at + run.size], run.count)
                 assert records is not None  # the frame is whole
                 position, key = frame.position + HEADER.size + at, QueueKey(TopicId(run.topic_id), run.queue)
-                self.index.add(stretches(key, _dues(records), records.sizes, position))
+                self.index.add(stretches(key, _dues(records), records.sizes, position, run.placed_over))
             at += run.size
 
     def commit(self) -> None:
@@ -173,15 +173,13 @@ class Delaying:
                 self.apply(frame)
 
 
-def _merge(due: Iterable[tuple[Stretch, Records]], write_queues: Mapping[TopicId, int]) -> Iterator[EncodedRun]:
-    """One run per queue, by due time. A queue that is gone since falls on the one that its keys have now."""
-    by_queue: dict[QueueKey, list[Records]] = defaultdict(list)
+def _merge(due: Iterable[tuple[Stretch, Records]]) -> Iterator[EncodedRun]:
+    """One run per queue, by due time."""
+    by_queue: dict[tuple[QueueKey, int], list[Records]] = defaultdict(list)
     for stretch, records in due:
-        topic_id, queue = stretch.key
-        if topic_id in write_queues:
-            by_queue[QueueKey(topic_id, queue % write_queues[topic_id])].append(records)
-    for number, (key, parts) in enumerate(by_queue.items()):
-        yield EncodedRun(number, key, (), joined(parts))
+        by_queue[stretch.key, stretch.placed_over].append(records)
+    for number, ((key, placed_over), parts) in enumerate(by_queue.items()):
+        yield EncodedRun(number, key, (), joined(parts), placed_over=placed_over)
 
 
 def joined(parts: Sequence[Records]) -> Records:

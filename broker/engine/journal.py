@@ -18,6 +18,14 @@ from broker.queues.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)
+class Appended:
+    """Where a frame lies, and where its records went."""
+
+    position: int
+    heads: Sequence[RunHead]
+
+
+@dataclass(frozen=True, slots=True)
 class Journal:
     """For the writer's thread: what was appended becomes durable and visible with its group."""
 
@@ -32,7 +40,7 @@ class Journal:
         self.log_index.note(position, at_ms)
         return position
 
-    def append_change(self, kind: Kind, change: bytes, runs: Sequence[EncodedRun], at_ms: int) -> list[RunHead]:
+    def append_change(self, kind: Kind, change: bytes, runs: Sequence[EncodedRun], at_ms: int) -> Appended:
         """A room's change together with records that go to queues by it, as one frame. Raises TooLarge.
 
         Records of deleted topics are left out.
@@ -42,7 +50,7 @@ class Journal:
         encoded = encode_change_head(change, heads)
         position = self.append(kind, [encoded, *(run.records.data for run in runs)], at_ms)
         self.index(runs, records_position(position, encoded))
-        return heads
+        return Appended(position, heads)
 
     def placed(self, runs: Sequence[EncodedRun]) -> Sequence[EncodedRun]:
         """The runs as their topics are now: one may have been altered or deleted since they were made."""
@@ -56,7 +64,8 @@ class Journal:
             if not is_delayed:
                 first = taken.get(run.key) or self.queues.next_offset(run.key)
                 taken[run.key] = first + count
-            heads.append(RunHead(run.batch, *run.key, first, count, len(run.records.data), run.indexes, is_delayed))
+            place = (run.batch, *run.key, first, count, len(run.records.data), run.indexes)
+            heads.append(RunHead(*place, is_delayed, run.placed_over))
         return heads
 
     def index(self, runs: Sequence[EncodedRun], position: int) -> None:

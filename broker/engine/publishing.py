@@ -14,6 +14,7 @@ from broker.engine.commands import (
 )
 from broker.engine.delaying import Delaying
 from broker.engine.journal import Journal, ranges
+from broker.engine.transacting import Transacting
 from broker.errors import UnknownTopic
 from broker.log.frame import HEADER, Frame, Kind, stored_at_ms
 from broker.log.payload import (
@@ -48,10 +49,11 @@ class Stored:
 class Publishing:
     """For the writer's thread."""
 
-    def __init__(self, journal: Journal, producers: Producers, delaying: Delaying) -> None:
+    def __init__(self, journal: Journal, producers: Producers, delaying: Delaying, transacting: Transacting) -> None:
         self.producers = producers
         self._journal = journal
         self._delaying = delaying
+        self._transacting = transacting
 
     def do(self, command: PublishingCommand, now_ms: int) -> Opened | Published | Producer | Forgotten | Stored:
         """Raises ProducerUnknown, SequenceGap, StaleTerm, UnknownTopic."""
@@ -71,15 +73,16 @@ class Publishing:
 
     def recall(self, stored: Stored) -> Published:
         """What the first copy of a duplicate was answered."""
-        if stored.position is None:
-            return Published(duplicate=True, ranges=(), stored_at_ms=0)
         log = self._journal.log
-        at = stored.position + HEADER.size
-        size = publish_head_size(log.read(at, HEAD_BYTES))
-        head = decode_publish_head(log.read(at, size))
-        header = log.read(stored.position, HEADER.size)
+        first = b"" if stored.position is None else log.read(stored.position, HEADER.size + HEAD_BYTES)
+        size = publish_head_size(first[HEADER.size :]) if len(first) == HEADER.size + HEAD_BYTES else 0
+        at = (stored.position or 0) + HEADER.size
+        encoded = log.read(at, size)
+        if not size or len(encoded) < size:  # retention has deleted it, at the latest just now
+            return Published(duplicate=True, ranges=(), stored_at_ms=0)
+        head = decode_publish_head(encoded)
         found = ranges(() if head.transaction else head.runs, at + size, self._delayed_sizes(head.runs, at + size))
-        return Published(duplicate=True, ranges=found, stored_at_ms=stored_at_ms(header))
+        return Published(duplicate=True, ranges=found, stored_at_ms=stored_at_ms(first))
 
     def _delayed_sizes(self, runs: Sequence[RunHead], position: int) -> Iterator[Sequence[int]]:
         """Of each run's records, if they are delayed and still there."""
@@ -95,6 +98,8 @@ class Publishing:
                 head = decode_publish_head(frame.payload)
                 self._journal.index_again(frame, stored_runs(frame))
                 self._delaying.apply(frame)
+                if head.transaction is not None:
+                    self._transacting.take(head.transaction, frame.position, head.runs, frame.stored_at_ms)
                 self.producers.apply_publish(head, frame.stored_at_ms, frame.position)
             case Kind.FENCE:
                 self.producers.apply_fence(decode_fence(frame.payload), frame.stored_at_ms)
@@ -116,15 +121,22 @@ class Publishing:
             state = self.producers.get(command.producer_id)
             return Stored(state.position_of(command.sequence) if state else None)
         runs = self._placed(command.runs)
+        if command.transaction is not None:
+            self._transacting.judge(command.transaction, runs, command.stored_at_ms)
         heads = self._journal.give_offsets(runs)
-        head = PublishHead(command.producer_id, command.term, command.sequence, command.cursor, heads)
+        head = PublishHead(
+            command.producer_id, command.term, command.sequence, command.cursor, heads, command.transaction
+        )
         encoded = encode_publish_head(head)
         payload = [encoded, *(run.records.data for run in runs)]
         position = self._journal.append(Kind.PUBLISH, payload, command.stored_at_ms)
+        self.producers.apply_publish(head, command.stored_at_ms, position)
+        if command.transaction is not None:
+            self._transacting.take(command.transaction, position, heads, command.stored_at_ms)
+            return Published(duplicate=False, ranges=(), stored_at_ms=command.stored_at_ms)
         records_at = records_position(position, encoded)
         self._journal.index(runs, records_at)
         self._delaying.take(runs, records_at)
-        self.producers.apply_publish(head, command.stored_at_ms, position)
         delayed_sizes = (run.records.sizes if run.dues else () for run in runs)
         found = ranges(heads, records_at, delayed_sizes)
         return Published(duplicate=False, ranges=found, stored_at_ms=command.stored_at_ms)

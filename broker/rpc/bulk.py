@@ -2,12 +2,14 @@
 
 from broker.broker import Broker
 from broker.rpc.groups import GroupCalls
+from broker.rpc.leasing import LeasingCalls
 from broker.rpc.publishing import PublishingCalls
 from broker.rpc.reading import ReadingCalls
 from broker.rpc.topics import TopicCalls
+from broker.rpc.transactions import TransactionCalls
 
 
-class BulkService(PublishingCalls, ReadingCalls, GroupCalls, TopicCalls):
+class BulkService(LeasingCalls, PublishingCalls, ReadingCalls, GroupCalls, TopicCalls, TransactionCalls):
     """Each part knows its own calls; what none of them has is answered as not supported."""
 
     def __init__(self, broker: Broker) -> None:

@@ -85,8 +85,9 @@ class Growing:
         self.note(frame.position, frame.stored_at_ms)
         start = publish_head_size(frame.payload) if (runs := stored_runs(frame)) else 0
         for run in runs:
-            found, sizes = rebuild_keys(frame.payload, start, run.count)
-            self.add_keys(keys.key_hashes(found, run.topic_id), sizes, frame.position + HEADER.size + start)
+            if not run.is_delayed:
+                found, sizes = rebuild_keys(frame.payload, start, run.count)
+                self.add_keys(keys.key_hashes(found, run.topic_id), sizes, frame.position + HEADER.size + start)
             start += run.size
 
     def write(self) -> None:

@@ -11,6 +11,8 @@ from broker.model import (
     Range,
     TopicBatch,
     TopicName,
+    TransactionId,
+    TransactionPart,
 )
 from broker.producers.rules import Producer
 from protos.broker.v1 import broker_pb2 as pb
@@ -29,7 +31,12 @@ def to_publish(request: pb.PublishRequest) -> Publish:
         request.sequence,
         request.cursor if request.HasField("cursor") else None,
         [*map(_to_batch, request.batches)],
+        _to_part(request.transaction) if request.HasField("transaction") else None,
     )
+
+
+def _to_part(part: pb.TransactionPart) -> TransactionPart:
+    return TransactionPart(TransactionId(part.transaction_id), part.producer_group)
 
 
 def _to_batch(batch: pb.TopicBatch) -> TopicBatch:
@@ -58,7 +65,7 @@ def from_published(
         response.published.CopyFrom(
             pb.Published(
                 duplicate=answer.duplicate,
-                ranges=map(_from_range, answer.ranges),
+                ranges=map(from_range, answer.ranges),
                 log_id=log_id,
                 stored_at_ms=answer.stored_at_ms,
             )
@@ -66,7 +73,7 @@ def from_published(
     return response
 
 
-def _from_range(run: Range) -> pb.Range:
+def from_range(run: Range) -> pb.Range:
     return pb.Range(
         batch=run.batch,
         topic_id=run.topic_id,

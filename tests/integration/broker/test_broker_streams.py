@@ -28,8 +28,8 @@ class Request:
     def __init__(self, sequence: int) -> None:
         self.sequence = sequence
 
-    def HasField(self, _name: str) -> bool:  # noqa: N802 - protobuf's name
-        return True
+    def HasField(self, name: str) -> bool:  # noqa: N802 - protobuf's name
+        return name == "cursor"
 
 
 async def test_requests_do_not_wait_for_their_answers_to_be_read(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """Delayed messages: the pure parts, the index, and the engine's room over real files."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
 from broker.delivery.delay_index import DelayIndex
 from broker.delivery.delays import Stretch, spans, stretches, without
-from broker.engine.commands import DeliverDue, Recall, StorePublish
+from broker.engine.commands import DeleteTopic, DeliverDue, Recall, StorePublish
 from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
 from broker.errors import DelayTooLong, HandleUnknown
@@ -30,7 +32,7 @@ from tests.support.broker_engine import bodies_of, opening, running_engine
 
 KEY = QueueKey(TopicId(1), 0)
 TOPIC = Topic(TopicName("t"), TopicId(1), 1, 1)
-ALL = DeliverDue({TopicId(1): 1})
+ALL = DeliverDue()
 SEGMENT = 1 << 20
 
 
@@ -183,22 +185,34 @@ def test_a_duplicate_gets_the_same_handles(tmp_path: Path) -> None:
         assert publish(engine, (b"a", 2_000), (b"b", 0), (b"c", 2_000)) == first
 
 
-def test_messages_of_a_topic_that_is_gone_are_dropped_and_those_of_a_queue_that_is_gone_are_not(tmp_path: Path) -> None:
+def test_messages_of_a_topic_that_is_gone_are_dropped(tmp_path: Path) -> None:
     clock = Clock()
     with running_engine(tmp_path, clock=clock, segment=SEGMENT) as (engine, _):
-        wide = Topic(TopicName("t"), TopicId(1), 4, 4)
-        batch = TopicBatch(wide.name, [b"a"], attributes={0: Attributes({}, 2_000)}, queue=3)
-        command = StorePublish(
-            ProducerId("run/a/0"), 1, HolderId("h"), 1, None, encode_batch(0, wide, batch, 0, 1_000), 1_000
-        )
-        engine.commit([opening("run/a/0", 1, "h"), command])
+        publish(engine, (b"a", 2_000))
         clock.now_ms = 2_000
-        assert engine.commit([DeliverDue({TopicId(1): 2})]).answers == [Delivered(1, None)]
-        assert bodies_of(engine, QueueKey(TopicId(1), 1)) == [b"a"]
-        engine.commit([delayed(2, (b"b", 3_000), at_ms=2_000)])
-        clock.now_ms = 3_000
-        assert engine.commit([DeliverDue({})]).answers == [Delivered(1, None)]
+        engine.commit([DeleteTopic(TOPIC.name)])
+        assert engine.commit([ALL]).answers == [Delivered(1, None)]
+        assert engine.commit([ALL]).answers == [Delivered(0, None)]
         assert bodies_of(engine, KEY) == []
+
+
+def test_messages_are_placed_as_their_topic_is_when_they_are_due(tmp_path: Path) -> None:
+    clock = Clock()
+    with running_engine(tmp_path, clock=clock, segment=SEGMENT) as (engine, _):
+        keys = [b"%d" % n for n in range(16)]
+        attributes = {index: Attributes({}, 2_000) for index in range(16)}
+        keyed = encode_batch(0, TOPIC, TopicBatch(TOPIC.name, keys, keys, attributes=attributes), 0, 1_000)
+        chosen = encode_batch(
+            1, TOPIC, TopicBatch(TOPIC.name, [b"x"], queue=0, attributes={0: attributes[0]}), 0, 1_000
+        )
+        command = StorePublish(ProducerId("run/a/0"), 1, HolderId("h"), 1, None, [*keyed, *chosen], 1_000)
+        engine.commit([opening("run/a/0", 1, "h"), command])
+        engine.catalog.topics.replace(replace(TOPIC, write_queues=4, read_queues=4))
+        clock.now_ms = 2_000
+        assert engine.commit([ALL]).answers == [Delivered(17, None)]
+        expected = {queue: [key for key in keys if crc32(key) % 4 == queue] for queue in range(4)}
+        expected[0].append(b"x")
+        assert {queue: bodies_of(engine, QueueKey(TOPIC.topic_id, queue)) for queue in range(4)} == expected
 
 
 def test_more_than_seven_days_ahead_is_refused() -> None:

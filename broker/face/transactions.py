@@ -1,0 +1,164 @@
+"""Transactions: ends as producers tell them, and the loop that asks for those that nobody ended."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from broker.engine.commands import CheckTransactions, EndTransaction, GiveUpTransaction
+from broker.engine.transacting import columns_of, read_publish
+from broker.errors import BrokerStopping, DiskFull, LogDamaged, TransactionUnknown
+from broker.face.parts import Parts
+from broker.log.attributes import decode_attributes
+from broker.model import Attributes, Check, Checked, TopicId, TopicName, TransactionEnded, TransactionId
+from broker.producers.limits import check_size
+from broker.producers.transactions import ID_BYTES, Outcome, check_group
+
+log = structlog.get_logger(__name__)
+
+CHECK_SECONDS = 1.0  # between two looks at what is due
+UNDECIDED_PREFIX = "%UNDECIDED%"
+_MOST_ASKED = 1_000  # that wait for one watcher; what does not fit is asked again at its next check
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An open transaction whose outcome is asked for, with its first message."""
+
+    transaction_id: TransactionId
+    number: int
+    topic: str
+    body: bytes = b""
+    key: bytes = b""
+    tag: bytes = b""
+    attributes: Attributes = field(default_factory=Attributes)
+
+
+Watcher = asyncio.Queue[Asked | None]
+"""What a living producer is asked; None: the broker stops."""
+
+
+class Transactions:
+    """Belongs to one event loop."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._watchers: dict[str, list[Watcher]] = defaultdict(list)
+        self.checker = TransactionChecker(parts, self)
+
+    async def end(self, transaction_id: TransactionId, outcome: Outcome) -> TransactionEnded:
+        """Raises LogDamaged, TooLarge, TransactionUnknown."""
+        check_size("transaction id", transaction_id.encode(), ID_BYTES)
+        ended = await self._parts.ask(EndTransaction(transaction_id, outcome))
+        assert isinstance(ended, TransactionEnded)
+        return ended
+
+    @contextmanager
+    def watch(self, producer_group: str) -> Iterator[Watcher]:
+        """What the group is asked arrives there. Raises BadName, BrokerStopping, TooLarge."""
+        check_group(producer_group)
+        self._parts.check_not_stopping()
+        watcher: Watcher = asyncio.Queue()
+        self._watchers[producer_group].append(watcher)
+        try:
+            yield watcher
+        finally:
+            self._watchers[producer_group].remove(watcher)
+            if not self._watchers[producer_group]:
+                del self._watchers[producer_group]
+
+    async def ask(self, check: Check) -> bool:
+        """Asks one of the group's producers, another one each time; False if none is there or keeps up."""
+        watchers = self._watchers.get(check.producer_group, ())
+        free = [watcher for watcher in watchers if watcher.qsize() < _MOST_ASKED]
+        if not free:
+            return False
+        asked = await self._parts.on_disk(self._read, check)
+        free[check.number % len(free)].put_nowait(asked)
+        return True
+
+    def _read(self, check: Check) -> Asked:
+        head, parts = read_publish(self._parts.engine.log, check.position)
+        for run, records in zip(head.runs, parts, strict=True):
+            if not run.indexes or run.indexes[0] == 0:  # of a publish's first batch the first message is in such a run
+                columns, topic = columns_of(records), self._parts.catalog.topics.by_id(TopicId(run.topic_id))
+                attributes = decode_attributes(columns.attributes[0]) if columns.attributes.get(0) else Attributes()
+                return Asked(
+                    check.transaction_id,
+                    check.number,
+                    topic.name if topic else "",
+                    columns.bodies[0],
+                    (*columns.keys, b"")[0],
+                    (*columns.tags, b"")[0],
+                    attributes,
+                )
+        return Asked(check.transaction_id, check.number, "")
+
+    def close(self) -> None:
+        """Watchers hear that the broker stops."""
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.put_nowait(None)
+        self.checker.wake()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckCounts:
+    """What one look did."""
+
+    checked: int
+    asked: int
+    undecided: int
+
+
+class TransactionChecker:
+    """Counts the checks of open transactions, has producers asked, and gives up what was asked for too often."""
+
+    def __init__(self, parts: Parts, transactions: Transactions) -> None:
+        self._parts = parts
+        self._transactions = transactions
+        self._stopping = asyncio.Event()
+
+    def wake(self) -> None:
+        """Ends the loop."""
+        self._stopping.set()
+
+    async def run_once(self) -> CheckCounts:
+        """Raises BrokerStopping."""
+        if not self._parts.engine.transacting.transactions.has_open:
+            return CheckCounts(0, 0, 0)
+        due = await self._parts.ask(CheckTransactions())
+        assert isinstance(due, Checked)
+        asked = [await self._ask(check) for check in due.asked]
+        undecided = [await self._give_up(check) for check in due.exhausted]
+        return CheckCounts(len(due.asked), sum(asked), sum(undecided))
+
+    async def run(self) -> None:
+        """Until the broker stops."""
+        with suppress(BrokerStopping):
+            while not self._stopping.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), CHECK_SECONDS)
+                await self.run_once()
+
+    async def _ask(self, check: Check) -> bool:
+        try:
+            return await self._transactions.ask(check)
+        except LogDamaged as error:
+            log.error("a transaction is damaged", action="transaction_damaged", exc_info=error)
+            return False
+
+    async def _give_up(self, check: Check) -> bool:
+        """False if it has to wait for room on the disk, or was ended just now."""
+        name = TopicName(f"{UNDECIDED_PREFIX}{check.producer_group}")
+        try:
+            self._parts.space.check()
+            topic = await self._parts.on_disk(self._parts.catalog.topics.get_or_create_own, name)
+            await self._parts.ask(GiveUpTransaction(check.transaction_id, topic.topic_id))
+        except (DiskFull, TransactionUnknown):
+            return False
+        log.warning("a transaction is given up", action="transaction_undecided", transaction=check.transaction_id)
+        return True
