@@ -37,11 +37,11 @@ def to_beat(request: pb.BeatGroupRequest) -> Beat:
         MemberId(request.member_id),
         frozenset(map(TopicName, request.topics)),
         request.session_timeout_ms / 1_000,
-        _to_start(request.start, request.start_at_ms),
+        to_start(request.start, request.start_at_ms),
     )
 
 
-def _to_start(start: pb.Start.ValueType, at_ms: int) -> Start:
+def to_start(start: pb.Start.ValueType, at_ms: int) -> Start:
     if start == pb.START_TIMESTAMP:
         return Since(at_ms)
     return Edge.LATEST if start == pb.START_LATEST else Edge.EARLIEST
@@ -90,7 +90,7 @@ def _to_target(request: pb.ResetOffsetsRequest) -> Start | tuple[int, ...]:
         case "offsets":
             return tuple(request.offsets.by_queue)
         case "start" if request.start in (pb.START_EARLIEST, pb.START_LATEST):
-            return _to_start(request.start, 0)
+            return to_start(request.start, 0)
         case _:
             raise BadRequest(reason="a reset goes to the earliest or the latest message, an instant, or offsets")
 

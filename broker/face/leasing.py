@@ -1,0 +1,238 @@
+"""Leases: messages are handed to any member of a group for a time, and settled one by one."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from broker.delivery.dead_letters import topic_of
+from broker.delivery.leases.settling import Action, Settlement
+from broker.delivery.reader import Records, read_records
+from broker.delivery.waiters import Sign
+from broker.engine.commands import JoinByLease
+from broker.engine.leasing.commands import (
+    Grave,
+    Leased,
+    LeasedEntry,
+    LeaseMessages,
+    LeasesSettled,
+    SettleLeases,
+)
+from broker.errors import LeaseExpired, TopicPermission, UnknownTopic
+from broker.face.parts import Parts
+from broker.face.starting import begins, ends
+from broker.model import Attributes, Beat, GroupName, GroupPolicy, MemberId, QueueKey, Start, Topic, TopicId, TopicName
+from broker.queues.rates import Bucket
+from broker.queues.topics import check_name
+
+SESSION_SECONDS = 60.0  # a member that asks for nothing for so long is out; what it has it keeps until its end
+_JOIN_AGAIN_SECONDS = 15.0
+_MOST_JOINED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class WantedLease:
+    """Who asks for how many messages of a topic, for how long, and how long for the first one."""
+
+    group: GroupName
+    member_id: MemberId
+    topic: TopicName
+    max_messages: int
+    lease_ms: int
+    wait_seconds: float
+    tags: frozenset[bytes]
+    start: Start
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedBatch:
+    """Messages of any queues of a topic as columns, all leased up to the same instant."""
+
+    topic_id: TopicId
+    expires_at_ms: int = 0
+    queues: Sequence[int] = ()
+    offsets: Sequence[int] = ()
+    attempts: Sequence[int] = ()
+    bodies: Sequence[bytes] = ()
+    keys: Sequence[bytes] = ()
+    tags: Sequence[bytes] = ()
+    attributes: Mapping[int, Attributes] = field(default_factory=dict)
+    published_at_ms: Sequence[int] = ()
+
+
+class Leasing:
+    """Belongs to one event loop."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._joined: dict[tuple[GroupName, MemberId, TopicName], float] = {}
+        self._buckets: dict[GroupName, Bucket] = {}
+
+    async def lease(self, wanted: WantedLease) -> LeasedBatch:
+        """Nothing in time is an empty answer. Raises BadName, ModeConflict, TopicPermission, UnknownTopic."""
+        parts, loop = self._parts, asyncio.get_running_loop()
+        topic = await self._topic(wanted)
+        until = loop.time() + wanted.wait_seconds
+        signs: list[Sign] = [QueueKey(topic.topic_id, queue) for queue in range(topic.read_queues)]
+        signs.append((wanted.group, topic.topic_id))
+        while True:
+            with parts.waiters.watching(signs) as happened:
+                if not await self._may_read(wanted.group, until):
+                    return LeasedBatch(topic.topic_id)
+                leased = await self._ask(wanted, topic)
+                if leased.entries and (batch := await self._read(wanted, topic, leased)).bodies:
+                    self._count(wanted.group, len(batch.bodies))
+                    return batch
+                if leased.is_behind or leased.entries:
+                    continue
+                left = until - loop.time()
+                if left <= 0 or parts.stopping.is_set():
+                    return LeasedBatch(topic.topic_id)
+                due = max(0.0, (leased.next_due_ms - parts.clock()) / 1_000)
+                await asyncio.wait((happened,), timeout=min(left, due))
+
+    async def _topic(self, wanted: WantedLease) -> Topic:
+        check_name(wanted.group, "group")
+        check_name(topic_of(wanted.group), "topic")
+        topic = await self._parts.topic(wanted.topic)
+        if not topic.policy.is_readable:
+            raise TopicPermission(topic=topic.name, ability="readable")
+        await self._join(wanted)
+        return topic
+
+    async def _join(self, wanted: WantedLease) -> None:
+        """A sign of life of the member, now and then; the first one says that the group reads by lease."""
+        member, now = (wanted.group, wanted.member_id, wanted.topic), asyncio.get_running_loop().time()
+        if now - self._joined.get(member, -_JOIN_AGAIN_SECONDS) < _JOIN_AGAIN_SECONDS:
+            return
+        sign = Beat(wanted.group, wanted.member_id, frozenset({wanted.topic}), SESSION_SECONDS, wanted.start)
+        await self._parts.ask(JoinByLease(sign, self._parts.awake()))
+        if len(self._joined) >= _MOST_JOINED:
+            self._joined.clear()
+        self._joined[member] = now
+
+    async def _ask(self, wanted: WantedLease, topic: Topic) -> Leased:
+        parts = self._parts
+        begin = await begins(parts, wanted.group, topic, wanted.start)
+        grave = self._known_grave(wanted.group)
+        while True:
+            command = LeaseMessages(
+                wanted.group,
+                wanted.member_id,
+                topic,
+                wanted.max_messages,
+                wanted.lease_ms,
+                wanted.tags,
+                begin,
+                ends(parts, wanted.group, topic, begin),
+                parts.engine.grouping.policy(wanted.group),
+                grave,
+            )
+            leased = await parts.ask(command)
+            assert isinstance(leased, Leased)
+            if not leased.lacks_grave:
+                return leased
+            grave = await self.grave(wanted.group)
+
+    def _known_grave(self, group: GroupName) -> Grave | None:
+        topic = self._parts.catalog.topics.get(topic_of(group))
+        return Grave(topic.topic_id, self._parts.log_id) if topic else None
+
+    async def grave(self, group: GroupName) -> Grave:
+        """Where the group's dead letters go; made when it is needed."""
+        parts = self._parts
+        topic = await parts.on_disk(parts.catalog.topics.get_or_create_own, topic_of(group))
+        return Grave(topic.topic_id, parts.log_id)
+
+    async def _read(self, wanted: WantedLease, topic: Topic, leased: Leased) -> LeasedBatch:
+        """The messages themselves. Damaged ones are given up; a tag that only has the same hash is done."""
+        entries = sorted(leased.entries, key=lambda each: each.entry.position)
+        places = [(each.entry.position, each.entry.size) for each in entries]
+        records = await self._parts.on_disk(read_records, self._parts.engine.log, places)
+        unwanted = _unwanted(records, wanted.tags)
+        bad = {*unwanted, *records.damaged}
+        if not bad:
+            return _batch(topic, leased, entries, records)
+        settlements = [
+            *(_settlement(entries[at], Action.GIVE_UP, "its record is damaged") for at in records.damaged),
+            *(_settlement(entries[at], Action.ACKNOWLEDGE) for at in unwanted),
+        ]
+        await self.settle(wanted.group, wanted.member_id, wanted.topic, settlements)
+        good = [at for at in range(len(entries)) if at not in bad]
+        return _batch(topic, leased, [entries[at] for at in good], _picked(records, good))
+
+    def _count(self, group: GroupName, messages: int) -> None:
+        if (bucket := self._buckets.get(group)) is not None:
+            self._buckets[group] = bucket.take(messages, asyncio.get_running_loop().time())
+
+    async def _may_read(self, group: GroupName, until: float) -> bool:
+        """A group that reads faster than it may waits; False: until then, and for longer."""
+        rate, loop = self._parts.engine.grouping.policy(group).messages_per_second, asyncio.get_running_loop()
+        if not rate:
+            self._buckets.pop(group, None)
+            return True
+        known = self._buckets.get(group) or Bucket.full(rate, loop.time())
+        bucket = self._buckets[group] = known.at_rate(rate, loop.time())
+        await asyncio.sleep(min(bucket.seconds_left(loop.time()), max(0.0, until - loop.time())))
+        return not bucket.seconds_left(loop.time())
+
+    async def settle(
+        self, group: GroupName, member_id: MemberId, topic_name: TopicName, settlements: Sequence[Settlement]
+    ) -> Sequence[LeaseExpired]:
+        """What was refused; all else is done. Also while the broker drains. Raises UnknownTopic."""
+        topic = self._parts.catalog.topics.get(topic_name)
+        if topic is None:
+            raise UnknownTopic(topic=topic_name)
+        policy = self._parts.engine.grouping.policy(group)
+        grave = await self.grave(group) if _may_kill(settlements, policy) else None
+        command = SettleLeases(group, member_id, topic.name, topic.topic_id, settlements, policy, grave)
+        settled = await self._parts.finish(command)
+        assert isinstance(settled, LeasesSettled)
+        if settled.has_freed or topic.gates:
+            self._parts.waiters.wake([(group, topic.topic_id)])
+        return settled.refused
+
+
+def _may_kill(settlements: Sequence[Settlement], policy: GroupPolicy) -> bool:
+    """Whether any of them may give a message up."""
+    return any(
+        settlement.action is Action.GIVE_UP
+        or (settlement.action is Action.RETRY and max(settlement.attempts, default=0) >= policy.attempts)
+        for settlement in settlements
+    )
+
+
+def _unwanted(records: Records, tags: frozenset[bytes]) -> Sequence[int]:
+    if not tags:
+        return ()
+    own = records.tags or [b""] * len(records.bodies)
+    return [at for at, tag in enumerate(own) if tag not in tags and at not in records.damaged]
+
+
+def _settlement(leased: LeasedEntry, action: Action, error: str = "") -> Settlement:
+    return Settlement(leased.queue, [leased.entry.offset], [leased.attempt], action, error=error)
+
+
+def _picked(records: Records, indexes: Sequence[int]) -> Records:
+    return Records(
+        [records.bodies[at] for at in indexes],
+        [records.keys[at] for at in indexes] if records.keys else (),
+        [records.tags[at] for at in indexes] if records.tags else (),
+        {new: records.attributes[at] for new, at in enumerate(indexes) if at in records.attributes},
+        [records.published_at_ms[at] for at in indexes],
+        (),
+    )
+
+
+def _batch(topic: Topic, leased: Leased, entries: Sequence[LeasedEntry], records: Records) -> LeasedBatch:
+    return LeasedBatch(
+        topic.topic_id,
+        leased.expires_at_ms,
+        [each.queue for each in entries],
+        [each.entry.offset for each in entries],
+        [each.attempt for each in entries],
+        records.bodies,
+        records.keys,
+        records.tags,
+        records.attributes,
+        records.published_at_ms,
+    )
