@@ -306,7 +306,12 @@ class Consumer:
 
     async def _fetch(self, key: QueueKey, generation: int, offset: int) -> Batch:
         request = pb.FetchRequest(
-            topic=key[0], queue=key[1], offset=offset, max_messages=self._max_messages, wait_ms=FETCH_WAIT_MS
+            topic=key[0],
+            queue=key[1],
+            offset=offset,
+            max_messages=self._max_messages,
+            wait_ms=FETCH_WAIT_MS,
+            group=self._group,
         )
         with renamed(self._endpoint):
             response = await self._stub.Fetch(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar, TypeVarTuple
 
@@ -10,11 +11,13 @@ from broker.delivery.waiters import Waiters
 from broker.engine.commands import Command
 from broker.engine.engine import Answer, Clock, Engine
 from broker.errors import BrokerError, BrokerStopping, UnknownTopic
+from broker.face.paces import Paces
 from broker.groups.awake import AwakeTime
 from broker.log.upkeep.scrubber import Scrubber
 from broker.log.upkeep.space import Space
-from broker.model import LogId, Topic, TopicName
+from broker.model import GroupName, LogId, QueueKey, Topic, TopicName, TopicQueue
 from broker.queues.catalog import Catalog
+from broker.queues.gates import closed_from
 from broker.writer import Writer
 
 Given = TypeVarTuple("Given")
@@ -37,6 +40,7 @@ class Parts:
     scrubber: Scrubber
     creates_topics: bool
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    paces: Paces = field(default_factory=Paces)
 
     async def topic(self, name: TopicName) -> Topic:
         """The topic, created on first use if that is on. Raises UnknownTopic, BadName."""
@@ -46,6 +50,20 @@ class Parts:
         if not self.creates_topics:
             raise UnknownTopic(topic=name)
         return await self.on_disk(self.catalog.topics.get_or_create, name)
+
+    def readable_end(self, topic: Topic, number: int, group: GroupName) -> int:
+        """Up to where (not including) the group may read a queue now: its end, or the gate that is still closed."""
+        queues = self.engine.queues
+        end = queues.queue(QueueKey(topic.topic_id, number)).end
+        if not topic.gates:
+            return end
+        limit = closed_from(
+            topic.gates,
+            number,
+            lambda other: self.engine.grouping.committed(group, TopicQueue(topic.name, other)) or 0,
+            lambda other: queues.queue(QueueKey(topic.topic_id, other)).lowest,
+        )
+        return end if limit is None else min(end, limit)
 
     async def on_disk(self, function: Callable[[*Given], Result], *given: *Given) -> Result:
         """Calls what blocks in a thread for that."""
@@ -62,6 +80,12 @@ class Parts:
         if isinstance(answer, BrokerError):
             raise answer
         return answer
+
+    async def is_stopping_within(self, seconds: float) -> bool:
+        """Returns after so many seconds, or at once when the broker drains."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        return self.stopping.is_set()
 
     def check_not_stopping(self) -> None:
         """Raises BrokerStopping once the broker drains."""

@@ -104,7 +104,8 @@ class Publishing:
                 if not seconds:
                     paces.take(topic_id, rate, count)
                     return
-                await self._parts.sleep(min(seconds, LONGEST_SLEEP_SECONDS))
+                await self._parts.is_stopping_within(min(seconds, LONGEST_SLEEP_SECONDS))
+                self._parts.check_not_stopping()
 
     async def open_producer(self, producer_id: ProducerId, term: int, holder_id: HolderId) -> Opened:
         """Raises BadRequest, TooLarge, ProducerUnknown, StaleTerm."""

@@ -26,7 +26,8 @@ class Topics:
 
     async def delete(self, name: TopicName) -> None:
         """With its messages, and what groups know of it. Raises UnknownTopic."""
-        await self._ask(DeleteTopic(name))
+        topic = await self._ask(DeleteTopic(name))
+        self._parts.paces.forget(topic.topic_id)
 
     async def _ask(self, command: AlterTopic | DeleteTopic) -> Topic:
         topic = await self._parts.ask(command)

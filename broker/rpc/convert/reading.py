@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from broker.delivery.finding import Found
 from broker.face.reading import Wanted
-from broker.model import Attributes, Fetched, LogId, Topic, TopicName
+from broker.model import Attributes, Fetched, GroupName, LogId, Topic, TopicName
 from protos.broker.v1 import broker_pb2 as pb
 
 _FETCH_MESSAGES = 1_024
@@ -23,6 +23,7 @@ def to_wanted(request: pb.FetchRequest, seconds_left: float | None) -> Wanted:
         request.max_bytes or _FETCH_BYTES,
         wait_seconds if seconds_left is None else max(0.0, min(wait_seconds, seconds_left)),
         frozenset(map(str.encode, request.tags)),
+        GroupName(request.group) if request.group else None,
     )
 
 
