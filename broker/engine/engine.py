@@ -138,7 +138,7 @@ class Engine:
         topic = self.catalog.topics.get(at.topic)
         if topic is None:
             return 0
-        return offset_at(self.log, self.log_index, self.queues.queue(QueueKey(topic.topic_id, at.queue)), at_ms)
+        return offset_at(self.log_index, self.queues.queue(QueueKey(topic.topic_id, at.queue)), at_ms)
 
     def replay(self, frame: Frame) -> None:
         """Does again what a stored frame did; for recovery."""

@@ -20,8 +20,8 @@ class Finding:
         return await self._parts.on_disk(self._offsets, self._queues(self._topic(name)), at_ms)
 
     def _offsets(self, queues: list[ConsumeQueue], at_ms: int) -> list[int]:
-        engine = self._parts.engine
-        return [offset_at(engine.log, engine.log_index, queue, at_ms) for queue in queues]
+        index = self._parts.engine.log_index
+        return [offset_at(index, queue, at_ms) for queue in queues]
 
     async def messages(self, name: TopicName, key: str, limit: int) -> tuple[Topic, list[Found]]:
         """The latest first. Raises BadRequest, RecordDamaged, UnknownTopic."""

@@ -25,7 +25,7 @@ async def _begin(parts: Parts, key: QueueKey, start: Start) -> int:
         case Edge.LATEST:
             return queue.end
         case Since(at_ms):
-            return await parts.on_disk(offset_at, engine.log, engine.log_index, queue, at_ms)
+            return await parts.on_disk(offset_at, engine.log_index, queue, at_ms)
         case _:
             assert_never(start)
 

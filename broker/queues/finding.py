@@ -1,4 +1,4 @@
-"""Offsets by position and by time: the index of the log says where to begin, the queue's own records decide."""
+"""Offsets by position of the log, and so by time."""
 
 from bisect import bisect_left
 
@@ -6,8 +6,6 @@ from broker.log.commit_log import CommitLog
 from broker.log.index.log_index import LogIndex
 from broker.log.record import HEADER_BYTES, decode_entries, stored_at_ms
 from broker.queues.consume_queue import ConsumeQueue
-
-_ENTRIES = 1_024  # of one read
 
 
 def offset_behind(queue: ConsumeQueue, position: int) -> int:
@@ -28,16 +26,9 @@ def stored_at(log: CommitLog, queue: ConsumeQueue, offset: int) -> int:
     return stored_at_ms(header) if len(header) == HEADER_BYTES else 0
 
 
-def offset_at(log: CommitLog, index: LogIndex, queue: ConsumeQueue, at_ms: int) -> int:
-    """The first offset stored at that instant (milliseconds since the epoch) or later; the queue's end if none is."""
-    offset, end = offset_behind(queue, index.position_at(at_ms)), queue.end
-    while offset < end:
-        entries = [*decode_entries(queue.read(offset, min(_ENTRIES, end - offset)))]
-        for position, *_ in entries:
-            header = log.read(position, HEADER_BYTES)
-            if len(header) == HEADER_BYTES and stored_at_ms(header) >= at_ms:
-                return offset
-            offset += 1
-        if not entries:  # retired meanwhile
-            offset = max(queue.lowest, offset + 1)
-    return end
+def offset_at(index: LogIndex, queue: ConsumeQueue, at_ms: int) -> int:
+    """The first offset stored at that instant (milliseconds since the epoch) or later; the queue's end if none is.
+
+    A delayed message counts as stored when it was due: nobody could read it before.
+    """
+    return offset_behind(queue, index.position_at(at_ms))

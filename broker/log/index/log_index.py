@@ -10,7 +10,7 @@ from threading import Lock
 
 from broker.log.commit_log import CommitLog
 from broker.log.disk import Disk
-from broker.log.frame import Frame
+from broker.log.frame import HEADER, Frame, frame_length, stored_at_ms
 from broker.log.index import keys, times
 from broker.log.index.entries import chunks_backwards, finished_size, read_entries
 from broker.log.index.growing import KEYS, TIMES, Growing, IndexMark
@@ -66,7 +66,7 @@ class LogIndex:
         return self._growing.mark()
 
     def position_at(self, at_ms: int) -> int:
-        """A position before which everything was stored earlier than that, in milliseconds since the epoch."""
+        """The first frame stored at that instant (milliseconds since the epoch) or later; the log's end if none is."""
         growing = self._growing
         for segment in self._log.segments:
             if segment.start > growing.start:
@@ -74,7 +74,7 @@ class LogIndex:
             entries = self._times_of(segment, growing)
             latest = growing.highest_ms if segment.start == growing.start else times.highest(entries)
             if latest >= at_ms:
-                return times.last_before(entries, at_ms, segment.start)
+                return _first_stored(segment, times.last_before(entries, at_ms, segment.start), at_ms)
         return self._log.written
 
     def positions_of(self, topic_id: int, key: bytes) -> Iterator[int]:
@@ -143,3 +143,17 @@ def _fill(growing: Growing, segment: Segment, end: int) -> None:
                 break
             growing.add(found)
             growing.write()
+
+
+def _first_stored(segment: Segment, position: int, at_ms: int) -> int:
+    """The first frame from this one on that was stored then or later, or where frames end."""
+    chunk, chunk_at = b"", position
+    while True:
+        header = chunk[position - chunk_at :][: HEADER.size]
+        if len(header) < HEADER.size:
+            chunk, chunk_at = segment.read(position, times.BLOCK_BYTES), position
+            header = chunk[: HEADER.size]
+        length = frame_length(header)
+        if not length or stored_at_ms(header) >= at_ms:
+            return position
+        position += length

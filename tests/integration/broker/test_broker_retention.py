@@ -1,0 +1,197 @@
+"""Retention over a whole broker: what is old goes, whole segments at a time, and nothing that somebody needs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from broker.broker import Broker
+from broker.daemon import build
+from broker.delivery.retention.rules import Holder, HolderKind
+from broker.errors import OffsetOutOfRange
+from broker.face.reading import Wanted
+from broker.face.retention import Swept
+from broker.model import (
+    Attributes,
+    Beat,
+    GroupName,
+    HolderId,
+    MemberId,
+    OffsetCommit,
+    ProducerId,
+    Publish,
+    Published,
+    TopicBatch,
+    TopicName,
+    TopicPolicy,
+    TopicQueue,
+)
+from broker.settings import BrokerSettings
+
+pytestmark = pytest.mark.anyio
+
+RUN = ProducerId("run/r/0")
+ORDERS = TopicName("orders")
+DAY_MS = 24 * 3_600_000
+BODY = bytes(7 << 20)  # two of them fill a segment of 16 MiB
+
+
+class Clock:
+    """Milliseconds, as a test sets them."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@asynccontextmanager
+async def running(data: Path, clock: Clock, **settings: object) -> AsyncIterator[Broker]:
+    """A broker without its loops."""
+    given = {"data": data, "port": 0, "segment_bytes": 16 << 20, "disk_reserve_bytes": 0, **settings}
+    async with build(BrokerSettings.from_env(**given), clock=clock) as house:
+        yield house.broker
+
+
+async def publish(broker: Broker, sequence: int, *, topic: TopicName = ORDERS, deliver_at_ms: int = 0) -> Published:
+    """One message of 7 MiB into queue 0."""
+    attributes = {0: Attributes(deliver_at_ms=deliver_at_ms)} if deliver_at_ms else {}
+    batch = TopicBatch(topic, [BODY], attributes=attributes, queue=0)
+    answer = await (await broker.publishing.publish(Publish(RUN, 1, HolderId("h"), sequence, None, [batch])))
+    assert isinstance(answer, Published), answer
+    return answer
+
+
+async def fill(broker: Broker, clock: Clock, days: int = 6) -> None:
+    """A message a day, the first at once: three segments."""
+    await broker.publishing.open_producer(RUN, 1, HolderId("h"))
+    for sequence in range(1, days + 1):
+        await publish(broker, sequence)
+        clock.now_ms += DAY_MS
+
+
+async def offsets(broker: Broker) -> tuple[int, int]:
+    _, [held, *_] = broker.topics.get(ORDERS)
+    return held.lowest_offset, held.end_offset
+
+
+async def fetch(broker: Broker, offset: int) -> int:
+    fetched = await broker.reading.fetch(Wanted(ORDERS, 0, offset, 1, 1, 0.0))
+    return len(fetched.bodies)
+
+
+def segments(data: Path) -> list[int]:
+    return sorted(int(path.stem) >> 20 for path in (data / "log").glob("*.log"))
+
+
+async def test_old_messages_go_segment_by_segment(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, clock) as broker:
+        await fill(broker, clock)
+        assert segments(tmp_path) == [0, 14, 28]
+        assert await broker.retainer.run_once() == Swept(messages=3, segments=1)
+        assert await offsets(broker) == (3, 6)
+        assert segments(tmp_path) == [14, 28]
+        with pytest.raises(OffsetOutOfRange):
+            await fetch(broker, 2)
+        assert await fetch(broker, 3) == 1
+        assert broker.retainer.oldest_held_by() == [Holder(HolderKind.RETENTION, at=TopicQueue(ORDERS, 0))]
+
+
+async def test_a_log_that_begins_above_zero_opens_after_a_crash_and_goes_on(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, clock) as broker:
+        await fill(broker, clock)
+        await broker.retainer.run_once()
+        checkpoint = (tmp_path / "checkpoint.json").read_bytes()
+        await publish(broker, 7)
+    (tmp_path / "checkpoint.json").write_bytes(checkpoint)  # what a crash would have left
+    async with running(tmp_path, clock) as broker:
+        assert await offsets(broker) == (3, 7)
+        assert [await fetch(broker, offset) for offset in range(3, 7)] == [1] * 4
+        assert (await publish(broker, 1)).duplicate
+        assert not (await publish(broker, 8)).duplicate
+        assert await offsets(broker) == (3, 8)
+
+
+async def test_lost_queue_files_of_a_log_that_begins_above_zero_are_made_again(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, clock) as broker:
+        await fill(broker, clock)
+        await broker.retainer.run_once()
+    for path in (tmp_path / "queues").glob("*/*/*"):
+        path.unlink()
+    for path in [*(tmp_path / "log").glob("*.times"), *(tmp_path / "log").glob("*.keys")]:
+        path.unlink()
+    async with running(tmp_path, clock) as broker:
+        assert await offsets(broker) == (3, 6)
+        assert await broker.finding.offsets(ORDERS, clock.now_ms - 2 * DAY_MS) == [4, 0, 0, 0]
+
+
+async def test_a_group_keeps_what_it_has_not_read_until_it_is_long_gone(tmp_path: Path) -> None:
+    clock, group, member = Clock(), GroupName("g"), MemberId("m")
+    async with running(tmp_path, clock) as broker:
+        await fill(broker, clock)
+        joined = await broker.groups.beat(Beat(group, member, frozenset([ORDERS]), 60.0))
+        first = next(owned for owned in joined.owned if owned.claim.at.queue == 0)
+        await broker.groups.commit(group, member, [OffsetCommit(first.claim, 1)])
+        assert await broker.retainer.run_once() == Swept(messages=1, segments=0)
+        assert broker.retainer.oldest_held_by() == [Holder(HolderKind.GROUP, "g", TopicQueue(ORDERS, 0))]
+
+        await broker.groups.leave(group, member)
+        clock.now_ms += 6 * DAY_MS
+        assert (await broker.retainer.run_once()).messages == 0
+        clock.now_ms += 1 * DAY_MS
+        assert await broker.retainer.run_once() == Swept(messages=5, segments=2)
+
+
+async def test_a_delayed_message_keeps_its_segment(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, clock) as broker:
+        await broker.publishing.open_producer(RUN, 1, HolderId("h"))
+        await publish(broker, 1, deliver_at_ms=clock.now_ms + 6 * DAY_MS)
+        for sequence in range(2, 6):
+            await publish(broker, sequence)
+        clock.now_ms += 5 * DAY_MS
+        assert await broker.retainer.run_once() == Swept(messages=4, segments=0)
+        assert broker.retainer.oldest_held_by() == [Holder(HolderKind.DELAYED)]
+
+        clock.now_ms += 1 * DAY_MS
+        assert (await broker.delays.deliverer.run_once()).count == 1
+        assert await broker.retainer.run_once() == Swept(messages=0, segments=2)
+        assert await fetch(broker, 4) == 1
+
+
+async def test_the_size_of_the_whole_log_is_bounded(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, clock, retention_hours=0, retention_bytes=32 << 20) as broker:
+        await fill(broker, clock)
+        assert await broker.retainer.run_once() == Swept(messages=2, segments=1)
+        assert await broker.retainer.run_once() == Swept(messages=0, segments=0)
+
+
+async def test_a_topic_has_its_own_age_and_size(tmp_path: Path) -> None:
+    clock, others = Clock(), TopicName("others")
+    async with running(tmp_path, clock, retention_hours=0) as broker:
+        await broker.topics.create(ORDERS, 4, TopicPolicy(retention_bytes=15 << 20))
+        await broker.topics.create(others, 4, TopicPolicy(retention=timedelta(days=1)))
+        await fill(broker, clock, days=4)
+        await publish(broker, 5, topic=others)
+        clock.now_ms += 2 * DAY_MS
+        assert await broker.retainer.run_once() == Swept(messages=3, segments=1)
+        assert await offsets(broker) == (2, 4)
+
+
+async def test_a_deleted_topic_keeps_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, clock, retention_hours=0) as broker:
+        await fill(broker, clock)
+        assert (await broker.retainer.run_once()).segments == 0
+        await broker.topics.delete(ORDERS)
+        await publish(broker, 7, topic=TopicName("others"))
+        assert (await broker.retainer.run_once()).segments == 0  # no checkpoint knows of it yet
+    async with running(tmp_path, clock, retention_hours=0) as broker:
+        assert (await broker.retainer.run_once()).segments == 3
