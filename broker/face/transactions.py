@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from broker.face.parts import Parts
 from broker.log.attributes import decode_attributes
 from broker.model import Attributes, Check, Checked, TopicId, TopicName, TransactionEnded, TransactionId
 from broker.producers.limits import check_size
-from broker.producers.transactions import ID_BYTES, Outcome, check_group
+from broker.producers.transactions import ID_BYTES, Open, Outcome, check_group
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +69,14 @@ class Transactions:
             self._watchers[producer_group].remove(watcher)
             if not self._watchers[producer_group]:
                 del self._watchers[producer_group]
+
+    def open(self) -> Mapping[TransactionId, Open]:
+        """Those without an outcome."""
+        return self._parts.engine.transacting.transactions.snapshot()[0]
+
+    def watchers(self, producer_group: str) -> int:
+        """How many producers of the group can be asked."""
+        return len(self._watchers.get(producer_group, ()))
 
     async def ask(self, check: Check) -> bool:
         """Asks one of the group's producers, another one each time; False if none is there or keeps up."""

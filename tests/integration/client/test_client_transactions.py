@@ -1,0 +1,214 @@
+"""Transactions over gRPC: together or not at all, over restarts, and decided by whoever of the group lives."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from broker.client import Consumer, Message, Producer
+from broker.client.transaction import Transactions
+from broker.daemon import House, build
+from broker.errors import BadName, BadRequest, NotOpen, TooLarge, TooMany, TransactionUnknown
+from broker.face.transactions import CheckCounts
+from broker.settings import BrokerSettings
+from broker.testing import running_broker
+from protos.broker.v1 import broker_pb2 as pb
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    """The wall clock, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.ahead_ms = 0
+
+    def __call__(self) -> int:
+        return int(datetime.now(UTC).timestamp() * 1_000) + self.ahead_ms
+
+
+@asynccontextmanager
+async def house_at(data: Path, clock: Clock, **settings: object) -> AsyncIterator[House]:
+    """A broker whose checks only the test runs."""
+    async with build(BrokerSettings.from_env(data=data, port=0, **settings), clock=clock) as house:
+        yield house
+
+
+async def read(endpoint: str, topic: str, count: int, group: str = "readers") -> list[Message]:
+    found: list[Message] = []
+    async with asyncio.timeout(20), Consumer(endpoint, group, [topic]) as consumer:
+        while len(found) < count:
+            batch = await anext(consumer)
+            found += batch
+            await consumer.commit(batch)
+    return found
+
+
+async def leave_open(endpoint: str, *bodies: bytes, group: str = "orders") -> str:
+    """What a process does that dies before the end of its block."""
+    transaction_id = uuid.uuid4().hex
+    part = pb.TransactionPart(transaction_id=transaction_id, producer_group=group)
+    async with Producer(endpoint) as producer:
+        messages = [Message(body, key="k", tag="created", properties={"shop": "12"}) for body in bodies]
+        await producer._publish("t", messages, part)
+    return transaction_id
+
+
+async def checked(house: House, clock: Clock) -> CheckCounts:
+    """One look at what is due a minute later."""
+    clock.ahead_ms += 60_000
+    return await house.broker.transactions.checker.run_once()
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0)
+
+
+async def test_a_block_shows_its_messages_of_all_topics_together_at_its_end(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint) as producer:
+        async with producer.transaction() as transaction:
+            await transaction.publish("t", Message(b"a", key="k"))
+            await transaction.publish_batch("t", [Message(b"b", key="k"), Message(b"elsewhere", topic="other")])
+            await producer.publish("t", Message(b"outside", key="k"))
+        assert [message.body for message in await read(endpoint, "t", 3)] == [b"outside", b"a", b"b"]
+        assert [message.body for message in await read(endpoint, "other", 1)] == [b"elsewhere"]
+        with pytest.raises(NotOpen):
+            await transaction.publish("t", Message(b"late"))
+
+
+async def test_a_block_that_raises_shows_nothing(tmp_path: Path) -> None:
+    async def fail(producer: Producer) -> None:
+        async with producer.transaction() as transaction:
+            await transaction.publish("t", Message(b"a", key="k"))
+            raise ZeroDivisionError
+
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint) as producer:
+        with pytest.raises(ZeroDivisionError):
+            await fail(producer)
+        await producer.publish("t", Message(b"after", key="k"))
+        assert [message.body for message in await read(endpoint, "t", 1)] == [b"after"]
+
+
+async def test_a_block_without_messages_asks_nothing_of_the_broker(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint) as producer, producer.transaction():
+        pass
+
+
+async def test_a_restart_in_the_middle_of_a_block_loses_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    async with house_at(tmp_path, clock) as house:
+        transaction_id = await leave_open(house.endpoints["grpc"], b"a", b"b")
+    async with house_at(tmp_path, clock) as house:
+        endpoint = house.endpoints["grpc"]
+        transactions = Transactions(endpoint, "orders", token="")
+        await transactions.commit(transaction_id)
+        assert [message.body for message in await read(endpoint, "t", 2)] == [b"a", b"b"]
+        await transactions.commit(transaction_id)
+        with pytest.raises(TransactionUnknown):
+            await transactions.end(transaction_id, pb.OUTCOME_ROLLBACK)
+        await transactions.close()
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_living_producer_of_the_group_tells_what_a_dead_one_left_open(tmp_path: Path, is_async: bool) -> None:
+    clock, asked = Clock(), asyncio.Queue[Message]()
+    loop = asyncio.get_running_loop()
+
+    def check(message: Message) -> bool | None:
+        loop.call_soon_threadsafe(asked.put_nowait, message)
+        return {b"yes": True, b"no": False}.get(message.body)
+
+    async def check_async(message: Message) -> bool | None:
+        return check(message)
+
+    async with house_at(tmp_path, clock) as house:
+        endpoint = house.endpoints["grpc"]
+        for body in (b"yes", b"no", b"later"):
+            await leave_open(endpoint, body, b"more")
+        assert await checked(house, clock) == CheckCounts(3, 0, 0)  # nobody is there to be asked
+        async with Producer(endpoint, group="orders", check=check_async if is_async else check):
+            await until(lambda: house.broker.transactions.watchers("orders") == 1)
+            assert await checked(house, clock) == CheckCounts(3, 3, 0)
+            messages = [await asked.get() for _ in range(3)]
+            assert {message.body for message in messages} == {b"yes", b"no", b"later"}
+            first = messages[0]
+            assert (first.topic, first.key, first.tag, dict(first.properties)) == ("t", "k", "created", {"shop": "12"})
+            assert [message.body for message in await read(endpoint, "t", 2)] == [b"yes", b"more"]
+            await until(lambda: len(house.broker.transactions.open()) == 1)
+            assert await checked(house, clock) == CheckCounts(1, 1, 0)
+            assert (await asked.get()).body == b"later"
+
+
+async def test_a_check_that_raises_is_asked_again_and_an_open_block_is_not_asked_for(tmp_path: Path) -> None:
+    clock, asked = Clock(), asyncio.Queue[bytes]()
+
+    async def check(message: Message) -> bool:
+        asked.put_nowait(message.body)
+        if asked.qsize() == 1:
+            raise ZeroDivisionError
+        return True
+
+    async with house_at(tmp_path, clock) as house, asyncio.timeout(20):
+        endpoint = house.endpoints["grpc"]
+        async with Producer(endpoint, group="orders", check=check) as producer, producer.transaction() as transaction:
+            await transaction.publish("t", Message(b"mine", key="k"))
+            await leave_open(endpoint, b"open")
+            await until(lambda: house.broker.transactions.watchers("orders") == 1)
+            for count in (1, 2):
+                assert await checked(house, clock) == CheckCounts(2, 2, 0)
+                await until(lambda count=count: asked.qsize() == count)  # type: ignore[misc]
+        assert [message.body for message in await read(endpoint, "t", 2)] == [b"open", b"mine"]
+        assert [asked.get_nowait() for _ in range(2)] == [b"open", b"open"]
+
+
+async def test_what_nobody_decides_is_in_a_visible_topic_and_the_late_commit_is_refused(tmp_path: Path) -> None:
+    clock = Clock()
+    async with house_at(tmp_path, clock) as house:
+        endpoint = house.endpoints["grpc"]
+
+        async def dawdle(producer: Producer) -> None:
+            async with producer.transaction() as transaction:
+                await transaction.publish("t", Message(b"a", key="k"))
+                for _ in range(15):
+                    assert await checked(house, clock) == CheckCounts(1, 0, 0)
+                assert await checked(house, clock) == CheckCounts(0, 0, 1)
+
+        async with Producer(endpoint, group="orders") as producer:
+            with pytest.raises(TransactionUnknown):
+                await dawdle(producer)
+        (undecided,) = await read(endpoint, "%UNDECIDED%orders", 1)
+        assert (undecided.body, undecided.key) == (b"a", "k")
+        assert undecided.properties["undecided-topic"] == "t"
+        assert await checked(house, clock) == CheckCounts(0, 0, 0)
+
+
+async def publish_all(producer: Producer, *messages: Message) -> None:
+    """One transaction, a publish for each message."""
+    async with producer.transaction() as transaction:
+        for message in messages:
+            await transaction.publish("t", message)
+
+
+async def test_each_bound_of_a_transaction_is_refused_with_its_own_code(tmp_path: Path) -> None:
+    async with running_broker(tmp_path, open_transactions=1) as endpoint, Producer(endpoint) as producer:
+        with pytest.raises(BadRequest, match="cannot be delayed"):
+            await publish_all(producer, Message(b"x", deliver_at=datetime.now(UTC) + timedelta(days=1)))
+        with pytest.raises(TooLarge):
+            await publish_all(producer, Message(bytes(5 << 20)), Message(bytes(5 << 20)))
+        async with producer.transaction() as transaction:
+            await transaction.publish("t", Message(b"kept"))
+            with pytest.raises(TooMany):
+                await publish_all(producer, Message(b"x"))
+        assert [message.body for message in await read(endpoint, "t", 1)] == [b"kept"]
+
+
+async def test_a_group_that_is_no_name_is_refused(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint, group="no name") as producer:
+        with pytest.raises(BadName):
+            await publish_all(producer, Message(b"x"))
