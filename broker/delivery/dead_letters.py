@@ -67,8 +67,8 @@ class Gone:
     floor: int = 0
     above: frozenset[int] = frozenset()
 
-    def __contains__(self, offset: int) -> bool:
-        return offset < self.floor or offset in self.above
+    def __contains__(self, offset: object) -> bool:
+        return isinstance(offset, int) and (offset < self.floor or offset in self.above)
 
     def __len__(self) -> int:
         return self.floor + len(self.above)

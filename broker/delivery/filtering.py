@@ -1,7 +1,7 @@
 """Reads the messages of a queue that have one of some tags: by hash before a record is read, then exactly."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TypeVar
 
@@ -82,6 +82,23 @@ def _scan(queue: ConsumeQueue, offset: int, end: int, wanted: Filter) -> _Scanne
                 offsets.append(at)
                 places.append((position, record_size))
     return _Scanned(offsets, places, offset)
+
+
+def without(fetched: Fetched, gone: Container[int]) -> Fetched:
+    """The messages whose offsets are not among those."""
+    offsets = fetched.offsets or range(fetched.first_offset, fetched.first_offset + len(fetched.bodies))
+    kept = [at for at, offset in enumerate(offsets) if offset not in gone]
+    left = _pick(offsets, kept)
+    return replace(
+        fetched,
+        first_offset=left[0] if left else fetched.first_offset,
+        bodies=_pick(fetched.bodies, kept),
+        keys=_pick(fetched.keys, kept),
+        tags=_pick(fetched.tags, kept),
+        attributes={new: fetched.attributes[at] for new, at in enumerate(kept) if at in fetched.attributes},
+        published_at_ms=_pick(fetched.published_at_ms, kept),
+        offsets=_gaps(left),
+    )
 
 
 def _pick(column: Sequence[Each], indexes: Sequence[int]) -> Sequence[Each]:

@@ -19,9 +19,8 @@ from broker.engine.leasing.commands import (
 )
 from broker.errors import LeaseExpired, TopicPermission, UnknownTopic
 from broker.face.parts import Parts
-from broker.face.starting import begins, ends
+from broker.face.starting import begins
 from broker.model import Attributes, Beat, GroupName, GroupPolicy, MemberId, QueueKey, Start, Topic, TopicId, TopicName
-from broker.queues.rates import Bucket
 from broker.queues.topics import check_name
 
 SESSION_SECONDS = 60.0  # a member that asks for nothing for so long is out; what it has it keeps until its end
@@ -65,7 +64,6 @@ class Leasing:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._joined: dict[tuple[GroupName, MemberId, TopicName], float] = {}
-        self._buckets: dict[GroupName, Bucket] = {}
 
     async def lease(self, wanted: WantedLease) -> LeasedBatch:
         """Nothing in time is an empty answer. Raises BadName, ModeConflict, TopicPermission, UnknownTopic."""
@@ -80,7 +78,7 @@ class Leasing:
                     return LeasedBatch(topic.topic_id)
                 leased = await self._ask(wanted, topic)
                 if leased.entries and (batch := await self._read(wanted, topic, leased)).bodies:
-                    self._count(wanted.group, len(batch.bodies))
+                    self._parts.paces.take(wanted.group, self._rate(wanted.group), len(batch.bodies))
                     return batch
                 if leased.is_behind or leased.entries:
                     continue
@@ -123,7 +121,7 @@ class Leasing:
                 wanted.lease_ms,
                 wanted.tags,
                 begin,
-                ends(parts, wanted.group, topic, begin),
+                [parts.readable_end(topic, queue, wanted.group) for queue in range(topic.read_queues)],
                 parts.engine.grouping.policy(wanted.group),
                 grave,
             )
@@ -160,20 +158,17 @@ class Leasing:
         good = [at for at in range(len(entries)) if at not in bad]
         return _batch(topic, leased, [entries[at] for at in good], _picked(records, good))
 
-    def _count(self, group: GroupName, messages: int) -> None:
-        if (bucket := self._buckets.get(group)) is not None:
-            self._buckets[group] = bucket.take(messages, asyncio.get_running_loop().time())
-
     async def _may_read(self, group: GroupName, until: float) -> bool:
         """A group that reads faster than it may waits; False: until then, and for longer."""
-        rate, loop = self._parts.engine.grouping.policy(group).messages_per_second, asyncio.get_running_loop()
-        if not rate:
-            self._buckets.pop(group, None)
-            return True
-        known = self._buckets.get(group) or Bucket.full(rate, loop.time())
-        bucket = self._buckets[group] = known.at_rate(rate, loop.time())
-        await asyncio.sleep(min(bucket.seconds_left(loop.time()), max(0.0, until - loop.time())))
-        return not bucket.seconds_left(loop.time())
+        loop = asyncio.get_running_loop()
+        while seconds := self._parts.paces.seconds_left(group, self._rate(group)):
+            left = until - loop.time()
+            if left <= 0 or await self._parts.is_stopping_within(min(seconds, left)):
+                return False
+        return True
+
+    def _rate(self, group: GroupName) -> float:
+        return self._parts.engine.grouping.policy(group).messages_per_second
 
     async def settle(
         self, group: GroupName, member_id: MemberId, topic_name: TopicName, settlements: Sequence[Settlement]
@@ -187,6 +182,8 @@ class Leasing:
         command = SettleLeases(group, member_id, topic.name, topic.topic_id, settlements, policy, grave)
         settled = await self._parts.finish(command)
         assert isinstance(settled, LeasesSettled)
+        done = sum(len(each.offsets) for each in settlements if each.action is Action.ACKNOWLEDGE)
+        self._parts.engine.grouping.count(group, max(0, done - len(settled.refused)), self._parts.clock())
         if settled.has_freed or topic.gates:
             self._parts.waiters.wake([(group, topic.topic_id)])
         return settled.refused

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, replace
 
-from broker.delivery.filtering import MOST_SCANNED, Filter, read_tagged
+from broker.delivery.filtering import MOST_SCANNED, Filter, read_tagged, without
 from broker.delivery.pacing import Pacing
 from broker.delivery.reader import read_batch
 from broker.delivery.waiters import Sign
@@ -109,5 +109,11 @@ class Reading:
         most, most_bytes = min(wanted.max_messages, FETCH_MESSAGES, readable), min(wanted.max_bytes, FETCH_BYTES)
         if wanted.tags:
             asked = Filter(wanted.tags, most, most_bytes)
-            return read_tagged(engine.log, queue, key.topic_id, wanted.offset, asked, scan=min(readable, MOST_SCANNED))
-        return read_batch(engine.log, queue, key.topic_id, wanted.offset, max_messages=most, max_bytes=most_bytes)
+            scan = min(readable, MOST_SCANNED)
+            fetched = read_tagged(engine.log, queue, key.topic_id, wanted.offset, asked, scan=scan)
+        else:
+            fetched = read_batch(
+                engine.log, queue, key.topic_id, wanted.offset, max_messages=most, max_bytes=most_bytes
+            )
+        gone = engine.leasing.gone(key.topic_id)  # dead letters that were sent again, or purged
+        return without(fetched, gone) if len(gone) else fetched

@@ -1,12 +1,11 @@
-"""Where a group that leases begins with each queue of a topic, and up to where it may read now."""
+"""Where a group that leases begins with each queue of a topic."""
 
 from collections.abc import Sequence
 from typing import assert_never
 
 from broker.face.parts import Parts
-from broker.model import Edge, GroupName, QueueKey, Since, Start, Topic, TopicQueue
+from broker.model import Edge, GroupName, QueueKey, Since, Start, Topic
 from broker.queues.finding import offset_at
-from broker.queues.gates import closed_from
 
 
 async def begins(parts: Parts, group: GroupName, topic: Topic, start: Start) -> Sequence[int]:
@@ -28,20 +27,3 @@ async def _begin(parts: Parts, key: QueueKey, start: Start) -> int:
             return await parts.on_disk(offset_at, engine.log_index, queue, at_ms)
         case _:
             assert_never(start)
-
-
-def ends(parts: Parts, group: GroupName, topic: Topic, begins: Sequence[int]) -> Sequence[int]:
-    """By queue: its end, or the gate that is still closed."""
-    queues = [parts.engine.queues.queue(QueueKey(topic.topic_id, number)) for number in range(topic.read_queues)]
-    if not topic.gates:
-        return [queue.end for queue in queues]
-
-    def committed(number: int) -> int:
-        known = parts.engine.grouping.committed(group, TopicQueue(topic.name, number))
-        return begins[number] if known is None else known
-
-    def lowest(number: int) -> int:
-        return queues[number].lowest
-
-    closed = [closed_from(topic.gates, number, committed, lowest) for number in range(len(queues))]
-    return [queue.end if limit is None else min(queue.end, limit) for queue, limit in zip(queues, closed, strict=True)]
