@@ -284,7 +284,7 @@ class Consumer:
                     heard()
                     if len(batch):
                         await self._buffer.put((held, batch))
-                        offset = batch.next_offset
+                    offset = batch.next_offset
             except PASSING as error:
                 log.info(
                     "fetch waits",

@@ -64,6 +64,8 @@ def batch(topic: str, queue: int, generation: int, response: pb.FetchResponse) -
         tags=list(response.tags),
         published_at_ms=list(response.published_at_ms),
         attributes={each.index: _attributes_of(each) for each in response.attributes},
+        offsets=list(response.offsets),
+        next_offset=response.next_offset,
     )
     return Batch(topic, queue, generation, response.first_offset, response.log_id, response.topic_id, columns)
 

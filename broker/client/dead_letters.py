@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from broker.client import convert
-from broker.client.message import ReceivedMessage
+from broker.client.message import Batch, ReceivedMessage, from_ms
 from broker.errors import UnknownTopic
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
@@ -14,15 +15,17 @@ from protos.channel import CALL_SECONDS, bearer, dial, renamed
 
 TOPIC_PREFIX = "%DLQ%"
 _QUEUE = 0  # dead letters have one
-_TOPIC, _ORIGINAL_QUEUE, _OFFSET, _MESSAGE_ID, _ATTEMPTS, _ERROR = (
-    f"dead-letter-{name}" for name in ("topic", "queue", "offset", "message-id", "attempts", "error")
+_CHUNK = 4_096  # messages of one look
+_TOPIC, _ORIGINAL_QUEUE, _OFFSET, _MESSAGE_ID, _ATTEMPTS, _ERROR, _AT = (
+    f"dead-letter-{name}" for name in ("topic", "queue", "offset", "message-id", "attempts", "error", "at")
 )
-_OURS = {_TOPIC, _ORIGINAL_QUEUE, _OFFSET, _MESSAGE_ID, _ATTEMPTS, _ERROR}
+_OURS = {_TOPIC, _ORIGINAL_QUEUE, _OFFSET, _MESSAGE_ID, _ATTEMPTS, _ERROR, _AT}
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was given up: `stored` stands in the group's dead letters, the rest says where it was before."""
+    """A message that was given up: `stored` stands in the group's dead letters, the rest says where it was before,
+    how often it was tried, and when and why it was given up."""
 
     stored: ReceivedMessage
     topic: str
@@ -31,6 +34,7 @@ class DeadLetter:
     message_id: str
     attempts: int
     error: str
+    at: datetime
 
     @property
     def properties(self) -> dict[str, str]:
@@ -82,15 +86,19 @@ class DeadLetterClient:
         except UnknownTopic:
             return DeadLetters((), 0, 0)
         held = response.topic.queues[_QUEUE]
-        first = max(offset, held.lowest_offset)
-        letters = await self._fetch(topic, first, limit) if first < held.end_offset else []
-        return DeadLetters(letters, held.lowest_offset, held.end_offset)
+        letters, at = list[DeadLetter](), max(offset, held.lowest_offset)
+        while at < held.end_offset and len(letters) < limit:
+            batch = await self._fetch(topic, at)
+            letters += map(_letter, batch)
+            at = batch.next_offset
+        return DeadLetters(letters[:limit], held.lowest_offset, held.end_offset)
 
-    async def _fetch(self, topic: str, offset: int, limit: int) -> Sequence[DeadLetter]:
-        request = pb.FetchRequest(topic=topic, queue=_QUEUE, offset=offset, max_messages=limit)
+    async def _fetch(self, topic: str, offset: int) -> Batch:
+        """Many at once: those that were sent again or dropped are left out."""
+        request = pb.FetchRequest(topic=topic, queue=_QUEUE, offset=offset, max_messages=_CHUNK)
         with renamed(self._endpoint):
             response = await self._stub.Fetch(request, timeout=CALL_SECONDS, metadata=self._metadata)
-        return [_letter(message) for message in convert.batch(topic, _QUEUE, 0, response)]
+        return convert.batch(topic, _QUEUE, 0, response)
 
     async def resend(
         self, group: str, offsets: Sequence[int] = (), *, first: int = 0, before: int = 0, limit: int, rate: float = 0.0
@@ -130,4 +138,5 @@ def _letter(message: ReceivedMessage) -> DeadLetter:
         kept.get(_MESSAGE_ID, ""),
         int(kept.get(_ATTEMPTS, 0)),
         kept.get(_ERROR, ""),
+        from_ms(int(kept[_AT])) if _AT in kept else message.published_at,
     )

@@ -57,18 +57,21 @@ class ReceivedMessage(Message):
 @dataclass(frozen=True, slots=True)
 class Columns:
     """A fetched batch side by side, as it travelled: keys and published_at_ms have one entry per message or none,
-    tags one per message, one for all, or none; attributes only those that have any, by index."""
+    tags one per message, one for all, or none; attributes only those that have any, by index. `offsets` are there only
+    where some were left out in between, `next_offset` only where more was looked at than what is here."""
 
     bodies: Sequence[bytes]
     keys: Sequence[str]
     tags: Sequence[str]
     published_at_ms: Sequence[int]
     attributes: Mapping[int, tuple[Mapping[str, str], int, bool]]
+    offsets: Sequence[int] = ()
+    next_offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch(Sequence[ReceivedMessage]):
-    """Consecutive messages of one queue. Committing it says that all before `next_offset` are done."""
+    """Messages of one queue that follow each other. Committing it says that all before `next_offset` are done."""
 
     topic: str
     queue: int
@@ -80,7 +83,8 @@ class Batch(Sequence[ReceivedMessage]):
 
     @property
     def next_offset(self) -> int:
-        return self.first_offset + len(self.columns.bodies)
+        behind = self.columns.next_offset
+        return self.first_offset + len(self) if behind is None else behind
 
     def __len__(self) -> int:
         return len(self.columns.bodies)
@@ -111,7 +115,7 @@ class Batch(Sequence[ReceivedMessage]):
             deliver_at=from_ms(deliver_at_ms) if deliver_at_ms else None,
             ordered=ordered,
             queue=self.queue,
-            offset=self.first_offset + index,
+            offset=columns.offsets[index] if columns.offsets else self.first_offset + index,
             published_at_ms=columns.published_at_ms[index],
             log_id=self.log_id,
             topic_id=self.topic_id,

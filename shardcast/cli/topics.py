@@ -62,7 +62,7 @@ def create(
     token: TokenOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Create a topic; one that is there with as many queues stays as it is."""
+    """Create a topic; the same one again changes nothing."""
     form = {"name": name, "queues": queues, **_policy(retention, retention_bytes, rate)}
     with connect(server, token) as api:
         body = api.post("/topics", {field: value for field, value in form.items() if value is not None})
@@ -142,7 +142,7 @@ def peek(
     token: TokenOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Look at messages without moving any group: the latest ones, or those from an offset on."""
+    """Look at the latest messages, or from an offset on; no group moves."""
     with connect(server, token) as api:
         body = api.get(f"{topic_path(name)}/messages", queue=queue, offset=offset, limit=limit)
     show_messages(body, output)
@@ -152,13 +152,15 @@ def peek(
 def find(
     name: Name,
     key: Annotated[str | None, typer.Option(help="Messages with this key, the latest first.")] = None,
-    at: Annotated[str | None, typer.Option(metavar="INSTANT", help="Messages stored then or later.")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="INSTANT", help="Stored then or later: 2026-12-01T09:00:00+08:00.")
+    ] = None,
     limit: Limit = 20,
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Find messages by key or by time, e.g. --at 2026-12-01T09:00:00+08:00."""
+    """Find messages by key or by time; no group moves."""
     if (key is None) == (at is None):
         raise InvalidArgument(reason="Give --key or --at.")
     with connect(server, token) as api:
@@ -174,7 +176,7 @@ def lag(
     token: TokenOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show how far groups have read each queue, and what is left for them."""
+    """Show how far groups have read each queue."""
     with connect(server, token) as api:
         body = api.get("/groups", topic=name) if group is None else {"groups": [api.get(group_path(group))]}
     queues = [
@@ -202,7 +204,10 @@ def reset(
     token: TokenOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Move a group on a topic; refused if it moved between the preview that is shown and the answer to it."""
+    """Move a group on a topic, after a preview.
+
+    Refused if the group has moved since the preview, and while members are active unless forced.
+    """
     order = {"topic": name, "to": _place(to), "force": force}
     path = f"{group_path(group)}/reset"
     with connect(server, token) as api:

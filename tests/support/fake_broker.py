@@ -72,7 +72,8 @@ class FakeBroker(broker_pb2_grpc.BrokerServiceServicer):
         if self.fetch_error is not None:
             raise self.fetch_error
         body = str(request.offset).encode()
-        return pb.FetchResponse(first_offset=request.offset, bodies=[body], published_at_ms=[0])
+        at = request.offset
+        return pb.FetchResponse(first_offset=at, bodies=[body], published_at_ms=[0], next_offset=at + 1)
 
     async def Commit(self, request: pb.CommitRequest, context: object) -> pb.CommitResponse:  # noqa: N802
         self.committed = max(self.committed, *(commit.offset for commit in request.commits))

@@ -3,7 +3,15 @@
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from admin.api.rest.models import Instant
 from admin.api.rest.topics.topic_models import Duration, MessageBody, Offset, Positive, message_fields
@@ -127,6 +135,15 @@ class ResetForm(BaseModel):
     expected: list[Offset] | None = None
     force: bool = False
 
+    @field_validator("to", mode="wrap")
+    @classmethod
+    def _say_what_fits(cls, value: object, read: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return read(value)
+        except ValidationError as error:
+            fits = "earliest, latest, an instant such as 2026-12-01T09:00:00+08:00, or an offset per queue"
+            raise ValueError(f"give {fits}") from error
+
 
 class ResetBody(BaseModel):
     """Committed offsets by queue."""
@@ -233,7 +250,7 @@ def _dead_letter_body(letter: DeadLetter) -> DeadLetterBody:
     fields = {
         **message_fields(letter.stored),
         "properties": letter.properties,
-        "dead_at": letter.stored.published_at,
+        "dead_at": letter.at,
         "original_topic": letter.topic,
         "original_queue": letter.queue,
         "original_offset": letter.offset,

@@ -12,7 +12,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
 
@@ -34,6 +37,16 @@ Duration = Annotated[
     PlainSerializer(duration_text, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["30s", "3d"]}),
 ]
+
+
+def _instant(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return read(value)
+    except ValidationError as error:
+        raise ValueError("give an instant with its offset from UTC, e.g. 2026-12-01T09:00:00+08:00") from error
+
+
+Moment = Annotated[AwareDatetime, WrapValidator(_instant)]
 Positive = Annotated[float, Field(gt=0)]
 Offset = Annotated[int, Field(ge=0, lt=1 << 63)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
@@ -141,7 +154,7 @@ class LookForm(BaseModel):
     queue: Offset | None = None
     offset: Offset | None = None
     key: str | None = None
-    at: AwareDatetime | None = None
+    at: Moment | None = None
     limit: Limit = 20
 
     @model_validator(mode="after")
