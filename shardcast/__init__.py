@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from executor.running.context import Context, current_context
     from executor.sharding.hash import shard_of, stable_hash
     from protos.errors import ShardcastError
-    from shardcast.blocking import Consumer, Producer
+    from shardcast.blocking import Consumer, Producer, Transaction
 
 __all__ = [
     "STORED_BEFORE",
@@ -36,6 +36,7 @@ __all__ = [
     "Retry",
     "ShardcastError",
     "Skip",
+    "Transaction",
     "current_context",
     "fire_times",
     "shard_of",
@@ -51,7 +52,7 @@ _HOMES = {
     "executor.running.context": ("Context", "current_context"),
     "executor.sharding.hash": ("shard_of", "stable_hash"),
     "protos.errors": ("ShardcastError",),
-    "shardcast.blocking": ("Consumer", "Producer"),
+    "shardcast.blocking": ("Consumer", "Producer", "Transaction"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,6 +1,16 @@
 """The SDK with `await`: the same names as in `shardcast`."""
 
-from broker.client import STORED_BEFORE, Batch, Consumer, Message, Producer, Receipt, Receipts, ReceivedMessage
+from broker.client import (
+    STORED_BEFORE,
+    Batch,
+    Consumer,
+    Message,
+    Producer,
+    Receipt,
+    Receipts,
+    ReceivedMessage,
+    Transaction,
+)
 from executor.running.context import AsyncContext as Context
 from executor.running.context import current_async_context as current_context
 
@@ -14,5 +24,6 @@ __all__ = [
     "Receipt",
     "Receipts",
     "ReceivedMessage",
+    "Transaction",
     "current_context",
 ]

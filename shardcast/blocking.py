@@ -5,16 +5,54 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from broker import client as aio
-from broker.client import Batch, Message, Receipt, Receipts
+from broker.client import Batch, Check, Message, Receipt, Receipts
 from broker.errors import NotOpen
 
 LOOP = {"use_uvloop": sys.platform != "win32"}
+
+
+class Transaction:
+    """Messages that become visible together at the end of its block; rolled back when the block raises.
+
+    When the process dies inside the block the broker asks a living producer of the group. The end of the block waits
+    while the broker is away, and raises TransactionUnknown if it gave up before: its messages are in the topic
+    %UNDECIDED%<group> then.
+    """
+
+    def __init__(self, inner: aio.Transaction, portal: BlockingPortal) -> None:
+        self._inner = inner
+        self._portal = portal
+
+    def __enter__(self) -> Self:
+        self._context = self._portal.wrap_async_context_manager(self._inner)
+        self._context.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._context.__exit__(kind, error, trace)
+
+    def _open_portal(self) -> BlockingPortal:
+        return self._portal
+
+    def publish(self, topic: str, message: Message) -> None:
+        """Stores one message, invisible yet. Raises a ShardcastError, e.g. `too_large`."""
+        return self._open_portal().call(self._inner.publish, topic, message)
+
+    def publish_batch(self, topic: str, messages: Sequence[Message]) -> None:
+        """Stores messages, invisible yet; at most 8 MiB and 16,384 messages in one transaction, none of them delayed.
+
+        Raises a ShardcastError, and then none of them is stored.
+        """
+        return self._open_portal().call(self._inner.publish_batch, topic, messages)
 
 
 class Producer:
@@ -22,19 +60,24 @@ class Producer:
 
     `endpoint` is "host:port" of a Shardcast broker. Publishes may be made side by side, up to `window` are in flight.
     Opening raises Unreachable when nothing answers within `connect_timeout`; from then on it waits while the broker is
-    away. A publish whose answer was lost is sent again and still stored once.
+    away. A publish whose answer was lost is sent again and still stored once. `group` and `check` are for transactions:
+    with a check it is asked for those that producers of the group left open.
     """
 
     def __init__(
         self,
         endpoint: str,
         *,
+        group: str = "producers",
+        check: Check | None = None,
         token: str = "",
         window: int = 32,
         connect_timeout: timedelta = timedelta(seconds=10),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._inner = aio.Producer(endpoint, token=token, window=window, connect_timeout=connect_timeout, clock=clock)
+        self._inner = aio.Producer(
+            endpoint, group=group, check=check, token=token, window=window, connect_timeout=connect_timeout, clock=clock
+        )
         self._portal: BlockingPortal | None = None
 
     def __enter__(self) -> Self:
@@ -56,7 +99,9 @@ class Producer:
         return self._portal
 
     def publish(self, topic: str, message: Message) -> Receipt:
-        """Publishes one message; batches are many times faster. Raises a ShardcastError, e.g. `too_large`."""
+        """Publishes one message; those that wait at the same time travel together. Raises a ShardcastError, e.g.
+        `too_large`.
+        """
         return self._open_portal().call(self._inner.publish, topic, message)
 
     def publish_batch(self, topic: str, messages: Sequence[Message]) -> Receipts:
@@ -65,6 +110,18 @@ class Producer:
         Messages with equal keys share a queue and keep their order. Raises a ShardcastError, and then none is stored.
         """
         return self._open_portal().call(self._inner.publish_batch, topic, messages)
+
+    def recall(self, receipt: Receipt) -> None:
+        """Takes a delayed message back. Raises HandleUnknown when it was delivered, or recalled before."""
+        return self._open_portal().call(self._inner.recall, receipt)
+
+    def transaction(self, *, check: Check | None = None) -> Transaction:
+        """A block whose messages become visible together at its end, or not at all.
+
+        `check(message)` tells the outcome of a transaction of the group that a dead process left open: True, False, or
+        None for later. It holds for this producer from now on.
+        """
+        return Transaction(self._open_portal().call(partial(self._inner.transaction, check=check)), self._open_portal())
 
 
 class Consumer:

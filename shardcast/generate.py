@@ -9,11 +9,12 @@ import sys
 import textwrap
 from pathlib import Path
 
-from broker.client import consumer, producer
+from broker.client import consumer, producer, transaction
 
 TARGET = Path(__file__).with_name("blocking.py")
-SOURCES = (producer, consumer)
-CLASSES = ("Producer", "Consumer")
+SOURCES = (transaction, producer, consumer)
+CLASSES = ("Transaction", "Producer", "Consumer")
+GIVEN = ("Transaction",)  # classes that users do not make: methods of others return them
 
 HEADER = '''"""The SDK's blocking classes, made by shardcast/generate.py from the async ones: do not edit."""
 
@@ -22,13 +23,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from broker import client as aio
-from broker.client import Batch, Message, Receipt, Receipts
+from broker.client import Batch, Check, Message, Receipt, Receipts
 from broker.errors import NotOpen
 
 LOOP = {"use_uvloop": sys.platform != "win32"}
@@ -54,6 +56,25 @@ FRAME = """
         return self._portal
 """
 
+GIVEN_FRAME = """
+    def __init__(self, inner: aio.{name}, portal: BlockingPortal) -> None:
+        self._inner = inner
+        self._portal = portal
+
+    def __enter__(self) -> Self:
+        self._context = self._portal.wrap_async_context_manager(self._inner)
+        self._context.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._context.__exit__(kind, error, trace)
+
+    def _open_portal(self) -> BlockingPortal:
+        return self._portal
+"""
+
 
 def generate() -> str:
     """The text of blocking.py."""
@@ -67,12 +88,11 @@ def generate() -> str:
 
 def _class(node: ast.ClassDef) -> str:
     methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
-    lines = [
-        f"class {node.name}:",
-        _doc(node, 4),
-        _init(node.name, methods["__init__"]),
-        FRAME.strip("\n").format(what=node.name.lower()),
-    ]
+    lines = [f"class {node.name}:", _doc(node, 4)]
+    if node.name in GIVEN:
+        lines.append(GIVEN_FRAME.strip("\n").format(name=node.name))
+    else:
+        lines += [_init(node.name, methods["__init__"]), FRAME.strip("\n").format(what=node.name.lower())]
     if "__anext__" in methods:
         lines += ["    def __iter__(self) -> Self:\n        return self", _next(methods["__anext__"])]
     public = [each for name, each in methods.items() if not name.startswith("_")]
@@ -97,9 +117,11 @@ def _next(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 def _call(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     returns = ast.unparse(method.returns) if method.returns else "None"
     passed = ", ".join(filter(None, (f"self._inner.{method.name}", _passed(method.args))))
+    called = f"self._open_portal().call({f'partial({passed})' if method.args.kwonlyargs else passed})"
+    if returns in GIVEN:
+        called = f"{returns}({called}, self._open_portal())"
     return (
-        f"    def {method.name}({ast.unparse(method.args)}) -> {returns}:\n"
-        f"{_doc(method, 8)}\n        return self._open_portal().call({passed})"
+        f"    def {method.name}({ast.unparse(method.args)}) -> {returns}:\n{_doc(method, 8)}\n        return {called}"
     )
 
 

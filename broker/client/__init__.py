@@ -8,12 +8,14 @@ from broker.client.producer import Producer
 from broker.client.receipts import STORED_BEFORE, Receipt, Receipts
 from broker.client.shard_producer import ShardProducer
 from broker.client.topics import QueueRange, TopicClient, TopicState
+from broker.client.transaction import Check, Transaction
 
 __all__ = [
     "STORED_BEFORE",
     "Batch",
     "BrokerClient",
     "BrokerState",
+    "Check",
     "Consumer",
     "Durations",
     "GroupClient",
@@ -32,4 +34,5 @@ __all__ = [
     "ShardProducer",
     "TopicClient",
     "TopicState",
+    "Transaction",
 ]

@@ -1,14 +1,16 @@
 """Transactions over gRPC: together or not at all, over restarts, and decided by whoever of the group lives."""
 
 import asyncio
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+import shardcast
 from broker.client import Consumer, Message, Producer
 from broker.client.transaction import Transactions
 from broker.daemon import House, build
@@ -212,3 +214,36 @@ async def test_a_group_that_is_no_name_is_refused(tmp_path: Path) -> None:
     async with running_broker(tmp_path) as endpoint, Producer(endpoint, group="no name") as producer:
         with pytest.raises(BadName):
             await publish_all(producer, Message(b"x"))
+
+
+async def test_the_blocking_twin_commits_rolls_back_and_answers_checks(tmp_path: Path) -> None:
+    clock, asked = Clock(), asyncio.Queue[bytes]()
+    loop = asyncio.get_running_loop()
+
+    def check(message: Message) -> bool:
+        loop.call_soon_threadsafe(asked.put_nowait, message.body)
+        return True
+
+    def publish_all(endpoint: str) -> None:
+        with shardcast.Producer(endpoint, group="orders") as producer:
+            with producer.transaction(check=check) as transaction:
+                transaction.publish("t", Message(b"a", key="k"))
+                transaction.publish_batch("t", [Message(b"b", key="k")])
+            with suppress(ZeroDivisionError), producer.transaction() as transaction:
+                transaction.publish("t", Message(b"never", key="k"))
+                raise ZeroDivisionError
+            is_over.wait(20)
+
+    async with house_at(tmp_path, clock) as house:
+        endpoint, is_over = house.endpoints["grpc"], threading.Event()
+        publishing = asyncio.create_task(asyncio.to_thread(publish_all, endpoint))
+        try:
+            assert [message.body for message in await read(endpoint, "t", 2)] == [b"a", b"b"]
+            await leave_open(endpoint, b"open")
+            await until(lambda: house.broker.transactions.watchers("orders") == 1)
+            await checked(house, clock)
+            assert await asyncio.wait_for(asked.get(), 20) == b"open"
+            assert [message.body for message in await read(endpoint, "t", 3, group="others")] == [b"a", b"b", b"open"]
+        finally:
+            is_over.set()
+            await publishing
