@@ -2,6 +2,7 @@
 
 from broker.face.dead_letters import DeadLetters
 from broker.face.delays import Delays
+from broker.face.describing import Describing
 from broker.face.finding import Finding
 from broker.face.groups import Groups
 from broker.face.leasing import Leasing
@@ -30,6 +31,7 @@ class Broker:
         self.dead_letters = DeadLetters(parts)
         self.finding = Finding(parts)
         self.retainer = retainer
+        self.describing = Describing(parts, retainer)
         self._waiters = parts.waiters
 
     def drain(self) -> None:

@@ -74,6 +74,7 @@ class House:
             group.create_task(self._keep_time())
             group.create_task(self.broker.delays.deliverer.run())
             group.create_task(self.broker.retainer.run())
+            group.create_task(self.broker.describing.looker.run())
             group.create_task(self.broker.transactions.checker.run())
         await self.listening.say_not_serving()
 

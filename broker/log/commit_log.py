@@ -1,6 +1,7 @@
 """The commit log: frames back to back over segments, appended by one thread, durable when flushed."""
 
 import enum
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
@@ -12,6 +13,7 @@ from broker.log.disk import Disk, OpenFiles
 from broker.log.frame import HEADER, Frame, Kind, encode_frame
 from broker.log.recovery import check_chain, cut_torn_tail, read_frames
 from broker.log.segment import Segment, segment_starts
+from broker.log.sync_times import SyncTimes
 
 SEGMENT_BYTES = 256 << 20
 
@@ -36,11 +38,14 @@ class CommitLog:
         disk: Disk,
         segment_bytes: int = SEGMENT_BYTES,
         durability: Durability = Durability.FSYNC,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = directory
         self._files = OpenFiles(disk)
         self._segment_bytes = segment_bytes
-        self._durability = durability
+        self.durability = durability
+        self.sync_times = SyncTimes()
+        self._clock = clock
         starts = segment_starts(directory) or [0]
         self._segments = tuple(Segment.open(directory, start, self._files) for start in starts)
         self._pending: list[bytes] = []
@@ -116,7 +121,7 @@ class CommitLog:
     def flush(self) -> None:
         """One write for all that was appended since the last flush, and one sync if that is the policy."""
         self._write()
-        if self._durability is Durability.FSYNC:
+        if self.durability is Durability.FSYNC:
             self.sync()
 
     def sync(self) -> None:
@@ -125,7 +130,10 @@ class CommitLog:
             current = self._segments[-1]
             end = current.end  # before the sync: the writer goes on meanwhile
             if self._durable < end:
+                began = self._clock()
                 current.sync()
+                ended = self._clock()
+                self.sync_times.add(ended, ended - began)
                 self._durable = end
 
     def _write(self) -> None:

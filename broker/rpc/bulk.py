@@ -1,6 +1,7 @@
 """The bulk API over gRPC: all calls of the broker's service."""
 
 from broker.broker import Broker
+from broker.rpc.describing import DescribingCalls
 from broker.rpc.groups import GroupCalls
 from broker.rpc.leasing import LeasingCalls
 from broker.rpc.publishing import PublishingCalls
@@ -9,7 +10,9 @@ from broker.rpc.topics import TopicCalls
 from broker.rpc.transactions import TransactionCalls
 
 
-class BulkService(LeasingCalls, PublishingCalls, ReadingCalls, GroupCalls, TopicCalls, TransactionCalls):
+class BulkService(
+    DescribingCalls, LeasingCalls, PublishingCalls, ReadingCalls, GroupCalls, TopicCalls, TransactionCalls
+):
     """Each part knows its own calls; what none of them has is answered as not supported."""
 
     def __init__(self, broker: Broker) -> None:

@@ -17,18 +17,22 @@ class TopicCalls(broker_pb2_grpc.BrokerServiceServicer):
     async def CreateTopic(self, request: pb.CreateTopicRequest, context: Context) -> pb.CreateTopicResponse:
         policy = to_topic_policy(request.policy) if request.HasField("policy") else None
         topic = await self._broker.topics.create(TopicName(request.name), request.queues, policy)
-        return pb.CreateTopicResponse(topic=convert.from_topic(*self._broker.topics.get(topic.name)))
+        return pb.CreateTopicResponse(topic=self._topic(topic.name))
 
     async def AlterTopic(self, request: pb.AlterTopicRequest, context: Context) -> pb.AlterTopicResponse:
         topic = await self._broker.topics.alter(TopicName(request.name), convert.to_alteration(request))
-        return pb.AlterTopicResponse(topic=convert.from_topic(*self._broker.topics.get(topic.name)))
+        return pb.AlterTopicResponse(topic=self._topic(topic.name))
 
     async def DeleteTopic(self, request: pb.DeleteTopicRequest, context: Context) -> pb.DeleteTopicResponse:
         await self._broker.topics.delete(TopicName(request.name))
         return pb.DeleteTopicResponse()
 
     async def GetTopic(self, request: pb.GetTopicRequest, context: Context) -> pb.GetTopicResponse:
-        return pb.GetTopicResponse(topic=convert.from_topic(*self._broker.topics.get(TopicName(request.name))))
+        return pb.GetTopicResponse(topic=self._topic(TopicName(request.name)))
 
     async def ListTopics(self, request: pb.ListTopicsRequest, context: Context) -> pb.ListTopicsResponse:
-        return pb.ListTopicsResponse(topics=(convert.from_topic(*known) for known in self._broker.topics.list()))
+        return pb.ListTopicsResponse(topics=[self._topic(topic.name) for topic, _ in self._broker.topics.list()])
+
+    def _topic(self, name: TopicName) -> pb.Topic:
+        topic, queues = self._broker.topics.get(name)
+        return convert.from_topic(topic, queues, self._broker.describing.topic(topic))

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 
 from broker.client.policies import from_topic_policy, to_topic_policy
+from broker.face.describing import Activity
 from broker.model import QueueRange, Topic
 from broker.queues.alteration import Alteration
 from protos.broker.v1 import broker_pb2 as pb
 
 
-def from_topic(topic: Topic, queues: Iterable[QueueRange]) -> pb.Topic:
+def from_topic(topic: Topic, queues: Iterable[QueueRange], activity: Activity) -> pb.Topic:
     held = (pb.QueueRange(lowest_offset=queue.lowest_offset, end_offset=queue.end_offset) for queue in queues)
     return pb.Topic(
         name=topic.name,
@@ -16,6 +17,8 @@ def from_topic(topic: Topic, queues: Iterable[QueueRange]) -> pb.Topic:
         queues=held,
         write_queues=topic.write_queues,
         policy=from_topic_policy(topic.policy),
+        delayed=activity.delayed,
+        published_per_second=activity.published_per_second,
     )
 
 
