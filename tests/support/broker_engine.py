@@ -56,9 +56,10 @@ def _die(error: BaseException) -> None:
 
 
 def topics_of(directory: DataDirectory, disk: Disk) -> Topics:
-    """The topics of the directory, TOPIC among them."""
+    """The topics of the directory; TOPIC if there never was one."""
     topics = Topics(directory.topics, disk, _die)
-    assert topics.create(TOPIC.name, TOPIC.write_queues) == TOPIC
+    if not directory.topics.exists():
+        assert topics.create(TOPIC.name, TOPIC.write_queues) == TOPIC
     return topics
 
 
