@@ -127,10 +127,12 @@ class Groups:
 
     async def reset(self, reset: Reset) -> ResetDone:
         """Raises BadRequest, GroupActive, OffsetOutOfRange, OffsetsMoved, UnknownGroup, UnknownTopic."""
-        if self._parts.catalog.topics.get(reset.topic) is None:
+        topic = self._parts.catalog.topics.get(reset.topic)
+        if topic is None:
             raise UnknownTopic(topic=reset.topic)
         answer = await self._parts.ask(ResetOffsets(reset, self._parts.awake()))
         assert isinstance(answer, ResetDone)
+        self._parts.waiters.wake([(reset.group, topic.topic_id)])
         return answer
 
     async def drop_silent(self) -> int:

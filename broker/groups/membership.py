@@ -219,9 +219,9 @@ def standing_at(group: Group, offsets: Mapping[TopicQueue, int]) -> Group:
 
 
 def moved(group: Group, offsets: Mapping[TopicQueue, int]) -> Group:
-    """The group at these offsets: whoever owned one of the queues has lost it, and can commit nothing there."""
-    generations = {at: group.queues[at].generation if at in group.queues else 0 for at in offsets}
-    return group.with_queues({at: Owned(None, generations[at] + 1, offset) for at, offset in offsets.items()})
+    """The group at these offsets: whoever owned one of the queues has lost it, and who gets it has a new generation."""
+    freed = {at: replace(owned, owner=None) for at, owned in group.queues.items() if at in offsets}
+    return standing_at(group.with_queues(freed), offsets)
 
 
 def without_topic(group: Group, topic: TopicName) -> Group:

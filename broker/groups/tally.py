@@ -4,7 +4,7 @@ _SECONDS = 60
 
 
 class Tally:
-    """Counts for display; instants are milliseconds since the epoch and may go back without harm."""
+    """Counts for display; one thread adds, any may ask. Instants are milliseconds since the epoch and may go back."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
@@ -22,5 +22,5 @@ class Tally:
         if self._first is None:
             return 0.0
         second = now_ms // 1_000
-        counted = sum(count for known, count in self._counts.items() if 0 <= second - known < _SECONDS)
+        counted = sum(count for known, count in [*self._counts.items()] if 0 <= second - known < _SECONDS)
         return counted / min(_SECONDS, max(1, second - self._first + 1))

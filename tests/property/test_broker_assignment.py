@@ -42,6 +42,10 @@ def test_an_assignment_that_is_carried_out_asks_for_nothing_more(
     assert assign(reversed(QUEUES), dict(reversed(readers.items())), desired) == desired
 
 
+def find(at: TopicQueue, at_ms: int) -> int:
+    raise AssertionError("nobody begins at an instant here")
+
+
 class Groups(RuleBasedStateMachine):
     """Members come, go, fall silent and release in any order."""
 
