@@ -7,7 +7,9 @@ and `clean`; it takes `ROCKETMQ_FLUSH` from the environment.
 import asyncio
 import itertools
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ _NORMAL = 1
 _IDENTITY = 1
 _OK = 20_000
 _SECONDS = 30.0
+_FACT = re.compile(r"(\w+)=(\S+)")
 
 Send: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[pb.SendMessageRequest, pb.SendMessageResponse]"
 
@@ -63,7 +66,7 @@ class RocketMQ:
 async def running_rocketmq(tool: Path, flush: str, body: bytes) -> AsyncIterator[RocketMQ]:
     """Started for this, and stopped and emptied at the end."""
     try:
-        said = dict(word.split("=", 1) for word in (await _call(tool, "start", flush)).split())
+        said = dict(_FACT.findall(await _call(tool, "start", flush)))
         await _call(tool, "topic", flush, TOPIC)
         async with dial(said["grpc"]) as channel:
             send: Send = channel.unary_unary(
@@ -75,11 +78,15 @@ async def running_rocketmq(tool: Path, flush: str, body: bytes) -> AsyncIterator
 
 
 async def _call(tool: Path, word: str, flush: str, *arguments: str) -> str:
+    """What it says, through a file: the servers that it leaves behind would hold a pipe open."""
     environment = {**os.environ, "ROCKETMQ_FLUSH": flush}
-    process = await asyncio.create_subprocess_exec(
-        tool, word, *arguments, env=environment, stdout=asyncio.subprocess.PIPE
-    )
-    said, _ = await process.communicate()
-    if process.returncode:
-        raise SystemExit(f"{tool} {word} failed with {process.returncode}")
-    return said.decode()
+    with tempfile.TemporaryFile() as said:
+        process = await asyncio.create_subprocess_exec(
+            tool, word, *arguments, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=said
+        )
+        status = await process.wait()
+        said.seek(0)
+        text = said.read().decode()
+    if status:
+        raise SystemExit(f"{tool} {word} failed with {status}: {text}")
+    return text
