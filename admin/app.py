@@ -14,7 +14,6 @@ import uuid_utils
 from filelock import FileLock, Timeout
 
 from admin.api.rest.app import Operations, rest_app
-from admin.api.rest.server import HttpServer, listen
 from admin.api.rpc.services import admin_services, authorize_with
 from admin.dispatch.grpc_session import Sessions
 from admin.dispatch.link import LinkService
@@ -48,6 +47,7 @@ from broker.client.looking import LookClient
 from broker.client.topics import TopicClient
 from protos.errors import BadConfiguration, DirectoryInUse, DirectoryUnusable
 from protos.executor.v1.link_pb2_grpc import add_LinkServiceServicer_to_server
+from protos.http import HttpServer, listen
 from protos.server import Listening, Service, serve
 
 

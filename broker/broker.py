@@ -6,6 +6,7 @@ from broker.face.describing import Describing
 from broker.face.finding import Finding
 from broker.face.groups import Groups
 from broker.face.leasing import Leasing
+from broker.face.measuring import Measuring
 from broker.face.parts import Parts
 from broker.face.publishing import Publishing
 from broker.face.reading import Reading
@@ -32,6 +33,7 @@ class Broker:
         self.finding = Finding(parts)
         self.retainer = retainer
         self.describing = Describing(parts, retainer)
+        self.measuring = Measuring(parts, self.describing, self.groups)
         self._waiters = parts.waiters
 
     def drain(self) -> None:

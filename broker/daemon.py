@@ -27,6 +27,7 @@ from broker.log.upkeep.background import Background
 from broker.log.upkeep.scrubber import Scrubber
 from broker.log.upkeep.space import Space
 from broker.log.upkeep.syncer import Syncer
+from broker.metrics.server import serve_monitor
 from broker.queues.topics import Topics
 from broker.rpc.bulk import BulkService
 from broker.settings import BrokerSettings
@@ -58,11 +59,7 @@ class House:
 
     broker: Broker
     listening: Listening
-    host: str
-
-    @property
-    def endpoints(self) -> Mapping[str, str]:
-        return {"grpc": f"{self.host}:{self.listening.port}"}
+    endpoints: Mapping[str, str]
 
     async def ready(self) -> None:
         """At once: it listens since it was built."""
@@ -126,10 +123,22 @@ async def build(
             BulkService(broker),
         )
         listening = await stack.enter_async_context(
-            serve(settings.host, settings.port, [service], authorize=_door(settings))
+            serve(
+                settings.host,
+                settings.port,
+                [service],
+                authorize=_door(settings),
+                on_refusal=broker.measuring.refused,
+            )
         )
         stack.callback(broker.drain)
-        yield House(broker, listening, settings.host)
+        endpoints = {"grpc": f"{settings.host}:{listening.port}"}
+        if settings.metrics_port is not None:
+            port = await stack.enter_async_context(
+                serve_monitor(settings.host, settings.metrics_port, broker.measuring)
+            )
+            endpoints["metrics"] = f"{settings.host}:{port}"
+        yield House(broker, listening, endpoints)
 
 
 @asynccontextmanager

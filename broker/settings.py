@@ -20,6 +20,7 @@ class BrokerSettings(Settings):
     data: Path = Path("shardcast-data/broker")
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=0, le=65_535)
+    metrics_port: int | None = Field(default=None, ge=0, le=65_535)  # none: no metrics over HTTP
     segment_bytes: int = Field(default=SEGMENT_BYTES, ge=_LEAST_SEGMENT_BYTES, le=MOST_SEGMENT_BYTES)
     checkpoint_bytes: int = Field(default=64 << 20, ge=1 << 20)
     durability: Durability = Durability.FSYNC

@@ -62,13 +62,21 @@ class Listening:
 
 @asynccontextmanager
 async def serve(
-    host: str, port: int, services: Sequence[Service], *, authorize: Authorize | None = None, grace_seconds: float = 2.0
+    host: str,
+    port: int,
+    services: Sequence[Service],
+    *,
+    authorize: Authorize | None = None,
+    on_refusal: Callable[[str], None] = lambda _code: None,
+    grace_seconds: float = 2.0,
 ) -> AsyncIterator[Listening]:
     """Serves until the block ends, then lets calls finish for the grace time. Port 0 is any free one.
 
+    `on_refusal` gets the code of each call that fails.
+
     Raises AddressInUse.
     """
-    server = grpc.aio.server(interceptors=[_Door(authorize)], options=(*OPTIONS, ("grpc.so_reuseport", 0)))
+    server = grpc.aio.server(interceptors=[_Door(authorize, on_refusal)], options=(*OPTIONS, ("grpc.so_reuseport", 0)))
     for service in services:
         service.add(service.servicer, server)
     checks = health.aio.HealthServicer()
@@ -91,8 +99,9 @@ async def serve(
 class _Door(grpc.aio.ServerInterceptor):
     """Lets in who may come in, and sends our errors out under their code."""
 
-    def __init__(self, authorize: Authorize | None) -> None:
+    def __init__(self, authorize: Authorize | None, on_refusal: Callable[[str], None]) -> None:
         self._authorize = authorize
+        self._on_refusal = on_refusal
 
     async def intercept_service(
         self,
@@ -127,7 +136,7 @@ class _Door(grpc.aio.ServerInterceptor):
                 await self._enter(method, token)
                 return await behaviour(read(request), context)
             except Exception as error:
-                await _abort(context, error, method)
+                await self._abort(context, error, method)
 
         return call
 
@@ -142,9 +151,22 @@ class _Door(grpc.aio.ServerInterceptor):
                 async for response in behaviour(read(request), context):
                     yield response
             except Exception as error:
-                await _abort(context, error, method)
+                await self._abort(context, error, method)
 
         return call
+
+    async def _abort(self, context: Call, error: Exception, method: str) -> None:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if isinstance(error, NotImplementedError):  # what the generated servicer raises
+            error = NotSupported(feature=method)
+        if not isinstance(error, ShardcastError):
+            log.error("call failed", action="call_failed", method=method, exc_info=error)
+            error = ShardcastError()
+        code = _code_of(error)
+        self._on_refusal(code)
+        fields = json.dumps(dict(error.fields), default=str).encode()
+        await context.abort(grpc.StatusCode[error.status.name], str(error), ((CODE_KEY, code), (FIELDS_KEY, fields)))
 
 
 def _reader(handler: "Handler", method: str) -> Reader:
@@ -170,20 +192,6 @@ async def _hear_out(request: Any) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(HEARING_SECONDS):
                 await anext(aiter(request), None)
-
-
-async def _abort(context: Call, error: Exception, method: str) -> None:
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    if isinstance(error, NotImplementedError):  # what the generated servicer raises
-        error = NotSupported(feature=method)
-    if not isinstance(error, ShardcastError):
-        log.error("call failed", action="call_failed", method=method, exc_info=error)
-        error = ShardcastError()
-    fields = json.dumps(dict(error.fields), default=str).encode()
-    await context.abort(
-        grpc.StatusCode[error.status.name], str(error), ((CODE_KEY, _code_of(error)), (FIELDS_KEY, fields))
-    )
 
 
 def _code_of(error: ShardcastError) -> str:

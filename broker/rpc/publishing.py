@@ -54,6 +54,8 @@ class PublishingCalls(broker_pb2_grpc.BrokerServiceServicer):
                 answer = answering if isinstance(answering, BrokerError) else await answering
                 room.release()
                 assert isinstance(answer, Published | BrokerError)
+                if isinstance(answer, BrokerError):
+                    self._broker.measuring.refused(answer.code)
                 yield convert.from_published(producer_id, sequence, answer, self._broker.log_id)
             if not taking.done():
                 raise BrokerStopping

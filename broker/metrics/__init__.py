@@ -1,0 +1,1 @@
+"""What monitors ask over HTTP: metrics in the format of Prometheus, alive, ready."""
