@@ -15,7 +15,8 @@ from broker.model import QueueKey, TopicId
 
 _VERSION = 1
 _BUCKET = 16 << 20  # bytes of the log whose delayed messages are counted together
-_PAGES = 2_000  # of the write-ahead log before it is folded in: about 8 MiB, a few milliseconds
+_PAGES = 4_000  # of the write-ahead log before it is folded in: 16 MiB
+_CACHE_KIB = 16 << 10
 _TABLES = """
 CREATE TABLE delayed (
     due_ms INTEGER, position INTEGER, size INTEGER, count INTEGER, topic_id INTEGER, queue INTEGER,
@@ -36,8 +37,9 @@ _NEXT = "SELECT due_ms FROM delayed ORDER BY due_ms LIMIT 1"
 class DelayIndex:
     """For the writer's thread; any thread may ask how many there are and for the lowest position.
 
-    Changes count for later calls at once and last with the next `commit`. Not synced by itself: a power loss may take
-    the last commits, and never leaves a part of one.
+    Changes count for later calls at once and last when they are committed, many together, because due times that are
+    spread over days touch a page each. Not synced: a power loss may take the last commits, and never leaves a part of
+    one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,6 +60,7 @@ class DelayIndex:
         self._rows.execute("PRAGMA journal_mode = WAL")
         self._rows.execute("PRAGMA synchronous = NORMAL")
         self._rows.execute(f"PRAGMA wal_autocheckpoint = {_PAGES}")
+        self._rows.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         (version,) = self._rows.execute("PRAGMA user_version").fetchone()
         if version == 0:
             self._rows.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {_VERSION};COMMIT")
@@ -72,6 +75,7 @@ class DelayIndex:
         (self.complete,) = self._rows.execute("SELECT position FROM complete").fetchone()
         self._counts = Counter({(topic, bucket): n for topic, bucket, n in self._rows.execute("SELECT * FROM counts")})
         self._changed: set[tuple[int, int]] = set()
+        self._uncommitted = 0
 
     def _drop(self) -> None:
         self._rows.close()
@@ -85,16 +89,16 @@ class DelayIndex:
 
     def add(self, added: Iterable[Stretch]) -> None:
         """Takes what was published."""
-        self._begin()
         added = [*added]
+        self._begin(len(added))
         self._rows.executemany(_ADD, [(s.due_ms, s.position, s.size, s.count, *s.key, s.placed_over) for s in added])
         for stretch in added:
             self._count(stretch, stretch.count)
 
     def remove(self, removed: Iterable[Stretch]) -> None:
         """Drops what was delivered."""
-        self._begin()
         removed = [*removed]
+        self._begin(len(removed))
         self._rows.executemany(_REMOVE, [(s.due_ms, s.position) for s in removed])
         for stretch in removed:
             self._count(stretch, -stretch.count)
@@ -120,9 +124,9 @@ class DelayIndex:
         found = next(self._read(_FIND, due_ms, position), None)
         return found if found is not None and position < found.end else None
 
-    def commit(self, complete: int) -> None:
-        """Everything up to this position of the log is in here."""
-        if self._rows.in_transaction:
+    def commit(self, complete: int, least: int = 1) -> None:
+        """Everything up to this position of the log is in here; stored if so many stretches changed at least."""
+        if self._uncommitted >= least:
             counts = [(*key, self._counts[key]) for key in self._changed]
             self._rows.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?, ?)", counts)
             self._rows.execute("DELETE FROM counts WHERE count = 0")
@@ -132,6 +136,7 @@ class DelayIndex:
                 if not self._counts[key]:
                     del self._counts[key]
             self._changed.clear()
+            self._uncommitted = 0
             self.complete = complete
 
     def pending(self, topic_id: TopicId) -> int:
@@ -146,9 +151,10 @@ class DelayIndex:
     def close(self) -> None:
         self._rows.close()
 
-    def _begin(self) -> None:
+    def _begin(self, changes: int) -> None:
         if not self._rows.in_transaction:
             self._rows.execute("BEGIN")
+        self._uncommitted += changes
 
     def _read(self, query: str, *given: int) -> Iterator[Stretch]:
         for due_ms, position, size, count, topic_id, queue, placed_over in self._rows.execute(query, given):

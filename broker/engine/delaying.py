@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 CHUNK_MESSAGES = 5_000  # of one frame, so that publishing goes on between
 CHUNK_BYTES = 8 << 20
+_COMMIT_STRETCHES = 20_000  # what a killed process had not committed is taken from the log again
 _GAP_BYTES = 4_096  # between stretches of one read
 _MOST_RECORD_BYTES = 16 << 20  # more than any record has
 
@@ -149,7 +150,12 @@ class Delaying:
 
     def commit(self) -> None:
         """Everything taken is in the log by now."""
+        self.index.commit(self._journal.log.written, _COMMIT_STRETCHES)
+
+    def snapshot(self) -> int:
+        """For the checkpoint: up to where the log was when the index was last stored, which is now."""
         self.index.commit(self._journal.log.written)
+        return self.index.complete
 
     def catch_up(self, complete: object, end: int) -> None:
         """Before the log behind `end` is replayed: reads what the index lacks of what it had then.
@@ -164,7 +170,7 @@ class Delaying:
         if self.index.complete > self._journal.log.written:
             self.index.clear()
             self._apply_all(0, self._journal.log.written)
-        self.commit()
+        self.index.commit(self._journal.log.written)
 
     def _apply_all(self, begin: int, end: int) -> None:
         journal_log = self._journal.log

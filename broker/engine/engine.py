@@ -161,7 +161,7 @@ class Engine:
         """What of the rooms' states the checkpoint keeps."""
         return {
             "log_index": self.log_index.mark().numbers(),
-            "delaying": self.delaying.index.complete,
+            "delaying": self.delaying.snapshot(),
             "transacting": self.transacting.snapshot(),
             "grouping": self.grouping.snapshot(),
             "leasing": self.leasing.snapshot(),
