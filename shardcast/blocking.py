@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Literal, Self
@@ -12,7 +12,7 @@ from typing import Literal, Self
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from broker import client as aio
-from broker.client import Batch, Check, Message, Receipt, Receipts
+from broker.client import Batch, Check, Message, Receipt, Receipts, ReceivedMessage
 from broker.errors import NotOpen
 
 LOOP = {"use_uvloop": sys.platform != "win32"}
@@ -127,11 +127,15 @@ class Producer:
 class Consumer:
     """Reads topics as one member of a consumer group; a context manager.
 
-    `for batch in consumer: ...; consumer.commit(batch)` gives consecutive messages of one queue at a time, for ever.
-    Each queue belongs to one living member of the group. `start` says where a queue begins that the group never read:
-    "earliest" or "latest". What was not committed comes again, to this or another member, with the same keys and ids.
-    Opening raises Unreachable when nothing answers within `connect_timeout`; from then on it waits while the broker is
-    away.
+    By offset, `for batch in consumer: ...; consumer.commit(batch)` gives messages of one queue that follow each other,
+    for ever; each queue belongs to one living member of the group. By lease each message goes to any member, for the
+    time of `lease`, and is settled for itself: `acknowledge`, `retry`, `extend`, `give_back`, `give_up`. A group is
+    read one way at a time. What was not committed or acknowledged comes again, with the same keys and ids.
+
+    `start` says where a queue begins that the group never read: "earliest", "latest", or at an aware datetime. With
+    `tags` only messages that have one of them come, the others count as done. `max_messages` of a batch are 1,000 by
+    offset and 32 by lease, if it is not said. Opening raises Unreachable when nothing answers within `connect_timeout`;
+    from then on it waits while the broker is away.
     """
 
     def __init__(
@@ -140,10 +144,12 @@ class Consumer:
         group: str,
         topics: Sequence[str],
         *,
-        start: Literal["earliest", "latest"] = "earliest",
-        mode: Literal["offset"] = "offset",
+        start: Literal["earliest", "latest"] | datetime = "earliest",
+        mode: Literal["offset", "lease"] = "offset",
+        tags: Sequence[str] = (),
         token: str = "",
-        max_messages: int = 1000,
+        max_messages: int | None = None,
+        lease: timedelta = timedelta(seconds=30),
         session_timeout: timedelta = timedelta(seconds=10),
         connect_timeout: timedelta = timedelta(seconds=10),
     ) -> None:
@@ -153,8 +159,10 @@ class Consumer:
             topics,
             start=start,
             mode=mode,
+            tags=tags,
             token=token,
             max_messages=max_messages,
+            lease=lease,
             session_timeout=session_timeout,
             connect_timeout=connect_timeout,
         )
@@ -182,28 +190,53 @@ class Consumer:
         return self
 
     def __next__(self) -> Batch:
-        """The next batch of any queue held; waits for it. Raises what makes reading impossible."""
+        """The next batch; waits for it. Raises what makes reading impossible."""
         return self._open_portal().call(self._inner.__anext__)
 
     def commit(self, batch: Batch, before: int | None = None) -> None:
-        """Says that the batch and all before it in its queue are done; durable on return.
+        """By offset: says that the batch and all before it in its queue are done; durable on return.
 
         With `before`, an offset within the batch, only what lies before that one. Waits while the broker is away.
         Raises NotOwner when the queue has gone to another member, who gets what was not committed again.
         """
         return self._open_portal().call(self._inner.commit, batch, before)
 
-    def give_up(self, batch: Batch, offsets: Sequence[int], attempts: int, error: str) -> None:
-        """Puts messages of the batch into the group's dead letters, with how often they were tried and the last error.
+    def acknowledge(self, *messages: ReceivedMessage | Batch) -> None:
+        """By lease: says that messages, or all of batches, are done; durable on return.
 
-        Durable on return; commit the batch as if they were done. Waits while the broker is away. Raises NotOwner.
+        Those that are said at the same time travel together. Waits while the broker is away. Raises LeaseExpired when
+        one of them was not leased to this member any more, and comes again; the others are done. The same holds for
+        `retry`, `extend`, `give_back` and `give_up`.
         """
-        return self._open_portal().call(self._inner.give_up, batch, offsets, attempts, error)
+        return self._open_portal().call(self._inner.acknowledge, *messages)
+
+    def retry(self, *messages: ReceivedMessage | Batch, after: timedelta | None = None, error: str = "") -> None:
+        """By lease: says that messages failed; they come again after the group's backoff, or after that time.
+
+        One that has no attempt left goes to the group's dead letters, with the last error.
+        """
+        return self._open_portal().call(partial(self._inner.retry, *messages, after=after, error=error))
+
+    def extend(self, *messages: ReceivedMessage | Batch, by: timedelta) -> None:
+        """By lease: keeps messages for that time more, from now on."""
+        return self._open_portal().call(partial(self._inner.extend, *messages, by=by))
+
+    def give_back(self, *messages: ReceivedMessage | Batch) -> None:
+        """By lease: says that messages were not looked at: they are for anybody at once, the attempt does not count."""
+        return self._open_portal().call(self._inner.give_back, *messages)
+
+    def give_up(self, *messages: ReceivedMessage | Batch, error: str) -> None:
+        """Puts messages into the group's dead letters, with how often they were tried and the error; durable on return.
+
+        By offset they are still to be committed. Waits while the broker is away. Raises NotOwner or LeaseExpired when
+        one of them belongs to another member by now.
+        """
+        return self._open_portal().call(partial(self._inner.give_up, *messages, error=error))
 
     def pause(self, topic: str, queue: int) -> None:
-        """Fetches no more of this queue until `resume`, so that others go on; a few batches may be on their way."""
+        """By offset: fetches no more of this queue until `resume`; a few batches may be on their way."""
         return self._open_portal().call(self._inner.pause, topic, queue)
 
     def resume(self, topic: str, queue: int) -> None:
-        """Fetches of this queue again."""
+        """By offset: fetches of this queue again."""
         return self._open_portal().call(self._inner.resume, topic, queue)

@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Literal, Self
@@ -30,7 +30,7 @@ from typing import Literal, Self
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from broker import client as aio
-from broker.client import Batch, Check, Message, Receipt, Receipts
+from broker.client import Batch, Check, Message, Receipt, Receipts, ReceivedMessage
 from broker.errors import NotOpen
 
 LOOP = {"use_uvloop": sys.platform != "win32"}
@@ -127,8 +127,9 @@ def _call(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 def _passed(arguments: ast.arguments) -> str:
     by_place = [argument.arg for argument in arguments.args if argument.arg != "self"]
+    rest = [f"*{arguments.vararg.arg}"] if arguments.vararg else []
     by_name = [f"{argument.arg}={argument.arg}" for argument in arguments.kwonlyargs]
-    return ", ".join(by_place + by_name)
+    return ", ".join(by_place + rest + by_name)
 
 
 def _doc(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, indent: int) -> str:

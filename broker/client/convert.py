@@ -70,6 +70,22 @@ def batch(topic: str, queue: int, generation: int, response: pb.FetchResponse) -
     return Batch(topic, queue, generation, response.first_offset, response.log_id, response.topic_id, columns)
 
 
+def leased_batch(topic: str, response: pb.LeaseResponse) -> Batch:
+    """Messages of any queues."""
+    messages = response.messages
+    columns = Columns(
+        bodies=list(messages.bodies),
+        keys=list(messages.keys),
+        tags=list(messages.tags),
+        published_at_ms=list(messages.published_at_ms),
+        attributes={each.index: _attributes_of(each) for each in messages.attributes},
+        offsets=list(messages.offsets),
+        queues=list(messages.queues),
+        attempts=list(messages.attempts),
+    )
+    return Batch(topic, -1, 0, 0, response.log_id, response.topic_id, columns)
+
+
 def scattered(topic: str, log_id: str, topic_id: int, messages: pb.LeasedMessages) -> list[ReceivedMessage]:
     """Messages of any queues of one topic; one that was not handed out counts as the first attempt."""
     attributes = {each.index: _attributes_of(each) for each in messages.attributes}

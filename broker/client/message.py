@@ -67,11 +67,16 @@ class Columns:
     attributes: Mapping[int, tuple[Mapping[str, str], int, bool]]
     offsets: Sequence[int] = ()
     next_offset: int | None = None
+    queues: Sequence[int] = ()
+    attempts: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Batch(Sequence[ReceivedMessage]):
-    """Messages of one queue that follow each other. Committing it says that all before `next_offset` are done."""
+    """Messages of one queue that follow each other. Committing it says that all before `next_offset` are done.
+
+    Read by lease it holds messages of any queues of the topic, and each is settled for itself: `queue` is -1 then.
+    """
 
     topic: str
     queue: int
@@ -114,7 +119,8 @@ class Batch(Sequence[ReceivedMessage]):
             topic=self.topic,
             deliver_at=from_ms(deliver_at_ms) if deliver_at_ms else None,
             ordered=ordered,
-            queue=self.queue,
+            queue=columns.queues[index] if columns.queues else self.queue,
+            attempt=columns.attempts[index] if columns.attempts else 1,
             offset=columns.offsets[index] if columns.offsets else self.first_offset + index,
             published_at_ms=columns.published_at_ms[index],
             log_id=self.log_id,

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
-from broker.client.message import Batch
+from broker.client.message import Batch, ReceivedMessage
 from broker.errors import NotOwner
 from broker.model import GroupPolicy
 from executor.running.listening.calling import Again, Caller, Done, Hopeless, Messages, Verdict, halves, is_narrowed
@@ -28,7 +28,7 @@ class OffsetConsumer(Protocol):
 
     async def commit(self, batch: Batch, before: int | None = None) -> None: ...
 
-    async def give_up(self, batch: Batch, offsets: Sequence[int], attempts: int, error: str) -> None: ...
+    async def give_up(self, *messages: ReceivedMessage, error: str) -> None: ...
 
     def pause(self, topic: str, queue: int) -> None: ...
 
@@ -103,8 +103,7 @@ class InOrder:
         while verdict is not None and not isinstance(verdict, Done):
             policy = await self._policy()
             if isinstance(verdict, Hopeless) or attempt >= policy.attempts:
-                offsets = [message.offset for message in messages]
-                await self._consumer.give_up(batch, offsets, attempt, verdict.error)
+                await self._consumer.give_up(*messages, error=verdict.error)
                 await self._consumer.commit(batch, _end(messages))
                 break
             await self._consumer.commit(batch, messages[0].offset)  # the wait may be long

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ async def test_dead_letters_are_listed_sent_again_and_dropped(tmp_path: Path) ->
         await publish(broker, "t", *(Message(b"body %d" % n, key=f"k{n}", properties={"n": str(n)}) for n in range(5)))
         async with Consumer(broker, "g", ["t"]) as consumer:
             batch = await anext(consumer)
-            await consumer.give_up(batch, range(5), 3, "no such user")
+            await consumer.give_up(*(replace(message, attempt=3) for message in batch), error="no such user")
             await consumer.commit(batch)
         listed = json.loads((await cli("dead-letter", "list", "g", "-o", "json")).stdout)["dead_letters"]
         fields = ("offset", "original_topic", "original_queue", "original_offset", "key", "attempts", "error", "body")

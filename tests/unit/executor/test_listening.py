@@ -86,8 +86,8 @@ class OffsetMember:
         self.group.committed.append(batch.next_offset if before is None else before)
         self.group.has_committed.set()
 
-    async def give_up(self, batch: Batch, offsets: Sequence[int], attempts: int, error: str) -> None:
-        self.group.given_up.append((*offsets, attempts, error))
+    async def give_up(self, *messages: ReceivedMessage, error: str) -> None:
+        self.group.given_up += [(message.offset, message.attempt, error) for message in messages]
 
     def pause(self, topic: str, queue: int) -> None:
         self.group.paused.append((topic, queue))
