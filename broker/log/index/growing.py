@@ -77,7 +77,7 @@ class Growing:
     def add_keys(self, hashes: Sequence[int], sizes: Sequence[int], position: int) -> None:
         """Takes records of these sizes that lie back to back from `position` on."""
         if hashes:
-            positions = [*accumulate(sizes[:-1], initial=position - self.start)]
+            positions = accumulate(sizes[:-1], initial=position - self.start)
             self._new_keys.append(keys.encode_keys(hashes, positions))
 
     def add(self, frame: Frame) -> None:
