@@ -30,8 +30,7 @@ class Log:
 
     @property
     def end(self) -> int:
-        last = max(self.directory.iterdir())
-        return int(last.stem) + last.stat().st_size
+        return max(segment.end for segment in self._segments())
 
     def since(self, position: int) -> Written:
         """Each frame says up to where the log was durable when it was written: another value, another sync."""
