@@ -67,6 +67,9 @@ def open_directory(root: Path, disk: Disk, new_log_id: Callable[[], LogId] = ran
             disk.sync_directory(path)
     except Timeout as error:
         raise DirectoryInUse(path=root) from error
+    except DirectoryUnusable:
+        lock.release()
+        raise
     except (OSError, ValueError, KeyError) as error:
         lock.release()
         raise DirectoryUnusable(path=root, reason=error) from error
