@@ -1,6 +1,5 @@
 """All that is measured, at one moment."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -52,7 +51,7 @@ class Measuring:
         """Raises BrokerStopping."""
         self.check_ready()
         parts = self._parts
-        reports = await asyncio.gather(*map(self._report, self._groups.names()))
+        reports = [await self._report(name) for name in self._groups.names()]  # publishes go on between
         topics = [
             TopicFigures(topic, parts.catalog.of_topic(topic), self._describing.topic(topic))
             for topic in parts.catalog.topics.list()

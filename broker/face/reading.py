@@ -55,6 +55,8 @@ class Reading:
                 async with self._pacing.turn(queue.end - wanted.offset):
                     fetched = await parts.on_disk(self._read, key, wanted, readable)
                 self._count(wanted, fetched)
+                if not fetched.bodies:
+                    self._readable(key, wanted)  # or it was retired meanwhile
                 if fetched.bodies or loop.time() >= until or parts.stopping.is_set():
                     return fetched
                 wanted = replace(wanted, offset=fetched.next_offset)

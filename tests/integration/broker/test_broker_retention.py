@@ -1,21 +1,26 @@
 """Retention over a whole broker: what is old goes, whole segments at a time, and nothing that somebody needs."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from broker.broker import Broker
 from broker.daemon import build
+from broker.delivery.reader import read_batch
 from broker.delivery.retention.rules import Holder, HolderKind
 from broker.errors import OffsetOutOfRange
+from broker.face import reading
 from broker.face.reading import Wanted
 from broker.face.retention import Swept
 from broker.model import (
     Attributes,
     Beat,
+    Fetched,
     GroupName,
     HolderId,
     MemberId,
@@ -195,3 +200,21 @@ async def test_a_deleted_topic_keeps_nothing(tmp_path: Path) -> None:
         assert (await broker.retainer.run_once()).segments == 0  # no checkpoint knows of it yet
     async with running(tmp_path, clock, retention_hours=0) as broker:
         assert (await broker.retainer.run_once()).segments == 3
+
+
+async def test_a_reader_whose_segment_is_deleted_under_it_gets_no_garbage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, loop = Clock(), asyncio.get_running_loop()
+
+    async with running(tmp_path, clock) as broker:
+        await fill(broker, clock)
+
+        def read_too_late(*given: Any, **limits: Any) -> Fetched:
+            swept = asyncio.run_coroutine_threadsafe(broker.retainer.run_once(), loop).result()
+            assert swept.segments == 1
+            return read_batch(*given, **limits)
+
+        monkeypatch.setattr(reading, "read_batch", read_too_late)
+        with pytest.raises(OffsetOutOfRange):
+            await fetch(broker, 1)
