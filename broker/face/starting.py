@@ -9,9 +9,14 @@ from broker.queues.finding import offset_at
 
 
 async def begins(parts: Parts, group: GroupName, topic: Topic, start: Start) -> Sequence[int]:
-    """By queue; that of one which the group has read before counts for nothing."""
-    known = parts.engine.leasing.floors().get(group, {})
+    """By queue; that of one which the group has read before counts for nothing.
+
+    A queue that came to a topic which the group reads already is read from its beginning.
+    """
+    known = parts.engine.leasing.floors(group)
     keys = [QueueKey(topic.topic_id, queue) for queue in range(topic.read_queues)]
+    if any(key in known for key in keys):
+        start = Edge.EARLIEST
     return [0 if key in known else await _begin(parts, key, start) for key in keys]
 
 

@@ -49,25 +49,6 @@ class Leases(Protocol):
         """Drops everything of the topic, in all groups."""
 
 
-class NoLeases:
-    """Of a broker whose groups all read by offset."""
-
-    def counts(self, group: GroupName) -> LeaseCounts:
-        return LeaseCounts()
-
-    def floors(self, group: GroupName) -> Floors:
-        return {}
-
-    def restart(self, group: GroupName, floors: Floors, now_ms: int) -> None:
-        """Nothing is leased."""
-
-    def forget(self, group: GroupName, now_ms: int) -> None:
-        """Nothing is known."""
-
-    def forget_topic(self, topic: Topic, now_ms: int) -> None:
-        """Nothing is known."""
-
-
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
     """A group without its silent members; its offsets are those of the way in which it reads."""

@@ -35,6 +35,7 @@ SESSION_MS = 60_000
 class House:
     """A broker and everything that is asked of it here; topic t has two queues."""
 
+    topics: TopicClient
     groups: GroupClient
     producer: Producer
     stub: BrokerServiceStub
@@ -55,8 +56,9 @@ class House:
         commits = [pb.OffsetCommit(claim=claim, offset=offset)]
         await self.stub.Commit(pb.CommitRequest(group="g", member_id=member, commits=commits))
 
-    async def lease(self, member: str = "m") -> pb.LeaseResponse:
-        return await self.stub.Lease(pb.LeaseRequest(group="g", member_id=member, topic="t", lease_ms=60_000))
+    async def lease(self, member: str = "m", start: pb.Start.ValueType = pb.START_EARLIEST) -> pb.LeaseResponse:
+        request = pb.LeaseRequest(group="g", member_id=member, topic="t", lease_ms=60_000, start=start)
+        return await self.stub.Lease(request)
 
     async def settle(self, given: pb.LeaseResponse, action: pb.Action.ValueType, member: str = "m") -> None:
         leased = given.messages
@@ -80,7 +82,7 @@ async def housed(data: Path) -> AsyncIterator[House]:
         Producer(endpoint) as producer,
     ):
         await topics.create("t", 2)
-        yield House(groups, producer, BrokerServiceStub(channel))
+        yield House(topics, groups, producer, BrokerServiceStub(channel))
 
 
 @contextmanager
@@ -275,3 +277,14 @@ async def test_an_unfiltered_fetch_tells_where_to_go_on(tmp_path: Path) -> None:
         request = pb.FetchRequest(topic="t", queue=queue, max_messages=1)
         found = await house.stub.Fetch(request)
         assert (found.next_offset, [*found.offsets]) == (1, [])
+
+
+async def test_a_queue_that_came_later_is_read_from_its_beginning_also_by_lease(tmp_path: Path) -> None:
+    async with housed(tmp_path) as house:
+        await house.publish("old")
+        assert not (await house.lease(start=pb.START_LATEST)).messages.bodies
+        await house.topics.alter("t", write_queues=4, read_queues=4)
+        keys = ("k", "l", "m", "n", "o", "p")
+        queues = {await house.publish(key, key=key) for key in keys}
+        assert queues & {2, 3}
+        assert {*(await house.lease(start=pb.START_LATEST)).messages.bodies} == {key.encode() for key in keys}
