@@ -76,7 +76,7 @@ class Leasing:
             with parts.waiters.watching(signs) as happened:
                 if not await self._may_read(wanted.group, until):
                     return LeasedBatch(topic.topic_id)
-                leased = await self._ask(wanted, topic)
+                leased = await self._ask_safely(wanted, topic)
                 if leased.entries and (batch := await self._read(wanted, topic, leased)).bodies:
                     self._parts.paces.take(wanted.group, self._rate(wanted.group), len(batch.bodies))
                     return batch
@@ -107,6 +107,17 @@ class Leasing:
         if len(self._joined) >= _MOST_JOINED:
             self._joined.clear()
         self._joined[member] = now
+
+    async def _ask_safely(self, wanted: WantedLease, topic: Topic) -> Leased:
+        """What is handed out to somebody who has gone meanwhile is returned, so that nobody waits for its lease."""
+        asking = asyncio.create_task(self._ask(wanted, topic))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            leased = await asking
+            given = [_settlement(each, Action.GIVE_BACK) for each in leased.entries]
+            await self.settle(wanted.group, wanted.member_id, wanted.topic, given)
+            raise
 
     async def _ask(self, wanted: WantedLease, topic: Topic) -> Leased:
         parts = self._parts

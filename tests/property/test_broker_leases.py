@@ -167,7 +167,7 @@ class LeasesOfOneQueue(RuleBasedStateMachine):
 
     @invariant()
     def the_floor_is_the_first_that_is_not_done(self) -> None:
-        floor = self.engine.leasing.floors().get(GROUP, {}).get(QueueKey(ORDERS.topic_id, 0), 0)
+        floor = self.engine.leasing.floors(GROUP).get(QueueKey(ORDERS.topic_id, 0), 0)
         ended = ("done", "dead")
         assert floor == next(
             (at for at, known in enumerate(self.messages) if known.state not in ended), len(self.messages)

@@ -25,7 +25,7 @@ class GroupLeases:
 
     def floors(self, group: GroupName) -> Floors:
         """Of every queue that the group ever leased from."""
-        floors = self._leasing.floors().get(group, {})
+        floors = self._leasing.floors(group)
         known = ((self._topics.by_id(key.topic_id), key.queue, floor) for key, floor in floors.items())
         return {TopicQueue(topic.name, queue): floor for topic, queue, floor in known if topic is not None}
 

@@ -89,10 +89,12 @@ class Leasing:
         """Which messages of a dead letter topic are not there any more; for any thread."""
         return self._table.gone.get(topic_id, Gone())
 
-    def floors(self) -> Mapping[GroupName, Mapping[QueueKey, int]]:
-        """Up to where everything is done, by group and queue: the rest is still needed. For any thread."""
-        groups = [*self._table.groups().items()]
-        return {name: {key: leases.floor for key, leases in [*queues.items()]} for name, queues in groups}
+    def floors(self, group: GroupName) -> Mapping[QueueKey, int]:
+        """Up to where everything is done, of every queue that the group has begun: the rest is still needed.
+
+        For any thread.
+        """
+        return {key: leases.floor for key, leases in [*self._table.of_group(group).items()]}
 
     def _lease(self, command: LeaseMessages, now_ms: int) -> Leased:
         self._turn += 1

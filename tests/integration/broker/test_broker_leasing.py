@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from broker.broker import Broker
 from broker.client import Message, Producer
 from broker.client.policies import from_group_policy
 from broker.daemon import build, wall_clock
 from broker.errors import ModeConflict, NotOwner
-from broker.model import GroupPolicy, Steps
+from broker.face.leasing import WantedLease
+from broker.model import Edge, GroupName, GroupPolicy, MemberId, Steps, TopicName
 from broker.settings import BrokerSettings
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
@@ -35,8 +37,9 @@ class Clock:
 class Peer:
     """A broker and what a test asks it."""
 
-    def __init__(self, endpoint: str, stub: BrokerServiceStub, clock: Clock) -> None:
+    def __init__(self, endpoint: str, stub: BrokerServiceStub, clock: Clock, broker: Broker) -> None:
         self.endpoint = endpoint
+        self.broker = broker
         self.stub = stub
         self.clock = clock
 
@@ -82,7 +85,7 @@ async def running(data: Path, clock: Clock | None = None) -> AsyncIterator[Peer]
         endpoint = house.endpoints["grpc"]
         try:
             async with dial(endpoint) as channel:
-                yield Peer(endpoint, BrokerServiceStub(channel), clock)
+                yield Peer(endpoint, BrokerServiceStub(channel), clock, house.broker)
         finally:
             house.stop()
             await serving
@@ -266,3 +269,20 @@ async def test_no_more_than_the_group_may_hold_are_handed_out(tmp_path: Path) ->
         waiting = asyncio.create_task(peer.lease("bob", wait_ms=20_000))
         await peer.settle(pb.ACTION_ACKNOWLEDGE, held, "ann")
         assert len((await waiting).offsets) == 7
+
+
+async def test_what_was_handed_to_somebody_who_has_gone_is_for_others_at_once(tmp_path: Path) -> None:
+    def wanted(member: str) -> WantedLease:
+        names = GroupName(GROUP), MemberId(member), TopicName(TOPIC)
+        return WantedLease(*names, 10, 30_000, 0.0, frozenset(), Edge.EARLIEST)
+
+    async with running(tmp_path) as peer:
+        await peer.broker.leasing.lease(wanted("ann"))
+        await peer.publish(*some(1))
+        asking = asyncio.create_task(peer.broker.leasing.lease(wanted("ann")))
+        for _ in range(3):  # its command is on its way to the writer's thread
+            await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert (await peer.broker.leasing.lease(wanted("bob"))).bodies == [b"0"]
