@@ -281,3 +281,17 @@ def test_an_index_that_saw_more_than_a_power_loss_left_is_made_again(tmp_path: P
         clock.now_ms = 2_000
         assert engine.commit([ALL]).answers == [Delivered(1, None)]
         assert bodies_of(engine, KEY) == [b"kept"]
+
+
+def test_what_a_killed_engine_had_indexed_is_not_taken_again(tmp_path: Path) -> None:
+    clock = Clock()
+    with running_engine(tmp_path, clock=clock, segment=SEGMENT) as (engine, _):
+        handles = publish(engine, (b"a", 2_000), (b"b", 3_000), (b"c", 3_000))
+        clock.now_ms = 2_000
+        engine.commit([ALL, Recall(handles[1])])
+        engine.delaying.snapshot()
+        publish(engine, (b"d", 3_000), sequence=2)
+    with running_engine(tmp_path, clock=clock, segment=SEGMENT) as (engine, _):
+        clock.now_ms = 3_000
+        assert engine.commit([ALL]).answers == [Delivered(2, None)]
+        assert bodies_of(engine, KEY) == [b"a", b"c", b"d"]
