@@ -30,6 +30,7 @@ from broker.log.upkeep.syncer import Syncer
 from broker.metrics.server import serve_monitor
 from broker.queues.topics import Topics
 from broker.rpc.bulk import BulkService
+from broker.rpc.limits import ClientLimits
 from broker.settings import BrokerSettings
 from broker.writer import Writer
 from protos.broker.v1 import broker_pb2_grpc
@@ -120,7 +121,7 @@ async def build(
         service = Service(
             "shardcast.broker.v1.BrokerService",
             broker_pb2_grpc.add_BrokerServiceServicer_to_server,
-            BulkService(broker),
+            BulkService(broker, ClientLimits(settings.publish_streams, settings.reads)),
         )
         listening = await stack.enter_async_context(
             serve(
@@ -129,6 +130,7 @@ async def build(
                 [service],
                 authorize=_door(settings),
                 on_refusal=broker.measuring.refused,
+                most_connections=settings.connections,
             )
         )
         stack.callback(broker.drain)

@@ -30,6 +30,9 @@ class BrokerSettings(Settings):
     retention_hours: float = Field(default=72, ge=0)  # 0: for ever
     retention_bytes: int = Field(default=0, ge=0)  # of the whole log; 0: no limit
     groups_hold_days: float = Field(default=7, ge=0)  # what a group has not read, after its last member
+    connections: int = Field(default=1_024, ge=1)
+    publish_streams: int = Field(default=1_024, ge=1)  # open at the same time
+    reads: int = Field(default=8_192, ge=1)  # fetches and leases at the same time, those that wait included
     create_topics: bool = True
     access_keys: tuple[SecretStr, ...] = ()
     insecure: bool = False

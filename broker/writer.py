@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from broker.delivery.room import Room
 from broker.engine.commands import Command
 from broker.engine.engine import Answer, Committed, Engine
 from broker.engine.opening import Checkpointer, Die
@@ -28,7 +29,7 @@ class Writer:
         self._engine = engine
         self._checkpointer = checkpointer
         self._on_grown = on_grown
-        self._room = _Room(WAITING_BYTES)
+        self._room = Room(WAITING_BYTES)
         self._thread = GroupCommit[_Waiting](self._commit, die)
 
     async def submit(self, command: Command, size: int = 0) -> Answering:
@@ -60,30 +61,3 @@ class Writer:
             if not answering.done():  # whoever asked may have gone
                 answering.set_result(answer)
         self._on_grown(committed.grown)
-
-
-class _Room:
-    """Bounds the bytes that wait for the writer."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._taken = 0
-        self._waiting: list[asyncio.Future[None]] = []
-
-    @property
-    def is_taken(self) -> bool:
-        return self._taken > 0
-
-    async def take(self, size: int) -> None:
-        while self._taken and self._taken + size > self._limit:
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            await future
-        self._taken += size
-
-    def give(self, size: int) -> None:
-        self._taken -= size
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)

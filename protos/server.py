@@ -69,14 +69,16 @@ async def serve(
     authorize: Authorize | None = None,
     on_refusal: Callable[[str], None] = lambda _code: None,
     grace_seconds: float = 2.0,
+    most_connections: int = 1_024,
 ) -> AsyncIterator[Listening]:
     """Serves until the block ends, then lets calls finish for the grace time. Port 0 is any free one.
 
-    `on_refusal` gets the code of each call that fails.
+    `on_refusal` gets the code of each call that fails. A connection beyond the most finds nobody at home.
 
     Raises AddressInUse.
     """
-    server = grpc.aio.server(interceptors=[_Door(authorize, on_refusal)], options=(*OPTIONS, ("grpc.so_reuseport", 0)))
+    options = (*OPTIONS, ("grpc.so_reuseport", 0), ("grpc.max_allowed_incoming_connections", most_connections))
+    server = grpc.aio.server(interceptors=[_Door(authorize, on_refusal)], options=options)
     for service in services:
         service.add(service.servicer, server)
     checks = health.aio.HealthServicer()

@@ -1,7 +1,7 @@
 """Publishing: producers are opened, publish in order, and are forgotten."""
 
 from broker.engine.commands import ForgetProducer, ForgetSilent, GetProducer, OpenProducer, StorePublish
-from broker.errors import BadRequest, TooLarge, TooMany, TopicPermission
+from broker.errors import BadRequest, TooLarge, TopicPermission
 from broker.face.delays import DueDeliverer
 from broker.face.paces import LONGEST_SLEEP_SECONDS
 from broker.face.parts import Parts
@@ -15,7 +15,6 @@ from broker.queues.topics import is_own
 from broker.writer import Answering
 
 PUBLISH_BYTES = 8 << 20  # of records in one publish
-PUBLISH_MESSAGES = 65_536
 MOST_AT_ONCE = 4_096  # messages that are encoded on the event loop, a few ms; more go beside it
 
 
@@ -30,7 +29,7 @@ class Publishing:
     async def publish(self, request: Publish) -> Answering:
         """Returns once the request is on its way, in the order of the calls; its answer is done when durable.
 
-        Raises BadName, BadRequest, DelayTooLong, DiskFull, TooLarge, TooMany, TopicPermission, UnknownQueue and
+        Raises BadName, BadRequest, DelayTooLong, DiskFull, TooLarge, TopicPermission, UnknownQueue and
         UnknownTopic; other refusals are answers.
         """
         self._parts.check_not_stopping()
@@ -40,9 +39,6 @@ class Publishing:
         check_size("cursor", request.cursor or b"", CURSOR_BYTES)
         if request.transaction is not None:
             check_part(request.transaction)
-        messages = sum(len(batch.bodies) for batch in request.batches)
-        if messages > PUBLISH_MESSAGES:
-            raise TooMany(what="messages in one publish", limit=PUBLISH_MESSAGES)
         await self._keep_to_rates(request)
         stored_at_ms = self._parts.clock()
         runs = await self._encode(request, stored_at_ms)

@@ -1,6 +1,7 @@
 """Reading by offset, with a long poll."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from broker.delivery.filtering import MOST_SCANNED, Filter, read_tagged, without
@@ -13,6 +14,13 @@ from broker.model import Fetched, GroupName, QueueKey, TopicName
 
 FETCH_BYTES = 8 << 20  # of records in one answer
 FETCH_MESSAGES = 32_768
+
+Reserve = Callable[[int], Awaitable[None]]
+"""Returns when whoever asked may get so many bytes."""
+
+
+async def at_once(_size: int) -> None:
+    """There is room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class Reading:
         self._parts = parts
         self._pacing = Pacing(lambda: parts.writer.is_busy)
 
-    async def fetch(self, wanted: Wanted) -> Fetched:
+    async def fetch(self, wanted: Wanted, reserve: Reserve = at_once) -> Fetched:
         """Raises OffsetOutOfRange, RecordDamaged, TopicPermission, UnknownQueue, UnknownTopic.
 
         Nothing in time is an empty answer; `next_offset` is behind what was looked at meanwhile.
@@ -52,6 +60,7 @@ class Reading:
         while True:
             readable, pause = self._readable(key, wanted), self._pause(wanted)
             if readable and not pause:
+                await reserve(min(wanted.max_bytes, FETCH_BYTES))
                 async with self._pacing.turn(queue.end - wanted.offset):
                     fetched = await parts.on_disk(self._read, key, wanted, readable)
                 self._count(wanted, fetched)

@@ -4,6 +4,7 @@ from broker.broker import Broker
 from broker.model import GroupName, TopicName
 from broker.rpc.context import Context, waits
 from broker.rpc.convert import leasing as convert
+from broker.rpc.limits import Open, Untaken
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1 import broker_pb2_grpc
 
@@ -12,10 +13,16 @@ class LeasingCalls(broker_pb2_grpc.BrokerServiceServicer):
     """Message in, one call, message out."""
 
     _broker: Broker
+    _reads: Open
+    _untaken: Untaken
 
     async def Lease(self, request: pb.LeaseRequest, context: Context) -> pb.LeaseResponse:
-        batch = await self._broker.leasing.lease(convert.to_wanted_lease(request, waits(context.time_remaining())))
-        return convert.from_leased(batch, self._broker.log_id)
+        wanted = convert.to_wanted_lease(request, waits(context.time_remaining()))
+        with self._reads.one_more():
+            answer = self._untaken.answer(context)
+            response = convert.from_leased(await self._broker.leasing.lease(wanted), self._broker.log_id)
+            await answer.reserve(response.ByteSize())
+            return response
 
     async def Settle(self, request: pb.SettleRequest, context: Context) -> pb.SettleResponse:
         settlements = [*map(convert.to_settlement, request.settlements)]

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 
 from broker.broker import Broker
 from broker.errors import BrokerError, BrokerStopping
-from broker.model import HolderId, ProducerId, Published
+from broker.model import HolderId, ProducerId, Publish, Published
 from broker.rpc.context import Context
 from broker.rpc.convert import publishing as convert
+from broker.rpc.limits import Open
 from broker.writer import Answering
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1 import broker_pb2_grpc
@@ -22,6 +24,7 @@ class PublishingCalls(broker_pb2_grpc.BrokerServiceServicer):
     """Message in, one call, message out."""
 
     _broker: Broker
+    _streams: Open
 
     async def OpenProducer(self, request: pb.OpenProducerRequest, context: Context) -> pb.OpenProducerResponse:
         opened = await self._broker.publishing.open_producer(
@@ -44,11 +47,7 @@ class PublishingCalls(broker_pb2_grpc.BrokerServiceServicer):
         """Reads on while answers wait for their sync, and answers in the order of the requests."""
         taken: asyncio.Queue[_Given | None] = asyncio.Queue()
         room = asyncio.Semaphore(_IN_FLIGHT)
-        taking = asyncio.create_task(self._take_all(requests, taken, room))
-        stopping = asyncio.create_task(self._broker.stopping.wait())
-        for task in (taking, stopping):
-            task.add_done_callback(lambda _: taken.put_nowait(None))
-        try:
+        async with self._taking(requests, taken, room) as taking:
             while (given := await taken.get()) is not None:
                 producer_id, sequence, answering = given
                 answer = answering if isinstance(answering, BrokerError) else await answering
@@ -60,10 +59,23 @@ class PublishingCalls(broker_pb2_grpc.BrokerServiceServicer):
             if not taking.done():
                 raise BrokerStopping
             await taking  # for what it may raise
-        finally:
-            taking.cancel()
-            stopping.cancel()
-            await asyncio.wait((taking, stopping))
+
+    @asynccontextmanager
+    async def _taking(
+        self, requests: AsyncIterable[pb.PublishRequest], taken: asyncio.Queue[_Given | None], room: asyncio.Semaphore
+    ) -> AsyncIterator[asyncio.Task[None]]:
+        """Takes requests inside the block; `taken` ends with None, also when the broker stops. Raises TooMany."""
+        with self._streams.one_more():
+            taking = asyncio.create_task(self._take_all(requests, taken, room))
+            stopping = asyncio.create_task(self._broker.stopping.wait())
+            for task in (taking, stopping):
+                task.add_done_callback(lambda _: taken.put_nowait(None))
+            try:
+                yield taking
+            finally:
+                taking.cancel()
+                stopping.cancel()
+                await asyncio.wait((taking, stopping))
 
     async def _take_all(
         self, requests: AsyncIterable[pb.PublishRequest], taken: asyncio.Queue[_Given | None], room: asyncio.Semaphore
@@ -75,8 +87,16 @@ class PublishingCalls(broker_pb2_grpc.BrokerServiceServicer):
 
     async def _submit(self, request: pb.PublishRequest) -> Answering | BrokerError:
         try:
-            return await self._broker.publishing.publish(convert.to_publish(request))
+            return await self._broker.publishing.publish(await _converted(request))
         except BrokerStopping:
             raise
         except BrokerError as refusal:
             return refusal
+
+
+async def _converted(request: pb.PublishRequest) -> Publish:
+    """Beside the event loop if that takes long. Raises BadRequest, TooMany."""
+    convert.check_counts(request)
+    if convert.has_many_attributes(request):
+        return await asyncio.to_thread(convert.to_publish, request)
+    return convert.to_publish(request)

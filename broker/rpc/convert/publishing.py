@@ -1,6 +1,7 @@
 """Publishes and producers."""
 
-from broker.errors import BadRequest, BrokerError
+from broker.errors import BadRequest, BrokerError, TooMany
+from broker.face.publishing import MOST_AT_ONCE
 from broker.model import (
     Attributes,
     HolderId,
@@ -17,13 +18,25 @@ from broker.model import (
 from broker.producers.rules import Producer
 from protos.broker.v1 import broker_pb2 as pb
 
+MOST_MESSAGES = 65_536  # of one publish
 _MOST_BATCHES = 1_024  # of one publish; hundreds of thousands of empty ones would hold up everybody else
 
 
-def to_publish(request: pb.PublishRequest) -> Publish:
-    """Raises BadRequest."""
+def check_counts(request: pb.PublishRequest) -> None:
+    """Before anything is done for each of them. Raises BadRequest, TooMany."""
     if len(request.batches) > _MOST_BATCHES:
         raise BadRequest(reason=f"a publish has at most {_MOST_BATCHES} batches, not {len(request.batches)}")
+    longest = (max(len(each.bodies), len(each.keys), len(each.tags), len(each.attributes)) for each in request.batches)
+    if sum(longest) > MOST_MESSAGES:
+        raise TooMany(what="messages in one publish", limit=MOST_MESSAGES)
+
+
+def has_many_attributes(request: pb.PublishRequest) -> bool:
+    """Whether to convert it takes long: some microseconds for each message that has any."""
+    return sum(len(batch.attributes) for batch in request.batches) > MOST_AT_ONCE
+
+
+def to_publish(request: pb.PublishRequest) -> Publish:
     return Publish(
         ProducerId(request.producer_id),
         request.term,
