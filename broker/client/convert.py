@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from broker.client.message import NO_PROPERTIES, Batch, Columns, Message, ReceivedMessage, from_ms, tag_at, to_ms
 from broker.errors import TooLarge
@@ -12,14 +13,33 @@ MAX_PUBLISH_BYTES = 8 << 20  # of one publish; the broker, which adds a header t
 
 def topic_batches(topic: str, messages: Sequence[Message]) -> list[pb.TopicBatch]:
     """Columns per topic. Raises TooLarge."""
-    by_topic: dict[str, list[Message]] = defaultdict(list)
-    for message in messages:
-        by_topic[message.topic or topic].append(message)
-    batches = [_topic_batch(name, chosen) for name, chosen in by_topic.items()]
+    by_topic = _by_topic(topic, messages).items()
+    batches = [_topic_batch(name, [messages[index] for index in chosen]) for name, chosen in by_topic]
     size = sum(batch.ByteSize() for batch in batches)
     if size > MAX_PUBLISH_BYTES:
         raise TooLarge(what="publish", size=size, limit=MAX_PUBLISH_BYTES)
     return batches
+
+
+def sent_as(topic: str, messages: Sequence[Message]) -> Sequence[int]:
+    """For each message its ordinal among those of `topic_batches`; empty: the same."""
+    by_topic = _by_topic(topic, messages)
+    if len(by_topic) == 1:
+        return ()
+    ordinals = [0] * len(messages)
+    for ordinal, index in enumerate(chain.from_iterable(by_topic.values())):
+        ordinals[index] = ordinal
+    return ordinals
+
+
+def _by_topic(topic: str, messages: Sequence[Message]) -> dict[str, Sequence[int]]:
+    """Indexes of the messages of each topic, rising; topics in the order of their first message."""
+    if not any(message.topic for message in messages):
+        return {topic: range(len(messages))} if messages else {}
+    by_topic: dict[str, list[int]] = defaultdict(list)
+    for index, message in enumerate(messages):
+        by_topic[message.topic or topic].append(index)
+    return {**by_topic}
 
 
 def _topic_batch(topic: str, messages: Sequence[Message]) -> pb.TopicBatch:

@@ -29,12 +29,13 @@ STORED_BEFORE = Receipt(queue=-1, offset=-1, message_id="")
 
 
 class Receipts(Sequence[Receipt]):
-    """One receipt per message of the publish, in its order.
+    """One receipt per message of the publish, in its order; `sent_as` says which ordinal each had on the wire.
 
     Empty where the broker had the publish already and does not remember where (`is_duplicate`).
     """
 
-    def __init__(self, published: pb.Published) -> None:
+    def __init__(self, published: pb.Published, sent_as: Sequence[int] = ()) -> None:
+        self._sent_as = sent_as
         self.is_duplicate = published.duplicate
         self._log_id = published.log_id
         self._ranges = tuple(published.ranges)
@@ -64,6 +65,8 @@ class Receipts(Sequence[Receipt]):
         return _places(self._ranges)
 
     def _at(self, index: int) -> Receipt:
+        if self._sent_as:
+            index = self._sent_as[index]
         if self._are_interleaved:
             number, place = self._places[index]
         else:

@@ -32,6 +32,7 @@ PASSING = (Unreachable, TimedOut, BrokerStopping)
 class _Pending:
     request: pb.PublishRequest
     receipts: asyncio.Future[Receipts]
+    sent_as: Sequence[int]
 
 
 class _SendAgain(Exception):
@@ -118,7 +119,9 @@ class ShardProducer:
             raise self.failure
         request.sequence = self._next
         self._next += 1
-        pending = self._pending[request.sequence] = _Pending(request, asyncio.get_running_loop().create_future())
+        pending = self._pending[request.sequence] = _Pending(
+            request, asyncio.get_running_loop().create_future(), convert.sent_as(topic, messages)
+        )
         self._unsent.set()
         receipts = asyncio.shield(pending.receipts)  # who stops waiting does not take the acknowledgement along
         receipts.add_done_callback(_look_at)
@@ -194,7 +197,7 @@ class ShardProducer:
             raise self._refused(response)
         pending = self._pending.pop(response.sequence)
         self._window.release()
-        pending.receipts.set_result(Receipts(response.published))
+        pending.receipts.set_result(Receipts(response.published, pending.sent_as))
 
     def _refused(self, response: pb.PublishResponse) -> Exception:
         refusal = response.refusal

@@ -81,6 +81,17 @@ async def test_another_systems_endpoint_is_told_apart() -> None:
         Producer("rocketmq://127.0.0.1:8081")
 
 
+async def test_receipts_of_several_topics_come_in_the_order_of_the_messages(tmp_path: Path) -> None:
+    sent = [Message(str(n).encode(), key=f"k{n}", topic=f"t{n % 3}" if n % 4 else None) for n in range(40)]
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint) as producer:
+        receipts = await producer.publish_batch("t", sent)
+        found: dict[str, bytes] = {}
+        async with Consumer(endpoint, "readers", ["t", "t0", "t1", "t2"]) as consumer:
+            while len(found) < len(sent):
+                found |= {message.message_id: message.body for message in await anext(consumer)}
+    assert [found[receipt.message_id] for receipt in receipts] == [message.body for message in sent]
+
+
 async def test_use_outside_the_block_is_refused(tmp_path: Path) -> None:
     async with asyncio.timeout(10), running_broker(tmp_path) as endpoint:
         producer, consumer = Producer(endpoint), Consumer(endpoint, "g", ["t"])
