@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
-from broker.queues.rates import Bucket
+from broker.delivery.rates import Bucket
 
 LONGEST_SLEEP_SECONDS = 1.0  # then the rate is looked at again: somebody may have altered it
 

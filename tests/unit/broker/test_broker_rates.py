@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.queues.rates import Bucket
+from broker.delivery.rates import Bucket
 
 
 def test_a_full_bucket_gives_one_seconds_worth_at_once_and_then_waits() -> None:
