@@ -1,6 +1,6 @@
 """Which messages of a queue a member gets next."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
 class Asking:
     """Who asks for how much: messages, and bytes of records, of which one message may have more.
 
-    `tags` are hashes of those that are wanted, none: all. `attempts` is how many a message has before it is given up.
+    `attempts` is how many a message has before it is given up.
     """
 
     member: MemberId
@@ -31,7 +31,6 @@ class Asking:
     messages: int
     bytes: int
     attempts: int
-    tags: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +61,17 @@ def hand_out_again(leases: Leases, asking: Asking, due: Iterable[Entry]) -> Hand
     return handing.result(leases.next)
 
 
-def hand_out_new(leases: Leases, asking: Asking, entries: Sequence[Entry]) -> Handing:
-    """Of messages that follow `next`: goes on until there is enough, or the window is full."""
-    handing, behind = _Handing(leases, asking), leases.next
-    for entry in entries[: max(0, WINDOW - len(leases.held))]:
-        if asking.tags and entry.tag not in asking.tags:
-            step(State.NEW, Move.PASS_OVER)
-        elif not handing.has_room(entry):
-            break
-        else:
-            handing.take_new(entry)
-        behind = entry.offset + 1
-    return handing.result(behind)
+def hand_out_new(leases: Leases, asking: Asking, entries: Iterable[Entry], end: int) -> Handing:
+    """Of the messages from `next` up to, not including, `end`: those that are not among the entries are passed over.
+
+    Goes on until there is enough, or the window is full.
+    """
+    handing = _Handing(leases, asking)
+    for entry in entries:
+        if not handing.has_room(entry) or handing.fills_window():
+            return handing.result(entry.offset)
+        handing.take_new(entry)
+    return handing.result(end)
 
 
 class _Handing:
@@ -93,6 +91,9 @@ class _Handing:
         if len(self._taken) >= self._asking.messages:
             return False
         return not self._bytes or self._bytes + entry.size <= self._asking.bytes
+
+    def fills_window(self) -> bool:
+        return len(self._leases.held) + len(self._held) >= WINDOW
 
     def give_up(self, entry: Entry, state: State) -> None:
         step(state, Move.GIVE_UP)

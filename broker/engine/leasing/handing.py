@@ -13,7 +13,7 @@ from broker.log.record import ENTRY_BYTES, decode_lanes, tag_hash
 from broker.model import LogId, QueueKey
 from broker.queues.consume_queue import ConsumeQueue
 
-_FILTERED = 8_192  # entries of a queue that one call looks through for its tags
+_FILTERED = 4_096  # entries of a queue that one call looks through for its tags
 
 
 class Hand:
@@ -61,7 +61,8 @@ class Hand:
             self._add(key, leases, again)
             change = Change(start.next, [*start.done, *again.change.done], again.change.held)
         if self._free > 0:
-            new = hand_out_new(leases, self._asking(), self._entries(queue, start.next, self._command.ends[key.queue]))
+            entries, end = self._entries(queue, start.next, self._command.ends[key.queue])
+            new = hand_out_new(leases, self._asking(), entries, end)
             self._add(key, leases, new)
             change = Change(max(new.change.next, start.next), change.done, {**change.held, **new.change.held})
         is_news = key not in self._known  # where a group begins is written down before anything comes
@@ -77,15 +78,17 @@ class Hand:
             self._free,
             self._bytes,
             command.policy.attempts,
-            self._tags,
         )
 
-    def _entries(self, queue: ConsumeQueue, begin: int, end: int) -> list[Entry]:
+    def _entries(self, queue: ConsumeQueue, begin: int, end: int) -> tuple[list[Entry], int]:
+        """Messages that have one of the tags, and up to where (not including) was looked for them."""
         count = min(_FILTERED if self._tags else self._free, end - begin)
         if count <= 0:
-            return []
-        read = decode_lanes(queue.read(begin, count))
-        return [Entry(offset, *fields) for offset, fields in enumerate(read, begin)]
+            return [], begin
+        found = queue.read(begin, count)
+        read, tags = enumerate(decode_lanes(found), begin), self._tags
+        entries = [Entry(offset, *fields) for offset, fields in read if not tags or fields[2] in tags]
+        return entries, begin + len(found) // ENTRY_BYTES
 
     def _add(self, key: QueueKey, leases: Leases, handing: Handing) -> None:
         held = handing.change.held

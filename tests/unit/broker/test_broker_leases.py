@@ -6,7 +6,7 @@ import pytest
 
 from broker.delivery.dead_letters import Gone
 from broker.delivery.leases.changes import from_stored, to_stored
-from broker.delivery.leases.handing import Asking, Entry, hand_out_again, hand_out_new
+from broker.delivery.leases.handing import Asking, Entry, Handing, hand_out_again, hand_out_new
 from broker.delivery.leases.settling import Action, Settlement, settle
 from broker.delivery.leases.state import LEASES, NEVER_MS, WINDOW, Change, Held, Leases, Move, State, retired, step
 from broker.model import Exponential, GroupPolicy, MemberId, Steps
@@ -15,8 +15,12 @@ ANN, BOB = MemberId("ann"), MemberId("bob")
 POLICY = GroupPolicy(attempts=3)
 
 
-def asking(messages: int = 100, *, size: int = 1 << 20, now_ms: int = 0, tags: frozenset[int] = frozenset()) -> Asking:
-    return Asking(ANN, now_ms, now_ms + 1_000, messages, size, POLICY.attempts, tags)
+def asking(messages: int = 100, *, size: int = 1 << 20, now_ms: int = 0) -> Asking:
+    return Asking(ANN, now_ms, now_ms + 1_000, messages, size, POLICY.attempts)
+
+
+def new(leases: Leases, found: list[Entry], wanted: Asking | None = None) -> Handing:
+    return hand_out_new(leases, wanted or asking(), found, found[-1].offset + 1)
 
 
 def entries(*lanes: int, first: int = 0, size: int = 10, tag: int = 0) -> list[Entry]:
@@ -26,7 +30,7 @@ def entries(*lanes: int, first: int = 0, size: int = 10, tag: int = 0) -> list[E
 def leased(*lanes: int) -> Leases:
     """So many messages, all that may be handed to Ann."""
     leases = Leases(0)
-    leases.apply(hand_out_new(leases, asking(), entries(*lanes)).change)
+    leases.apply(new(leases, entries(*lanes)).change)
     return leases
 
 
@@ -149,32 +153,35 @@ def test_the_messages_of_a_key_come_one_at_a_time_and_in_order() -> None:
 
 def test_a_message_behind_a_key_that_waits_is_held_back_in_a_later_look_too() -> None:
     leases = leased(7)
-    leases.apply(hand_out_new(leases, asking(), entries(7, 0, first=1)).change)
+    leases.apply(new(leases, entries(7, 0, first=1)).change)
     assert (leases.held[1].member, leases.held[2].member) == ("", ANN)
 
 
-def test_tags_that_are_not_wanted_are_done_without_being_handed_out() -> None:
+def test_what_nobody_wants_is_done_without_being_handed_out() -> None:
     leases = Leases(0)
-    mixed = [entry._replace(tag=offset % 2) for offset, entry in enumerate(entries(0, 0, 0, 0, 0))]
-    handing = hand_out_new(leases, asking(1, tags=frozenset({1})), mixed)
-    assert ([entry.offset for entry in handing.taken], handing.change.next) == ([1], 3)
+    second, fourth = entries(0, 0, 0, 0)[1::2]
+    first = hand_out_new(leases, asking(1), [second, fourth], 6)
+    assert ([entry.offset for entry in first.taken], first.change.next) == ([1], 3)
+    leases.apply(first.change)
+    rest = hand_out_new(leases, asking(), [fourth], 6)
+    assert ([entry.offset for entry in rest.taken], rest.change.next) == ([3], 6)
 
 
 def test_bytes_bound_what_is_handed_out_but_one_message_always_is() -> None:
     for size, count in ((1, 1), (20, 2), (29, 2), (30, 3)):
-        assert len(hand_out_new(Leases(0), asking(size=size), entries(0, 0, 0, 0)).taken) == count
+        assert len(new(Leases(0), entries(0, 0, 0, 0), asking(size=size)).taken) == count
 
 
 def test_who_never_acknowledges_never_grows_the_window() -> None:
     leases, first = Leases(0), 0
     for _ in range(WINDOW // 1_000 + 3):
         found = entries(*[0] * 1_000, first=first)
-        leases.apply(hand_out_new(leases, asking(1_000), found).change)
+        leases.apply(new(leases, found, asking(1_000)).change)
         first = leases.next
     assert len(leases.held) == leases.next == WINDOW
     assert leases.holds_back
     settled(leases, Action.ACKNOWLEDGE, 5)
-    assert [entry.offset for entry in hand_out_new(leases, asking(), entries(0, 0, first=first)).taken] == [WINDOW]
+    assert [entry.offset for entry in new(leases, entries(0, 0, first=first)).taken] == [WINDOW]
 
 
 def test_what_is_not_stored_any_more_is_done() -> None:
