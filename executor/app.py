@@ -47,7 +47,7 @@ class Executor:
         self,
         *topics: str,
         group: str,
-        mode: Literal["lease", "offset"] = "offset",
+        mode: Literal["lease", "offset"] = "lease",
         slots: int = 8,
         max_messages: int = 100,
     ) -> Callable[[F], F]:

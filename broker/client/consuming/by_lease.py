@@ -17,6 +17,7 @@ from protos.errors import ShardcastError
 LEASE_WAIT_MS = 5_000
 AHEAD = 2  # batches of a topic that are leased before they are asked for
 _EXTENSIONS_A_LEASE = 3
+_LINGER_SECONDS = 0.1  # for messages that are on their way when the user goes
 
 
 class LeaseReader:
@@ -29,6 +30,7 @@ class LeaseReader:
         self._room = {topic: asyncio.Semaphore(AHEAD) for topic in member.reads.topics}
         self._waiting: dict[int, Batch] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._asking: dict[str, asyncio.Future[Batch]] = {}
         self.settling = Settling(member)
 
     async def open(self) -> None:
@@ -45,12 +47,22 @@ class LeaseReader:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        unseen = [*self._waiting.values(), *await self._late()]
         with suppress(ShardcastError, TimeoutError):  # then they come again when their lease ends
             async with asyncio.timeout(CALL_SECONDS / 10):
-                await self.settling.say(Verb(pb.ACTION_RETURN), self._waiting.values())
+                await self.settling.say(Verb(pb.ACTION_RETURN), unseen)
         with suppress(TimeoutError):
             async with asyncio.timeout(CALL_SECONDS / 10):
                 await self.settling.close()
+
+    async def _late(self) -> list[Batch]:
+        """What is on its way already: were it cut off, nobody would get it before its lease ends."""
+        if not self._asking:
+            return []
+        came, cut_off = await asyncio.wait(self._asking.values(), timeout=_LINGER_SECONDS)
+        for asking in cut_off:
+            asking.cancel()
+        return [asking.result() for asking in came if not asking.cancelled() and asking.exception() is None]
 
     async def next(self) -> Batch:
         """The next batch of any topic; waits for it. Raises what makes reading impossible."""
@@ -72,11 +84,7 @@ class LeaseReader:
         async for heard in backoff():
             try:
                 while await self._room[topic].acquire():
-                    try:
-                        batch = await self._member.ask(partial(self._lease, topic, LEASE_WAIT_MS))
-                    except BaseException:
-                        self._room[topic].release()
-                        raise
+                    batch = await self._answer(topic)
                     heard()
                     self._put(topic, batch)
             except PASSING as error:
@@ -84,6 +92,19 @@ class LeaseReader:
             except Exception as error:
                 self._ahead.put_nowait(error)
                 return
+
+    async def _answer(self, topic: str) -> Batch:
+        """Of one call, which goes on when this is cancelled: what it brings is given back then."""
+        asking = asyncio.ensure_future(self._member.ask(partial(self._lease, topic, LEASE_WAIT_MS)))
+        self._asking[topic] = asking
+        try:
+            batch = await asyncio.shield(asking)
+        except Exception:
+            del self._asking[topic]
+            self._room[topic].release()
+            raise
+        del self._asking[topic]
+        return batch
 
     async def _keep_extending(self) -> None:
         """What waits here is not lost to a user who takes his time."""
