@@ -70,7 +70,7 @@ class Describing:
     async def broker(self) -> Description:
         """All of it but topics and groups."""
         parts, log = self._parts, self._parts.engine.log
-        held_by = await parts.on_disk(self._retainer.oldest_held_by)
+        held_by = await self._retainer.oldest_held_by()
         return Description(
             log_id=parts.log_id,
             version=version("shardcast"),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Lock
 
 from broker.delivery.retention.retiring import Retired, RetireMessages
 from broker.delivery.retention.rules import (
@@ -18,6 +19,7 @@ from broker.delivery.retention.rules import (
     holders,
 )
 from broker.delivery.retention.topic_bytes import TopicBytes
+from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
 from broker.errors import BrokerStopping
 from broker.face.parts import Parts
@@ -44,22 +46,91 @@ class Swept:
     segments: int
 
 
-class Retainer:
-    """Belongs to one event loop; looks at the disk in other threads, one run at a time."""
+class Sweeping:
+    """Looks for what is outlived, and deletes; blocks, for any thread."""
 
-    def __init__(self, parts: Parts, checkpointer: Checkpointer, keep: Keep) -> None:
-        self._parts = parts
+    def __init__(self, engine: Engine, checkpointer: Checkpointer, keep: Keep) -> None:
+        self._engine = engine
         self._checkpointer = checkpointer
         self._keep = keep
         self._sizes = TopicBytes()
+        self._looking = Lock()
+
+    def oldest_held_by(self, now_ms: int) -> list[Holder]:
+        """What the oldest segment is still there for."""
+        command = RetireMessages(self.outlived(now_ms), self._keep.groups_hold_for)
+        return holders(self._extents(), self._holds(command, self._engine.queues.held(), now_ms))
+
+    def outlived(self, now_ms: int) -> dict[QueueKey, int]:
+        """Before which offset everything is too old or too much, by queue."""
+        begin = first_within(self._extents(), self._keep.bytes)
+        with self._looking:
+            return {
+                key: outlived
+                for topic in self._engine.catalog.topics.list()
+                for key, outlived in self._outlived_of(topic, begin, now_ms).items()
+            }
+
+    def _outlived_of(self, topic: Topic, begin: int, now_ms: int) -> dict[QueueKey, int]:
+        keys = (QueueKey(topic.topic_id, number) for number in range(topic.read_queues))
+        queues = {key: self._engine.queues.queue(key) for key in keys}
+        position = max(begin, self._outlived_by_age(topic, now_ms))
+        limit = topic.policy.retention_bytes
+        by_size = self._sizes.outlived(queues, limit) if limit is not None else {}
+        return {key: max(by_size.get(key, 0), offset_behind(queue, position)) for key, queue in queues.items()}
+
+    def _outlived_by_age(self, topic: Topic, now_ms: int) -> int:
+        """Up to which position of the log everything is older than the topic's messages are kept."""
+        age = topic.policy.retention or self._keep.age
+        index = self._engine.log_index
+        return 0 if age is None else index.position_at(now_ms - age // timedelta(milliseconds=1))
+
+    def delete(self, now_ms: int) -> int:
+        """Deletes what neither a start from the stored checkpoint nor anybody else needs."""
+        engine, stored = self._engine, self._checkpointer.stored()
+        command = RetireMessages({}, self._keep.groups_hold_for)
+        holds = [Hold(Holder(HolderKind.ACTIVE), stored.position), *self._holds(command, stored.queues, now_ms)]
+        removed = engine.log.remove_before(free_before(self._extents(), holds))
+        if removed:
+            engine.log_index.sweep()
+        return removed
+
+    def _extents(self) -> list[Extent]:
+        return [Extent(segment.start, segment.end) for segment in self._engine.log.segments]
+
+    def _holds(self, command: RetireMessages, held: Mapping[QueueKey, QueueRange], now_ms: int) -> Iterator[Hold]:
+        engine = self._engine
+        yield from self._queues_hold(engine.retiring.facts(command, now_ms), held)
+        for kind, position in (
+            (HolderKind.DELAYED, engine.delaying.index.lowest_position()),
+            (HolderKind.TRANSACTION, engine.transacting.transactions.lowest_position()),
+        ):
+            if position is not None:
+                yield Hold(Holder(kind), position)
+
+    def _queues_hold(self, facts: Iterable[QueueFacts], held: Mapping[QueueKey, QueueRange]) -> Iterator[Hold]:
+        """By what they held then; a queue that is not among them has only what came later."""
+        for known in facts:
+            queue, then = self._engine.queues.queue(known.key), held.get(known.key)
+            if then is not None and then.lowest_offset < queue.end:
+                yield Hold(holder_of(known), position_of(queue, then.lowest_offset))
+
+
+class Retainer:
+    """Belongs to one event loop."""
+
+    def __init__(self, parts: Parts, checkpointer: Checkpointer, keep: Keep) -> None:
+        self._parts = parts
+        self._keep = keep
+        self._sweeping = Sweeping(parts.engine, checkpointer, keep)
 
     async def run_once(self) -> Swept:
         """Moves the lowest offsets, has them stored, and deletes what lies before. Raises BrokerStopping."""
-        outlived = await self._parts.on_disk(self._outlived, self._parts.clock())
+        outlived = await self._parts.on_disk(self._sweeping.outlived, self._parts.clock())
         retired = await self._retire(outlived)
         if retired.messages:
             await self._retire({})  # answered when the writer has looked whether a checkpoint is due
-        return Swept(retired.messages, await self._parts.on_disk(self._delete))
+        return Swept(retired.messages, await self._parts.on_disk(self._sweeping.delete, self._parts.clock()))
 
     async def _retire(self, outlived: Mapping[QueueKey, int]) -> Retired:
         retired = await self._parts.ask(RetireMessages(outlived, self._keep.groups_hold_for))
@@ -72,61 +143,6 @@ class Retainer:
             while not await self._parts.is_stopping_within(EVERY_SECONDS):
                 await self.run_once()
 
-    def oldest_held_by(self) -> list[Holder]:
-        """What the oldest segment is still there for; blocks."""
-        queues, now_ms = self._parts.engine.queues.held(), self._parts.clock()
-        command = RetireMessages(self._outlived(now_ms), self._keep.groups_hold_for)
-        return holders(self._extents(), self._holds(command, queues))
-
-    def _outlived(self, now_ms: int) -> dict[QueueKey, int]:
-        """Before which offset everything is too old or too much, by queue."""
-        begin = first_within(self._extents(), self._keep.bytes)
-        return {
-            key: outlived
-            for topic in self._parts.catalog.topics.list()
-            for key, outlived in self._outlived_of(topic, begin, now_ms).items()
-        }
-
-    def _outlived_of(self, topic: Topic, begin: int, now_ms: int) -> dict[QueueKey, int]:
-        keys = (QueueKey(topic.topic_id, number) for number in range(topic.read_queues))
-        queues = {key: self._parts.engine.queues.queue(key) for key in keys}
-        position = max(begin, self._outlived_by_age(topic, now_ms))
-        limit = topic.policy.retention_bytes
-        by_size = self._sizes.outlived(queues, limit) if limit is not None else {}
-        return {key: max(by_size.get(key, 0), offset_behind(queue, position)) for key, queue in queues.items()}
-
-    def _outlived_by_age(self, topic: Topic, now_ms: int) -> int:
-        """Up to which position of the log everything is older than the topic's messages are kept."""
-        age = topic.policy.retention or self._keep.age
-        index = self._parts.engine.log_index
-        return 0 if age is None else index.position_at(now_ms - age // timedelta(milliseconds=1))
-
-    def _delete(self) -> int:
-        """Deletes what neither a start from the stored checkpoint nor anybody else needs."""
-        engine, stored = self._parts.engine, self._checkpointer.stored()
-        command = RetireMessages({}, self._keep.groups_hold_for)
-        holds = [Hold(Holder(HolderKind.ACTIVE), stored.position), *self._holds(command, stored.queues)]
-        removed = engine.log.remove_before(free_before(self._extents(), holds))
-        if removed:
-            engine.log_index.sweep()
-        return removed
-
-    def _extents(self) -> list[Extent]:
-        return [Extent(segment.start, segment.end) for segment in self._parts.engine.log.segments]
-
-    def _holds(self, command: RetireMessages, held: Mapping[QueueKey, QueueRange]) -> Iterator[Hold]:
-        engine = self._parts.engine
-        yield from self._queues_hold(engine.retiring.facts(command, self._parts.clock()), held)
-        for kind, position in (
-            (HolderKind.DELAYED, engine.delaying.index.lowest_position()),
-            (HolderKind.TRANSACTION, engine.transacting.transactions.lowest_position()),
-        ):
-            if position is not None:
-                yield Hold(Holder(kind), position)
-
-    def _queues_hold(self, facts: Iterable[QueueFacts], held: Mapping[QueueKey, QueueRange]) -> Iterator[Hold]:
-        """By what they held then; a queue that is not among them has only what came later."""
-        for known in facts:
-            queue, then = self._parts.engine.queues.queue(known.key), held.get(known.key)
-            if then is not None and then.lowest_offset < queue.end:
-                yield Hold(holder_of(known), position_of(queue, then.lowest_offset))
+    async def oldest_held_by(self) -> list[Holder]:
+        """What the oldest segment is still there for."""
+        return await self._parts.on_disk(self._sweeping.oldest_held_by, self._parts.clock())

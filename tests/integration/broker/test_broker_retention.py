@@ -103,7 +103,7 @@ async def test_old_messages_go_segment_by_segment(tmp_path: Path) -> None:
         with pytest.raises(OffsetOutOfRange):
             await fetch(broker, 2)
         assert await fetch(broker, 3) == 1
-        assert broker.retainer.oldest_held_by() == [Holder(HolderKind.RETENTION, at=TopicQueue(ORDERS, 0))]
+        assert await broker.retainer.oldest_held_by() == [Holder(HolderKind.RETENTION, at=TopicQueue(ORDERS, 0))]
 
 
 async def test_a_log_that_begins_above_zero_opens_after_a_crash_and_goes_on(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ async def test_a_group_keeps_what_it_has_not_read_until_it_is_long_gone(tmp_path
         first = next(owned for owned in joined.owned if owned.claim.at.queue == 0)
         await broker.groups.commit(group, member, [OffsetCommit(first.claim, 1)])
         assert await broker.retainer.run_once() == Swept(messages=1, segments=0)
-        assert broker.retainer.oldest_held_by() == [Holder(HolderKind.GROUP, "g", TopicQueue(ORDERS, 0))]
+        assert await broker.retainer.oldest_held_by() == [Holder(HolderKind.GROUP, "g", TopicQueue(ORDERS, 0))]
 
         await broker.groups.leave(group, member)
         clock.now_ms += 6 * DAY_MS
@@ -162,7 +162,7 @@ async def test_a_delayed_message_keeps_its_segment(tmp_path: Path) -> None:
             await publish(broker, sequence)
         clock.now_ms += 5 * DAY_MS
         assert await broker.retainer.run_once() == Swept(messages=4, segments=0)
-        assert broker.retainer.oldest_held_by() == [Holder(HolderKind.DELAYED)]
+        assert await broker.retainer.oldest_held_by() == [Holder(HolderKind.DELAYED)]
 
         clock.now_ms += 1 * DAY_MS
         assert (await broker.delays.deliverer.run_once()).count == 1
