@@ -10,7 +10,7 @@ from broker.log.index.log_index import LogIndex
 from broker.log.record import Piece, decode_entries, decode_records
 from broker.model import Attributes, TopicId
 from broker.queues.consume_queue import ConsumeQueue
-from broker.queues.finding import offset_behind
+from broker.queues.finding import offset_behind, position_of
 
 FOUND_BYTES = 8 << 20  # of bodies in one answer
 MOST_FOUND = 1_024
@@ -47,8 +47,9 @@ class Finder:
     def find(self, topic_id: TopicId, queues: Sequence[ConsumeQueue], key: bytes, limit: int) -> list[Found]:
         """At most `limit` messages and about 8 MiB of them. Raises RecordDamaged."""
         found, size = list[Found](), 0
+        lowest = min((position_of(queue, queue.lowest) for queue in queues if queue.lowest < queue.end), default=None)
         for position in self._index.positions_of(topic_id, key):
-            if len(found) >= min(limit, MOST_FOUND) or size >= FOUND_BYTES:
+            if lowest is None or position < lowest or len(found) >= min(limit, MOST_FOUND) or size >= FOUND_BYTES:
                 break
             for message in self._messages_at(queues, position):
                 if message.key == key:

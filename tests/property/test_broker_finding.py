@@ -1,5 +1,6 @@
 """What is found of an engine by time and by key, against lists; clocks may go back, and the engine may crash."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,6 +11,8 @@ from broker.delivery.finding import Finder
 from broker.delivery.reader import read_batch
 from broker.engine.commands import StorePublish
 from broker.engine.engine import Engine
+from broker.log.disk import Disk
+from broker.log.index.log_index import LogIndex
 from broker.model import HolderId, ProducerId, QueueKey, TopicBatch
 from broker.queues.consume_queue import ConsumeQueue
 from broker.queues.encoding import encode_batch
@@ -61,3 +64,30 @@ def test_time_and_key_lead_to_what_lists_say(publishes: list[tuple[int, list[byt
             check(engine, publishes)
         with running_engine(Path(path), clock=lambda: 0) as (engine, _):
             check(engine, publishes)
+
+
+class CountingLog(LogIndex):
+    """Tells how far a search went."""
+
+    looked = 0
+
+    def positions_of(self, topic_id: int, key: bytes) -> Iterator[int]:
+        for position in super().positions_of(topic_id, key):
+            self.looked += 1
+            yield position
+
+
+def test_a_search_ends_where_the_topic_begins(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (engine, _):
+        engine.commit([opening("run/a/0", 1, "h")])
+        for sequence in range(1, 11):
+            store(engine, sequence, 5, [b"a"])
+        [queue] = (known for number in range(2) if (known := engine.queues.queue(QueueKey(TOPIC.topic_id, number))).end)
+        counting = CountingLog(engine.log, Disk())
+        counting.restore(None, engine.log.written)
+        for lowest, looked in ((8, 3), (10, 1)):
+            queue.drop_before(lowest)
+            counting.looked = 0
+            assert len(Finder(engine.log, counting).find(TOPIC.topic_id, [queue], b"a", 100)) == 10 - lowest
+            assert counting.looked == looked
+        counting.close()

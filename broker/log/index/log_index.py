@@ -89,7 +89,7 @@ class LogIndex:
 
     def sweep(self) -> None:
         """Deletes the files of segments that are gone."""
-        for suffix in (TIMES, KEYS):
+        for suffix in (TIMES, KEYS, f"{TIMES}{_NEW}", f"{KEYS}{_NEW}"):
             for path in self._log.segments[0].path.parent.glob(f"*{suffix}"):
                 if int(path.stem) < self._log.start:
                     self._disk.remove(path)
