@@ -72,7 +72,7 @@ class DelayIndex:
         (found,) = self._rows.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise sqlite3.DatabaseError(found)
-        (self.complete,) = self._rows.execute("SELECT position FROM complete").fetchone()
+        self.complete = int(self._rows.execute("SELECT position FROM complete").fetchone()[0])
         self._counts = Counter({(topic, bucket): n for topic, bucket, n in self._rows.execute("SELECT * FROM counts")})
         self._changed: set[tuple[int, int]] = set()
         self._uncommitted = 0
