@@ -32,6 +32,7 @@ class Change(TypedDict, total=False):
     mode: str | None
     policy: dict[str, Any]
     last_member_at_ms: int
+    past_generation: int
     members: Sequence[_Member]
     queues: Sequence[_Queue]
     gone: Sequence[tuple[str, int]]
@@ -64,6 +65,8 @@ def change_between(before: Group, after: Group) -> Change:
         change["policy"] = _store_policy(after.policy)
     if after.last_member_at_ms != before.last_member_at_ms:
         change["last_member_at_ms"] = after.last_member_at_ms
+    if after.past_generation != before.past_generation:
+        change["past_generation"] = after.past_generation
     members = [_store_member(*known) for known in after.members.items()]
     if members != [_store_member(*known) for known in before.members.items()]:
         change["members"] = members
@@ -92,6 +95,8 @@ def applied(group: Group, change: Change) -> Group:
         group = replace(group, policy=_restore_policy(change["policy"]))
     if "last_member_at_ms" in change:
         group = replace(group, last_member_at_ms=change["last_member_at_ms"])
+    if "past_generation" in change:
+        group = replace(group, past_generation=change["past_generation"])
     if "members" in change:
         group = replace(group, members=dict(map(_restore_member, change["members"])))
     gone = {TopicQueue(TopicName(topic), queue) for topic, queue in change.get("gone", ())}

@@ -54,7 +54,10 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One consumer group. `last_member_at_ms` is when it lost its last member, or was made: since the epoch."""
+    """One consumer group. `last_member_at_ms` is when it lost its last member, or was made: since the epoch.
+
+    Queues that it has forgotten had generations up to `past_generation`: those of a new topic of that name are higher.
+    """
 
     name: GroupName
     members: Mapping[MemberId, Member] = field(default_factory=dict)
@@ -62,6 +65,7 @@ class Group:
     mode: Mode | None = None
     policy: GroupPolicy = DEFAULT_POLICY
     last_member_at_ms: int = 0
+    past_generation: int = 0
 
     def with_queues(self, changed: Mapping[TopicQueue, Owned]) -> Self:
         return replace(self, queues={**self.queues, **changed}) if changed else self
@@ -121,7 +125,9 @@ def settle(group: Group, ranges: Ranges, find: Find) -> Group:
     for at, member_id in _desired(group, ranges).items():
         known = group.queues.get(at)
         if known is None:
-            changed[at] = Owned(member_id, 1, begin(group, group.members[member_id].start, at, ranges[at], find))
+            changed[at] = Owned(
+                member_id, group.past_generation + 1, begin(group, group.members[member_id].start, at, ranges[at], find)
+            )
         elif known.owner is None:
             changed[at] = replace(known, owner=member_id, generation=known.generation + 1)
     return group.with_queues(changed)
@@ -226,4 +232,9 @@ def moved(group: Group, offsets: Mapping[TopicQueue, int]) -> Group:
 
 def without_topic(group: Group, topic: TopicName) -> Group:
     """The group as if it had never read the topic."""
-    return replace(group, queues={at: owned for at, owned in group.queues.items() if at.topic != topic})
+    past = (owned.generation for at, owned in group.queues.items() if at.topic == topic)
+    return replace(
+        group,
+        queues={at: owned for at, owned in group.queues.items() if at.topic != topic},
+        past_generation=max((group.past_generation, *past)),
+    )

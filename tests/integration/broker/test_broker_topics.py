@@ -10,7 +10,7 @@ from zlib import crc32
 import pytest
 
 from broker.client import TopicClient
-from broker.errors import BadName, BadRequest, QueueNotDrained, TopicExists, TopicPermission, UnknownTopic
+from broker.errors import BadName, BadRequest, NotOwner, QueueNotDrained, TopicExists, TopicPermission, UnknownTopic
 from broker.model import TopicPolicy
 from broker.testing import running_broker
 from protos.broker.v1 import broker_pb2 as pb
@@ -157,6 +157,21 @@ async def test_a_deleted_topic_is_gone_with_all_that_groups_knew_and_its_id_neve
         claims = await broker.join()
         state = (await broker.stub.GetGroup(pb.GetGroupRequest(group="g"))).group.queues
         assert [(queue.queue, queue.committed_offset) for queue in state] == [(0, 0)] == [(*claims, 0)]
+
+
+async def test_who_still_reads_the_old_topic_cannot_commit_to_the_new_one(tmp_path: Path) -> None:
+    async with reached(tmp_path) as broker:
+        await broker.topics.create("t", 1)
+        await broker.publish(b"a", b"b")
+        old = (await broker.join())[0]
+        await broker.topics.delete("t")
+        await broker.topics.create("t", 1)
+    async with reached(tmp_path) as broker:
+        await broker.publish(b"c", b"d")
+        new = (await broker.join())[0]
+        with pytest.raises(NotOwner), renamed(broker.endpoint):
+            await broker.commit(old, 2)
+        await broker.commit(new, 1)
 
 
 async def test_a_deleted_topic_stays_gone_when_the_log_is_read_again(tmp_path: Path) -> None:
