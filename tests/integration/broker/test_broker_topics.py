@@ -10,7 +10,16 @@ from zlib import crc32
 import pytest
 
 from broker.client import TopicClient
-from broker.errors import BadName, BadRequest, NotOwner, QueueNotDrained, TopicExists, TopicPermission, UnknownTopic
+from broker.errors import (
+    BadName,
+    BadRequest,
+    NotOwner,
+    QueueNotDrained,
+    TopicExists,
+    TopicPermission,
+    UnknownQueue,
+    UnknownTopic,
+)
 from broker.model import TopicPolicy
 from broker.testing import running_broker
 from protos.broker.v1 import broker_pb2 as pb
@@ -105,9 +114,9 @@ async def test_permissions_are_kept(tmp_path: Path) -> None:
             await leased(broker)
 
 
-async def leased(broker: Reached) -> None:
+async def leased(broker: Reached) -> pb.LeaseResponse:
     with renamed(broker.endpoint):
-        await broker.stub.Lease(pb.LeaseRequest(group="l", member_id="m", topic="t"), timeout=20)
+        return await broker.stub.Lease(pb.LeaseRequest(group="l", member_id="m", topic="t"), timeout=20)
 
 
 async def test_a_long_poll_hears_that_its_topic_is_closed_or_gone(tmp_path: Path) -> None:
@@ -201,6 +210,27 @@ async def test_a_queue_goes_when_every_group_has_read_it(tmp_path: Path) -> None
         assert len((await broker.topics.alter("t", read_queues=1)).queues) == 1
 
 
+async def test_a_queue_that_went_is_given_back_and_goes_on_where_it_was_when_it_returns(tmp_path: Path) -> None:
+    async with reached(tmp_path) as broker:
+        await broker.topics.create("t", 2)
+        await broker.publish(b"a", keys=[UNDER[1]])
+        claims = await broker.join()
+        await broker.commit(claims[1], 1)
+        await broker.topics.alter("t", write_queues=1, read_queues=1)
+        with pytest.raises(UnknownQueue):
+            await broker.fetch(1, 1, group="g")
+        with pytest.raises(NotOwner), renamed(broker.endpoint):
+            await broker.commit(claims[1], 1)
+        assert [*await broker.join()] == [0]
+        await broker.topics.alter("t", write_queues=2)
+        await broker.publish(b"b", keys=[UNDER[1]])
+        claims = await broker.join()
+        fetched = await broker.fetch(1, 1, group="g")
+        assert ([*claims], [*fetched.bodies], fetched.first_offset) == ([0, 1], [b"b"], 1)
+        state = (await broker.stub.GetGroup(pb.GetGroupRequest(group="g"))).group.queues
+        assert [queue.committed_offset for queue in state] == [0, 1]
+
+
 async def test_a_group_reads_a_new_queue_once_it_has_read_what_its_keys_left_behind(tmp_path: Path) -> None:
     async with reached(tmp_path) as broker:
         await broker.topics.create("t", 4)
@@ -218,6 +248,24 @@ async def test_a_group_reads_a_new_queue_once_it_has_read_what_its_keys_left_beh
         assert [*(await broker.fetch(1, group="g")).bodies] == [b"first"]
         await broker.commit(claims[1], 1)
         assert [*(await asyncio.wait_for(poll, 10)).bodies] == [b"second"]
+
+
+async def test_a_group_that_leases_keeps_the_order_over_altered_queues_too(tmp_path: Path) -> None:
+    async with reached(tmp_path) as broker:
+        await broker.topics.create("t", 4)
+        for queues, body in ((8, b"first"), (2, b"second"), (4, b"third")):
+            await broker.publish(body, keys=[UNDER[7]])
+            await broker.topics.alter("t", write_queues=queues)
+        await broker.publish(b"fourth", keys=[UNDER[7]])
+        for body in (b"first", b"second", b"third", b"fourth"):
+            messages = (await leased(broker)).messages
+            assert [*messages.bodies] == [body]
+            settlement = pb.Settlement(
+                queue=messages.queues[0], offsets=messages.offsets, attempts=[1], action=pb.ACTION_ACKNOWLEDGE
+            )
+            await broker.stub.Settle(
+                pb.SettleRequest(group="l", member_id="m", topic="t", settlements=[settlement]), timeout=20
+            )
 
 
 async def test_who_publishes_too_fast_waits_and_others_do_not(tmp_path: Path) -> None:
