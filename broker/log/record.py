@@ -209,11 +209,6 @@ def read_back(data: bytes, count: int) -> Records | None:
     return Records(data, sizes, _hashes(tags, count), lanes)
 
 
-def stored_at_ms(header: bytes) -> int:
-    """When a record was stored, from its first bytes, in milliseconds since the epoch."""
-    return int(_HEADER.unpack_from(header)[-1])
-
-
 def rebuild_keys(data: bytes, start: int, count: int) -> tuple[list[bytes], list[int]]:
     """Keys and sizes of `count` records that begin at `start` of `data`."""
     keys, sizes = list[bytes](), list[int]()

@@ -2,9 +2,10 @@
 
 from bisect import bisect_left
 
+from broker.log.attributes import decode_attributes
 from broker.log.commit_log import CommitLog
 from broker.log.index.log_index import LogIndex
-from broker.log.record import HEADER_BYTES, decode_entries, stored_at_ms
+from broker.log.record import Piece, decode_entries, decode_records
 from broker.queues.consume_queue import ConsumeQueue
 
 
@@ -20,10 +21,15 @@ def position_of(queue: ConsumeQueue, offset: int) -> int:
 
 
 def stored_at(log: CommitLog, queue: ConsumeQueue, offset: int) -> int:
-    """When the message of this offset was stored, in milliseconds since the epoch; 0: it is retired."""
-    position = position_of(queue, offset)
-    header = log.read(position, HEADER_BYTES) if position >= 0 else b""
-    return stored_at_ms(header) if len(header) == HEADER_BYTES else 0
+    """When the message of this offset was stored, in milliseconds since the epoch; 0: it is retired, or damaged.
+
+    A delayed message counts as stored when it was due: nobody could read it before.
+    """
+    for position, size, *_ in decode_entries(queue.read(offset, 1)):
+        columns, times = decode_records([Piece(log.read(position, size), [0], [size])])
+        if times:
+            return max(times[0], decode_attributes(columns.attributes[0]).deliver_at_ms if columns.attributes else 0)
+    return 0
 
 
 def offset_at(index: LogIndex, queue: ConsumeQueue, at_ms: int) -> int:

@@ -28,6 +28,7 @@ from broker.model import (
     TopicName,
 )
 from broker.queues.encoding import LONGEST_DELAY, encode_batch
+from broker.queues.finding import stored_at
 from tests.support.broker_engine import bodies_of, opening, running_engine
 
 KEY = QueueKey(TopicId(1), 0)
@@ -295,3 +296,12 @@ def test_what_a_killed_engine_had_indexed_is_not_taken_again(tmp_path: Path) -> 
         clock.now_ms = 3_000
         assert engine.commit([ALL]).answers == [Delivered(2, None)]
         assert bodies_of(engine, KEY) == [b"a", b"c", b"d"]
+
+
+def test_a_delivered_message_counts_as_stored_when_it_was_due(tmp_path: Path) -> None:
+    clock = Clock()
+    with running_engine(tmp_path, clock=clock, segment=SEGMENT) as (engine, _):
+        publish(engine, (b"now", 0), (b"later", 2_000))
+        clock.now_ms = 2_000
+        engine.commit([ALL])
+        assert [stored_at(engine.log, engine.queues.queue(KEY), offset) for offset in range(3)] == [1_000, 2_000, 0]
