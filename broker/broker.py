@@ -2,17 +2,17 @@
 
 from broker.face.dead_letters import DeadLetters
 from broker.face.delays import Delays
-from broker.face.describing import Describing
 from broker.face.finding import Finding
 from broker.face.groups import Groups
 from broker.face.leasing import Leasing
-from broker.face.measuring import Measuring
 from broker.face.parts import Parts
 from broker.face.publishing import Publishing
 from broker.face.reading import Reading
-from broker.face.retention import Retainer
 from broker.face.topics import Topics
 from broker.face.transactions import Transactions
+from broker.face.upkeep.describing import Describing
+from broker.face.upkeep.measuring import Measuring
+from broker.face.upkeep.retention import Retainer
 
 
 class Broker:

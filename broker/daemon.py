@@ -19,7 +19,7 @@ from broker.engine.engine import Clock
 from broker.engine.opening import Checkpointer, Die, Limits, open_engine
 from broker.errors import LogDamaged
 from broker.face.parts import Parts
-from broker.face.retention import Keep, Retainer
+from broker.face.upkeep.retention import Keep, Retainer
 from broker.groups.awake import TICK_SECONDS, AwakeTime
 from broker.log.commit_log import Durability
 from broker.log.disk import Disk

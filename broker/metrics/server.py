@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from starlette.types import Receive, Scope, Send
 
 from broker.errors import BrokerStopping
-from broker.face.measuring import Measuring
+from broker.face.upkeep.measuring import Measuring
 from broker.metrics.families import CONTENT_TYPE, exposition
 from protos.http import HttpServer, listen
 

@@ -15,7 +15,7 @@ from broker.engine.commands import StorePublish
 from broker.engine.directory import DataDirectory
 from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
-from broker.face.retention import Keep, Sweeping
+from broker.face.upkeep.retention import Keep, Sweeping
 from broker.log.disk import Disk
 from broker.model import HolderId, ProducerId, QueueKey, TopicBatch
 from broker.queues.encoding import encode_batch

@@ -1,7 +1,7 @@
 """The broker as a whole."""
 
 from broker.delivery.retention.rules import Holder
-from broker.face.describing import Description
+from broker.face.upkeep.describing import Description
 from broker.log.sync_times import Durations
 from protos.broker.v1 import broker_pb2 as pb
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from broker.client.policies import from_topic_policy, to_topic_policy
-from broker.face.describing import Activity
+from broker.face.upkeep.describing import Activity
 from broker.model import QueueRange, Topic
 from broker.queues.alteration import Alteration
 from protos.broker.v1 import broker_pb2 as pb

@@ -16,7 +16,7 @@ from broker.delivery.retention.rules import Holder, HolderKind
 from broker.errors import OffsetOutOfRange
 from broker.face import reading
 from broker.face.reading import Wanted
-from broker.face.retention import Swept
+from broker.face.upkeep.retention import Swept
 from broker.model import (
     Attributes,
     Beat,

@@ -9,7 +9,7 @@ from broker.delivery.published import PublishedRates
 from broker.delivery.retention.rules import Holder
 from broker.errors import DiskFull
 from broker.face.parts import Parts
-from broker.face.retention import Retainer
+from broker.face.upkeep.retention import Retainer
 from broker.log.commit_log import Durability
 from broker.log.sync_times import Durations
 from broker.model import LogId, Topic

@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from broker.errors import UnknownGroup
-from broker.face.describing import Activity, Describing, Description
 from broker.face.groups import GroupReport, Groups
 from broker.face.parts import Parts
+from broker.face.upkeep.describing import Activity, Describing, Description
 from broker.log.sync_times import Histogram
 from broker.model import GroupName, QueueRange, Topic
 
