@@ -107,10 +107,12 @@ class Transactions:
 
 
 async def _ask(check: Check, message: Message) -> bool | None:
-    if inspect.iscoroutinefunction(check):
-        answer: bool | None = await check(message)
+    """Raises TypeError for any other answer: what is only like True must commit nothing."""
+    is_async = inspect.iscoroutinefunction(check)
+    answer: object = await check(message) if is_async else await asyncio.to_thread(check, message)
+    if answer is None or isinstance(answer, bool):
         return answer
-    return await asyncio.to_thread(check, message)  # type: ignore[arg-type]
+    raise TypeError(f"a check answers True, False or None, not {answer!r}")
 
 
 def _message(asked: pb.WatchTransactionsResponse) -> Message:

@@ -4,9 +4,10 @@ import asyncio
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from broker.face.transactions import CheckCounts
 from broker.settings import BrokerSettings
 from broker.testing import running_broker
 from protos.broker.v1 import broker_pb2 as pb
+from tests.support.broker_process import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +38,7 @@ class Clock:
 @asynccontextmanager
 async def house_at(data: Path, clock: Clock, **settings: object) -> AsyncIterator[House]:
     """A broker whose checks only the test runs."""
-    async with build(BrokerSettings.from_env(data=data, port=0, **settings), clock=clock) as house:
+    async with build(BrokerSettings.from_env(**{"data": data, "port": 0, **settings}), clock=clock) as house:
         yield house
 
 
@@ -147,14 +149,14 @@ async def test_a_living_producer_of_the_group_tells_what_a_dead_one_left_open(tm
             assert (await asked.get()).body == b"later"
 
 
-async def test_a_check_that_raises_is_asked_again_and_an_open_block_is_not_asked_for(tmp_path: Path) -> None:
+async def test_a_check_without_an_answer_is_asked_again_and_an_open_block_is_not_asked_for(tmp_path: Path) -> None:
     clock, asked = Clock(), asyncio.Queue[bytes]()
 
     async def check(message: Message) -> bool:
         asked.put_nowait(message.body)
         if asked.qsize() == 1:
             raise ZeroDivisionError
-        return True
+        return True if asked.qsize() == 3 else cast(bool, "not yet")
 
     async with house_at(tmp_path, clock) as house, asyncio.timeout(20):
         endpoint = house.endpoints["grpc"]
@@ -162,11 +164,11 @@ async def test_a_check_that_raises_is_asked_again_and_an_open_block_is_not_asked
             await transaction.publish("t", Message(b"mine", key="k"))
             await leave_open(endpoint, b"open")
             await until(lambda: house.broker.transactions.watchers("orders") == 1)
-            for count in (1, 2):
+            for count in (1, 2, 3):
                 assert await checked(house, clock) == CheckCounts(2, 2, 0)
                 await until(lambda count=count: asked.qsize() == count)  # type: ignore[misc]
         assert [message.body for message in await read(endpoint, "t", 2)] == [b"open", b"mine"]
-        assert [asked.get_nowait() for _ in range(2)] == [b"open", b"open"]
+        assert [asked.get_nowait() for _ in range(3)] == [b"open"] * 3
 
 
 async def test_what_nobody_decides_is_in_a_visible_topic_and_the_late_commit_is_refused(tmp_path: Path) -> None:
@@ -247,3 +249,25 @@ async def test_the_blocking_twin_commits_rolls_back_and_answers_checks(tmp_path:
         finally:
             is_over.set()
             await publishing
+
+
+async def test_a_watch_ends_with_its_producer_and_comes_back_after_a_restart(tmp_path: Path) -> None:
+    clock, asked, port = Clock(), asyncio.Queue[bytes](), free_port()
+
+    async def check(message: Message) -> bool:
+        asked.put_nowait(message.body)
+        return True
+
+    async with AsyncExitStack() as living:
+        async with house_at(tmp_path, clock, port=port) as house:
+            endpoint = house.endpoints["grpc"]
+            await living.enter_async_context(Producer(endpoint, group="orders", check=check))
+            await until(lambda: house.broker.transactions.watchers("orders") == 1)
+            await leave_open(endpoint, b"open")
+        async with house_at(tmp_path, clock, port=port) as house:
+            await until(lambda: house.broker.transactions.watchers("orders") == 1)
+            assert await checked(house, clock) == CheckCounts(1, 1, 0)
+            assert await asyncio.wait_for(asked.get(), 20) == b"open"
+            assert [message.body for message in await read(endpoint, "t", 1)] == [b"open"]
+            await living.aclose()
+            await until(lambda: house.broker.transactions.watchers("orders") == 0)

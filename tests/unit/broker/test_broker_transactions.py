@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from broker.delivery.reader import read_batch
-from broker.engine.commands import CheckTransactions, EndTransaction, GiveUpTransaction, StorePublish
+from broker.engine.commands import CheckTransactions, DeleteTopic, EndTransaction, GiveUpTransaction, StorePublish
 from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
 from broker.engine.transacting import TOPIC_PROPERTY, TRANSACTION_PROPERTY
@@ -246,6 +246,13 @@ def test_after_all_checks_its_messages_are_in_a_visible_place_and_it_is_closed(t
         expected = [{"color": "red", **ours}, ours, {"color": "red", **ours}]
         assert [dict(found.attributes[index].properties) for index in range(3)] == expected
         assert refused(engine.commit([EndTransaction(ONE, COMMIT)]).answers[0]) is TransactionUnknown
+
+
+def test_messages_of_a_topic_that_is_gone_are_left_out_of_the_commit(tmp_path: Path) -> None:
+    with running_engine(tmp_path, segment=SEGMENT) as (engine, _):
+        engine.commit([opening("run/a/0", 1, "h"), half(1, b"a"), DeleteTopic(TOPIC.name)])
+        first, again = engine.commit([EndTransaction(ONE, COMMIT), EndTransaction(ONE, COMMIT)]).answers
+        assert first == again == TransactionEnded([])
 
 
 def test_a_checkpoint_keeps_what_is_open_and_what_ended(tmp_path: Path) -> None:
