@@ -1,6 +1,6 @@
 """Finds the messages of a topic that have a key, the latest first."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from broker.errors import RecordDamaged
@@ -44,15 +44,17 @@ class Finder:
         self._log = log
         self._index = index
 
-    def find(self, topic_id: TopicId, queues: Sequence[ConsumeQueue], key: bytes, limit: int) -> list[Found]:
-        """At most `limit` messages and about 8 MiB of them. Raises RecordDamaged."""
+    def find(
+        self, topic_id: TopicId, queues: Sequence[ConsumeQueue], key: bytes, limit: int, gone: Container[int] = ()
+    ) -> list[Found]:
+        """At most `limit` messages and about 8 MiB of them, but for offsets that are gone. Raises RecordDamaged."""
         found, size = list[Found](), 0
         lowest = min((position_of(queue, queue.lowest) for queue in queues if queue.lowest < queue.end), default=None)
         for position in self._index.positions_of(topic_id, key):
             if lowest is None or position < lowest or len(found) >= min(limit, MOST_FOUND) or size >= FOUND_BYTES:
                 break
             for message in self._messages_at(queues, position):
-                if message.key == key:
+                if message.key == key and message.offset not in gone:
                     found.append(message)
                     size += len(message.body)
         return found

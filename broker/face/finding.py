@@ -1,7 +1,7 @@
 """Finding messages: by time and by key."""
 
 from broker.delivery.finding import Finder, Found
-from broker.errors import BadRequest, UnknownTopic
+from broker.errors import BadRequest, TopicPermission, UnknownTopic
 from broker.face.parts import Parts
 from broker.model import QueueKey, Topic, TopicName
 from broker.queues.consume_queue import ConsumeQueue
@@ -24,12 +24,17 @@ class Finding:
         return [offset_at(index, queue, at_ms) for queue in queues]
 
     async def messages(self, name: TopicName, key: str, limit: int) -> tuple[Topic, list[Found]]:
-        """The latest first. Raises BadRequest, RecordDamaged, UnknownTopic."""
+        """The latest first. Raises BadRequest, RecordDamaged, TopicPermission, UnknownTopic."""
         if not key:
             raise BadRequest(reason="a message without a key is not found by it")
         topic = self._topic(name)
-        queues = self._queues(topic)
-        return topic, await self._parts.on_disk(self._finder.find, topic.topic_id, queues, key.encode(), limit)
+        if not topic.policy.is_readable:
+            raise TopicPermission(topic=name, ability="readable")
+        return topic, await self._parts.on_disk(self._find, topic, key.encode(), limit)
+
+    def _find(self, topic: Topic, key: bytes, limit: int) -> list[Found]:
+        gone = self._parts.engine.leasing.gone(topic.topic_id)  # dead letters that were sent again, or purged
+        return self._finder.find(topic.topic_id, self._queues(topic), key, limit, gone)
 
     def _topic(self, name: TopicName) -> Topic:
         topic = self._parts.catalog.topics.get(name)

@@ -91,3 +91,13 @@ def test_a_search_ends_where_the_topic_begins(tmp_path: Path) -> None:
             assert len(Finder(engine.log, counting).find(TOPIC.topic_id, [queue], b"a", 100)) == 10 - lowest
             assert counting.looked == looked
         counting.close()
+
+
+def test_what_is_gone_is_not_found(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (engine, _):
+        engine.commit([opening("run/a/0", 1, "h")])
+        for sequence in range(1, 5):
+            store(engine, sequence, 5, [b"a"])
+        [queue] = (known for number in range(2) if (known := engine.queues.queue(QueueKey(TOPIC.topic_id, number))).end)
+        found = Finder(engine.log, engine.log_index).find(TOPIC.topic_id, [queue], b"a", 100, {0, 2})
+        assert [message.offset for message in found] == [3, 1]

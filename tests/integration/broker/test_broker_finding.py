@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker.daemon import build
-from broker.errors import BadRequest, UnknownTopic
+from broker.errors import BadRequest, TopicPermission, UnknownTopic
 from broker.settings import BrokerSettings
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
@@ -92,3 +92,11 @@ async def test_offsets_are_found_by_time(tmp_path: Path) -> None:
             assert [*(await stub.FindOffsets(request)).offsets] == [offset] * 4
         with pytest.raises(UnknownTopic), renamed("broker"):
             await stub.FindOffsets(pb.FindOffsetsRequest(topic="missing", at_ms=0))
+
+
+async def test_a_topic_that_nobody_may_read_is_not_searched(tmp_path: Path) -> None:
+    async with connected(tmp_path, Clock()) as stub:
+        policy = pb.TopicPolicy(is_readable=False)
+        await stub.CreateTopic(pb.CreateTopicRequest(name="orders", policy=policy))
+        with pytest.raises(TopicPermission), renamed("broker"):
+            await found(stub, "a")
