@@ -40,6 +40,7 @@ from admin.store.tokens import SqlTokens
 from admin.topics.groups import BrokerGroups
 from admin.topics.topics import BrokerTopics
 from admin.wakeup.local import LocalWakeup
+from broker.client.broker import BrokerClient
 from broker.client.dead_letters import DeadLetterClient
 from broker.client.endpoint import checked
 from broker.client.groups import GroupClient
@@ -118,11 +119,12 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
 async def _desks(settings: AdminSettings, stack: AsyncExitStack) -> tuple[TopicDesk, GroupDesk]:
     """What is asked of the broker; it is dialled when the first question comes, and may be away."""
     endpoint, token = checked(settings.broker), settings.broker_token
+    broker = await stack.enter_async_context(BrokerClient(endpoint, token=token))
     topics = await stack.enter_async_context(TopicClient(endpoint, token=token))
     looks = await stack.enter_async_context(LookClient(endpoint, token=token))
     groups = await stack.enter_async_context(GroupClient(endpoint, token=token))
     dead_letters = await stack.enter_async_context(DeadLetterClient(endpoint, token=token))
-    return TopicDesk(BrokerTopics(topics, looks)), GroupDesk(BrokerGroups(groups, dead_letters))
+    return TopicDesk(BrokerTopics(broker, topics, looks)), GroupDesk(BrokerGroups(groups, dead_letters))
 
 
 def _operations(

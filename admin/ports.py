@@ -12,6 +12,7 @@ from admin.domain.plan import Planned
 from admin.domain.routing import Assignment, Choice, Room, Waiting
 from admin.domain.run import Cause, Run, RunState
 from admin.domain.shard import Counters, Event, Shard
+from broker.client.broker import BrokerState
 from broker.client.dead_letters import DeadLetters, Resent
 from broker.client.groups import GroupState, Reset, ResetTarget
 from broker.client.message import ReceivedMessage
@@ -222,6 +223,9 @@ class TokenStore(Protocol):
 
 class Topics(Protocol):
     """The broker's topics. Everything may raise what the broker refuses with, and BrokerAway."""
+
+    async def broker(self) -> BrokerState:
+        """All of the broker: bytes, segments and what holds the oldest one, fsync times."""
 
     async def list(self) -> Sequence[TopicState]: ...
 

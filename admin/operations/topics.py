@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from admin.ports import Topics
+from broker.client.broker import BrokerState
 from broker.client.message import ReceivedMessage
 from broker.client.topics import QueueRange, TopicState
 from broker.errors import UnknownQueue
@@ -26,6 +27,10 @@ class TopicDesk:
     """What can be done to topics. Everything may raise what the broker refuses with, and BrokerAway."""
 
     topics: Topics
+
+    async def broker(self) -> BrokerState:
+        """The broker as a whole."""
+        return await self.topics.broker()
 
     async def list(self) -> Sequence[TopicState]:
         """By name."""

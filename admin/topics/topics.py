@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from admin.topics.asking import asked
+from broker.client.broker import BrokerClient, BrokerState
 from broker.client.looking import LookClient
 from broker.client.message import ReceivedMessage
 from broker.client.topics import TopicClient, TopicState
@@ -13,9 +14,13 @@ from broker.model import TopicPolicy
 class BrokerTopics:
     """Asks the broker, each time: nothing is kept here."""
 
-    def __init__(self, topics: TopicClient, looks: LookClient) -> None:
+    def __init__(self, broker: BrokerClient, topics: TopicClient, looks: LookClient) -> None:
+        self._broker = broker
         self._topics = topics
         self._looks = looks
+
+    async def broker(self) -> BrokerState:
+        return await asked(self._broker.describe())
 
     async def list(self) -> Sequence[TopicState]:
         return await asked(self._topics.list())

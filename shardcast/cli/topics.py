@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 
 COLUMNS = ("name", "depth", "read_queues", "write_queues", "delayed", "published_per_second", "retention")
+READER_COLUMNS = ("group", "mode", "members", "lag", "oldest_unread_at")
+HOLDER_COLUMNS = ("kind", "name", "topic", "queue")
 QUEUE_COLUMNS = ("queue", "lowest_offset", "end_offset")
 LAG_COLUMNS = ("group", "topic", "queue", "committed_offset", "end_offset", "lag", "oldest_unread_at", "owner")
 MESSAGE_COLUMNS = ("queue", "offset", "published_at", "key", "tag", "body")
@@ -71,22 +73,24 @@ def create(
 
 @app.command()
 def describe(
-    name: Name, server: ServerOption = DEFAULT_SERVER, token: TokenOption = None, output: OutputOption = Output.TABLE
+    name: Annotated[str | None, typer.Argument(help="The topic's name; without it: the broker as a whole.")] = None,
+    server: ServerOption = DEFAULT_SERVER,
+    token: TokenOption = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show a topic, its queues, and the groups that read it."""
+    """Show a topic, its queues and who reads it; or the broker."""
     with connect(server, token) as api:
-        body = api.get(topic_path(name))
+        body = api.get(topic_path(name) if name else "/broker")
     if output is not Output.TABLE:
         show(body, output, ())
         return
     for field, value in body.items():
         if not isinstance(value, list):
             print(f"{field}: {cell(value)}")
-    print()
-    show(body, output, QUEUE_COLUMNS, body["queues"])
-    if body["groups"]:
-        print()
-        show(body, output, ("group", "mode", "members", "lag", "oldest_unread_at"), body["groups"])
+    for field, columns in (("queues", QUEUE_COLUMNS), ("groups", READER_COLUMNS), ("oldest_held_by", HOLDER_COLUMNS)):
+        if body.get(field):
+            print()
+            show(body, output, columns, body[field])
 
 
 @app.command()

@@ -13,7 +13,7 @@ from admin.api.rest.probes import probes_router
 from admin.api.rest.problems import add_handlers, problem
 from admin.api.rest.runs import runs_router
 from admin.api.rest.topics.groups import dead_letters_router, groups_router
-from admin.api.rest.topics.topics import topics_router
+from admin.api.rest.topics.topics import broker_router, topics_router
 from admin.operations.access import Access
 from admin.operations.fleet import Fleet
 from admin.operations.groups import GroupDesk
@@ -45,6 +45,7 @@ def rest_app(operations: Operations) -> FastAPI:
     app.include_router(runs_router(operations.runs), prefix=BASE)
     app.include_router(fleet_router(operations.fleet), prefix=BASE)
     app.include_router(tokens_router(operations.access), prefix=BASE)
+    app.include_router(broker_router(operations.topics), prefix=BASE)
     app.include_router(topics_router(operations.topics, operations.groups), prefix=BASE)
     app.include_router(groups_router(operations.groups), prefix=BASE)
     app.include_router(dead_letters_router(operations.groups), prefix=BASE)

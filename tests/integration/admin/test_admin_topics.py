@@ -145,9 +145,19 @@ async def test_a_reset_is_previewed_and_compared(tmp_path: Path) -> None:
             assert (await client.post("/groups/g/reset", json={**order, "force": True})).json()["after"] == [0]
 
 
+async def test_the_broker_is_described(tmp_path: Path) -> None:
+    async with rest(tmp_path) as (client, broker):
+        await publish(broker, "t", Message(b"x" * 1000))
+        described = (await client.get("/broker")).json()
+        assert described["bytes"] > 1000
+        assert (described["durability"], described["is_refusing_publishes"]) == ("fsync", False)
+        assert [holder["kind"] for holder in described["oldest_held_by"]] != []
+        assert described["fsync"]["count"] > 0
+
+
 async def test_without_a_broker_only_topics_and_groups_are_missing(tmp_path: Path) -> None:
     async with running_admin(tmp_path) as admin, admin.client() as client:
-        for path in ("/topics", "/topics/t", "/topics/t/messages", "/groups", "/groups/g/dead-letters"):
+        for path in ("/broker", "/topics", "/topics/t", "/topics/t/messages", "/groups", "/groups/g/dead-letters"):
             answer = await client.get(path)
             assert (answer.status_code, answer.json()["code"]) == (503, "broker_away")
             assert "127.0.0.1:1" in answer.json()["detail"]

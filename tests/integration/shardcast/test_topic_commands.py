@@ -58,6 +58,7 @@ async def test_topics_are_made_listed_altered_and_deleted(tmp_path: Path) -> Non
         assert [topic[field] for field in changed] == [4, 4, None, False, 1000]
         described = await cli("topic", "describe", "orders")
         assert described.stdout.startswith("name: orders\n")
+        assert "durability: fsync\n" in (await cli("topic", "describe")).stdout
         assert (await cli("topic", "delete", "orders", answer="n\n")).exit_code == 1
         assert "orders is deleted." in (await cli("topic", "delete", "orders", answer="y\n")).stdout
         assert rows(await cli("topic", "list")) == []

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from admin.api.rest.models import Instant
-from admin.api.rest.topics.topic_models import Duration, MessageBody, Offset, Positive, message_fields
+from admin.api.rest.topics.topic_models import Duration, MessageBody, Offset, Positive, Rate, message_fields
 from broker.client.dead_letters import DeadLetter, DeadLetters
 from broker.client.groups import GroupState, QueueLag, Reset
 from broker.model import Exponential, GroupPolicy, Steps
@@ -110,7 +110,7 @@ class GroupFacts(BaseModel):
     leased: int
     waiting: int
     dead_letters: int
-    consumed_per_second: float
+    consumed_per_second: Rate
 
 
 class GroupBody(GroupPolicyBody, GroupFacts):

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from admin.api.rest.topics.topic_models import (
+    BrokerBody,
     LookForm,
     MessagesBody,
     TopicBody,
@@ -13,6 +14,7 @@ from admin.api.rest.topics.topic_models import (
     TopicForm,
     TopicPatch,
     TopicsBody,
+    broker_body,
     messages_body,
     topic_body,
     topic_detail_body,
@@ -20,6 +22,17 @@ from admin.api.rest.topics.topic_models import (
 from admin.operations.groups import GroupDesk
 from admin.operations.topics import TopicChange, TopicDesk
 from broker.client.message import ReceivedMessage
+
+
+def broker_router(topics: TopicDesk) -> APIRouter:
+    router = APIRouter(tags=["topics"])
+
+    @router.get("/broker")
+    async def get_broker() -> BrokerBody:
+        """The broker as a whole: what it stores, what holds the oldest of it, and how its disk does."""
+        return broker_body(await topics.broker())
+
+    return router
 
 
 def topics_router(topics: TopicDesk, groups: GroupDesk) -> APIRouter:
