@@ -6,6 +6,7 @@ from typing import assert_never
 
 from broker.delivery.delay_index import DelayIndex
 from broker.delivery.retention.retiring import Retired, RetireMessages, Retiring
+from broker.delivery.retention.rules import HolderKind
 from broker.engine.altering import Altering
 from broker.engine.commands import (
     AlterTopic,
@@ -90,7 +91,15 @@ class Engine:
         self.catalog = catalog
         self.grouping = Grouping(journal, Queues(catalog.ranges, self._find), GroupLeases(self.leasing, catalog.topics))
         self.altering = Altering(journal, self.grouping)
-        self.retiring = Retiring(journal.queues, catalog.topics, self.grouping.groups)
+        self.retiring = Retiring(
+            journal.queues,
+            catalog.topics,
+            self.grouping.groups,
+            {
+                HolderKind.DELAYED: delays.lowest_position,
+                HolderKind.TRANSACTION: lambda: self.transacting.transactions.lowest_position(),
+            },
+        )
         self._clock = clock
 
     def commit(self, commands: Sequence[Command]) -> Committed:

@@ -103,7 +103,7 @@ def test_nothing_young_goes_and_nothing_is_garbled(steps: list[Step]) -> None:
                     elif step == "store":
                         run.store()
                     else:
-                        run.sweeping.delete(model.now_ms)
+                        run.sweeping.delete(engine.retiring.holds(), model.now_ms)
                     run.check()
 
 
@@ -126,7 +126,7 @@ def test_the_log_shrinks(tmp_path: Path) -> None:
             run.publish(3)
             run.retire()
             run.store()
-            run.sweeping.delete(model.now_ms)
+            run.sweeping.delete(engine.retiring.holds(), model.now_ms)
         assert len(engine.log.segments) <= 1 + AGE_MS + 2
         assert {path.stem for path in directory.log.iterdir()} == {
             path.stem for path in (segment.path for segment in engine.log.segments)

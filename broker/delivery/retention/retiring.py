@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from broker.delivery.retention.rules import QueueFacts, kept_from
+from broker.delivery.retention.rules import Hold, Holder, HolderKind, QueueFacts, kept_from
 from broker.groups.membership import Group
 from broker.groups.retention import needed
 from broker.model import QueueKey, QueueRange, TopicQueue
@@ -25,18 +25,27 @@ class RetireMessages:
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """So many messages are not offered any more."""
+    """So many messages are not offered any more; `holds` are of what is not in a queue, as it was then."""
 
     messages: int
+    holds: Sequence[Hold]
 
 
 class Retiring:
-    """`do` is for the writer's thread; any may look at `facts`."""
+    """`do` is for the writer's thread; any may look at `facts` and `holds`."""
 
-    def __init__(self, queues: QueueBuilder, topics: Topics, groups: Callable[[], Sequence[Group]]) -> None:
+    def __init__(
+        self,
+        queues: QueueBuilder,
+        topics: Topics,
+        groups: Callable[[], Sequence[Group]],
+        others: Mapping[HolderKind, Callable[[], int | None]],
+    ) -> None:
+        """`others` tell the lowest position of the log that they need; None: they need none."""
         self._queues = queues
         self._topics = topics
         self._groups = groups
+        self._others = others
         self.is_ahead = False
         """Whether the lowest offsets have moved since somebody took them down for the checkpoint."""
 
@@ -47,7 +56,12 @@ class Retiring:
             retired += lowest - queue.held.lowest_offset
             self._queues.queue(queue.key).drop_before(lowest)
         self.is_ahead |= retired > 0
-        return Retired(retired)
+        return Retired(retired, self.holds())
+
+    def holds(self) -> list[Hold]:
+        """Of what is not in a queue; as durable as what was answered before."""
+        positions = ((Holder(kind), position()) for kind, position in self._others.items())
+        return [Hold(holder, position) for holder, position in positions if position is not None]
 
     def facts(self, command: RetireMessages, now_ms: int) -> list[QueueFacts]:
         """Of every queue of every topic, as it is just now."""

@@ -58,8 +58,9 @@ class Sweeping:
 
     def oldest_held_by(self, now_ms: int) -> list[Holder]:
         """What the oldest segment is still there for."""
-        command = RetireMessages(self.outlived(now_ms), self._keep.groups_hold_for)
-        return holders(self._extents(), self._holds(command, self._engine.queues.held(), now_ms))
+        engine, command = self._engine, RetireMessages(self.outlived(now_ms), self._keep.groups_hold_for)
+        queues_hold = self._queues_hold(engine.retiring.facts(command, now_ms), engine.queues.held())
+        return holders(self._extents(), [*queues_hold, *engine.retiring.holds()])
 
     def outlived(self, now_ms: int) -> dict[QueueKey, int]:
         """Before which offset everything is too old or too much, by queue."""
@@ -85,11 +86,16 @@ class Sweeping:
         index = self._engine.log_index
         return 0 if age is None else index.position_at(now_ms - age // timedelta(milliseconds=1))
 
-    def delete(self, now_ms: int) -> int:
-        """Deletes what neither a start from the stored checkpoint nor anybody else needs."""
+    def delete(self, others: Iterable[Hold], now_ms: int) -> int:
+        """Deletes what neither a start from the stored checkpoint nor anybody else needs; returns how many segments.
+
+        What the others do not need any more they must not need again after a power loss: the log is synced first.
+        """
         engine, stored = self._engine, self._checkpointer.stored()
-        command = RetireMessages({}, self._keep.groups_hold_for)
-        holds = [Hold(Holder(HolderKind.ACTIVE), stored.position), *self._holds(command, stored.queues, now_ms)]
+        engine.log.sync()
+        facts = engine.retiring.facts(RetireMessages({}, self._keep.groups_hold_for), now_ms)
+        start = Hold(Holder(HolderKind.ACTIVE), stored.position)
+        holds = [start, *others, *self._queues_hold(facts, stored.queues)]
         removed = engine.log.remove_before(free_before(self._extents(), holds))
         if removed:
             engine.log_index.sweep()
@@ -97,16 +103,6 @@ class Sweeping:
 
     def _extents(self) -> list[Extent]:
         return [Extent(segment.start, segment.end) for segment in self._engine.log.segments]
-
-    def _holds(self, command: RetireMessages, held: Mapping[QueueKey, QueueRange], now_ms: int) -> Iterator[Hold]:
-        engine = self._engine
-        yield from self._queues_hold(engine.retiring.facts(command, now_ms), held)
-        for kind, position in (
-            (HolderKind.DELAYED, engine.delaying.index.lowest_position()),
-            (HolderKind.TRANSACTION, engine.transacting.transactions.lowest_position()),
-        ):
-            if position is not None:
-                yield Hold(Holder(kind), position)
 
     def _queues_hold(self, facts: Iterable[QueueFacts], held: Mapping[QueueKey, QueueRange]) -> Iterator[Hold]:
         """By what they held then; a queue that is not among them has only what came later."""
@@ -130,7 +126,8 @@ class Retainer:
         retired = await self._retire(outlived)
         if retired.messages:
             await self._retire({})  # answered when the writer has looked whether a checkpoint is due
-        return Swept(retired.messages, await self._parts.on_disk(self._sweeping.delete, self._parts.clock()))
+        segments = await self._parts.on_disk(self._sweeping.delete, retired.holds, self._parts.clock())
+        return Swept(retired.messages, segments)
 
     async def _retire(self, outlived: Mapping[QueueKey, int]) -> Retired:
         retired = await self._parts.ask(RetireMessages(outlived, self._keep.groups_hold_for))
