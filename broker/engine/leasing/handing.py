@@ -8,6 +8,7 @@ from broker.delivery.leases.state import NEVER_MS, Change, Leases, retired
 from broker.engine.journal import Journal
 from broker.engine.leasing.burying import CHUNK_BYTES, Letter
 from broker.engine.leasing.commands import LeasedEntry, LeaseMessages
+from broker.engine.leasing.table import LeaseTable
 from broker.errors import BadRequest
 from broker.log.record import ENTRY_BYTES, decode_lanes, tag_hash
 from broker.model import LogId, QueueKey
@@ -19,13 +20,14 @@ _FILTERED = 4_096  # entries of a queue that one call looks through for its tags
 class Hand:
     """What one call of a member takes; nothing is changed before `changes` are."""
 
-    def __init__(self, journal: Journal, known: Mapping[QueueKey, Leases], command: LeaseMessages, now_ms: int) -> None:
+    def __init__(self, journal: Journal, table: LeaseTable, command: LeaseMessages, now_ms: int) -> None:
         self.until_ms = now_ms + command.lease_ms
         self.taken: list[LeasedEntry] = []
         self.dead: list[Letter] = []
         self.changes: dict[QueueKey, Change] = {}
         self._queues = journal.queues
-        self._known = known
+        self._known = table.of_group(command.group)
+        self._gone = table.gone.get(command.topic.topic_id, ())
         self._command = command
         self._now_ms = now_ms
         self._tags = frozenset(map(tag_hash, command.tags))
@@ -86,8 +88,10 @@ class Hand:
         if count <= 0:
             return [], begin
         found = queue.read(begin, count)
-        read, tags = enumerate(decode_lanes(found), begin), self._tags
-        entries = [Entry(offset, *fields) for offset, fields in read if not tags or fields[2] in tags]
+        read, tags, gone = enumerate(decode_lanes(found), begin), self._tags, self._gone
+        entries = [
+            Entry(offset, *fields) for offset, fields in read if (not tags or fields[2] in tags) and offset not in gone
+        ]
         return entries, begin + len(found) // ENTRY_BYTES
 
     def _add(self, key: QueueKey, leases: Leases, handing: Handing) -> None:

@@ -98,7 +98,7 @@ class Leasing:
 
     def _lease(self, command: LeaseMessages, now_ms: int) -> Leased:
         self._turn += 1
-        hand = Hand(self._journal, self._table.of_group(command.group), command, now_ms)
+        hand = Hand(self._journal, self._table, command, now_ms)
         hand.fill(self._turn)
         if hand.dead and command.grave is None:
             return Leased((), 0, now_ms, lacks_grave=True)
