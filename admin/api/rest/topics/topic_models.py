@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
@@ -22,7 +21,6 @@ from pydantic import (
 
 from admin.api.rest.models import Instant
 from admin.domain.form import duration_of, duration_text
-from broker.client.broker import BrokerState
 from broker.client.groups import GroupState
 from broker.client.message import ReceivedMessage
 from broker.client.topics import TopicState
@@ -187,54 +185,6 @@ class MessageBody(BaseModel):
 
 class MessagesBody(BaseModel):
     messages: list[MessageBody]
-
-
-class HolderBody(BaseModel):
-    """What needs the oldest segment; `kind` is retention, group, delayed, transaction or active."""
-
-    kind: str
-    name: str
-    topic: str
-    queue: int
-
-
-class DurationsBody(BaseModel):
-    """Of the last minute, in milliseconds."""
-
-    count: int
-    p50_ms: Rate
-    p99_ms: Rate
-    max_ms: Rate
-
-
-class BrokerBody(BaseModel):
-    """The broker as a whole; `bytes` are those of its log, `free_bytes` those of the disk."""
-
-    log_id: str
-    version: str
-    durability: str
-    bytes: int
-    segments: int
-    free_bytes: int
-    is_refusing_publishes: bool
-    damaged_frames: int
-    fsync: DurationsBody
-    oldest_held_by: list[HolderBody]
-
-
-def broker_body(broker: BrokerState) -> BrokerBody:
-    return BrokerBody(
-        log_id=broker.log_id,
-        version=broker.version,
-        durability=broker.durability,
-        bytes=broker.bytes,
-        segments=broker.segments,
-        free_bytes=broker.free_bytes,
-        is_refusing_publishes=broker.is_refusing_publishes,
-        damaged_frames=broker.damaged_frames,
-        fsync=DurationsBody(**asdict(broker.fsync)),
-        oldest_held_by=[HolderBody(**asdict(holder)) for holder in broker.oldest_held_by],
-    )
 
 
 def topic_body(topic: TopicState) -> TopicBody:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from admin.api.rest.topics.broker_models import BrokerBody, broker_body
 from admin.api.rest.topics.topic_models import (
-    BrokerBody,
     LookForm,
     MessagesBody,
     TopicBody,
@@ -14,7 +14,6 @@ from admin.api.rest.topics.topic_models import (
     TopicForm,
     TopicPatch,
     TopicsBody,
-    broker_body,
     messages_body,
     topic_body,
     topic_detail_body,
