@@ -15,11 +15,13 @@ from broker.delivery.reader import read_batch
 from broker.delivery.retention.rules import Holder, HolderKind
 from broker.errors import OffsetOutOfRange
 from broker.face import reading
+from broker.face.leasing import WantedLease
 from broker.face.reading import Wanted
 from broker.face.upkeep.retention import Swept
 from broker.model import (
     Attributes,
     Beat,
+    Edge,
     Fetched,
     GroupName,
     HolderId,
@@ -151,6 +153,16 @@ async def test_a_group_keeps_what_it_has_not_read_until_it_is_long_gone(tmp_path
         assert (await broker.retainer.run_once()).messages == 0
         clock.now_ms += 1 * DAY_MS
         assert await broker.retainer.run_once() == Swept(messages=5, segments=2)
+
+
+async def test_a_group_that_reads_by_lease_keeps_what_it_has_not_settled(tmp_path: Path) -> None:
+    clock, group, member = Clock(), GroupName("g"), MemberId("m")
+    async with running(tmp_path, clock) as broker:
+        await fill(broker, clock)
+        wanted = WantedLease(group, member, ORDERS, 1, 30_000, 0.0, frozenset(), Edge.EARLIEST)
+        assert [*(await broker.leasing.lease(wanted)).offsets] == [0]
+        assert (await broker.retainer.run_once()).messages == 0
+        assert await broker.retainer.oldest_held_by() == [Holder(HolderKind.GROUP, "g", TopicQueue(ORDERS, 0))]
 
 
 async def test_a_delayed_message_keeps_its_segment(tmp_path: Path) -> None:
