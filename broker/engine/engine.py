@@ -22,7 +22,7 @@ from broker.engine.commands import (
 from broker.engine.delaying import Delaying
 from broker.engine.grouping import Grouping
 from broker.engine.journal import Journal
-from broker.engine.leasing.commands import LeasingAnswer, LeasingCommand
+from broker.engine.leasing.commands import LeasesSettled, LeasingAnswer, LeasingCommand, SettleLeases
 from broker.engine.leasing.for_groups import GroupLeases
 from broker.engine.leasing.room import Leasing
 from broker.engine.publishing import Publishing, Stored
@@ -122,12 +122,18 @@ class Engine:
             case _:
                 return answer
 
+    def _lease(self, command: LeasingCommand, now_ms: int) -> LeasingAnswer:
+        answer = self.leasing.do(command, now_ms)
+        if isinstance(command, SettleLeases) and isinstance(answer, LeasesSettled):
+            self.grouping.count(command.group, answer.done, now_ms)
+        return answer
+
     def _try(self, command: Command, now_ms: int) -> Answer | Stored | EndedBefore | BrokerError:
         try:
             if isinstance(command, GroupingCommand):
                 return self.grouping.do(command, now_ms)
             if isinstance(command, LeasingCommand):
-                return self.leasing.do(command, now_ms)
+                return self._lease(command, now_ms)
             match command:
                 case DeliverDue() | Recall():
                     return self.delaying.do(command, now_ms)

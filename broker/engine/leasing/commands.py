@@ -150,9 +150,10 @@ class Leased:
 
 @dataclass(frozen=True, slots=True)
 class LeasesSettled:
-    """All but the refused are done; `has_freed`: somebody else may get a message now."""
+    """All but the refused are settled, so many are done or dead; `has_freed`: somebody may get a message now."""
 
     refused: Sequence[LeaseExpired]
+    done: int
     has_freed: bool
 
 

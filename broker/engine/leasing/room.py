@@ -126,7 +126,8 @@ class Leasing:
         self._give_up(command, letters, now_ms)
         if changes:
             self._change(command.group, command.topic_id, changes, now_ms)
-        return LeasesSettled(refused, has_freed)
+        done = len(letters) + sum(len(change.done) for change in changes.values())
+        return LeasesSettled(refused, done, has_freed)
 
     def _letter(self, command: SettleLeases, key: QueueKey, dead: Dead, now_ms: int) -> Letter:
         assert command.grave is not None

@@ -259,6 +259,19 @@ async def test_only_who_owns_a_queue_gives_its_messages_up(tmp_path: Path) -> No
             await peer.stub.GiveUp(given)
 
 
+async def test_a_group_tells_what_it_has_and_how_fast_it_reads(tmp_path: Path) -> None:
+    async with running(tmp_path) as peer:
+        await peer.publish(*some(5, key="k"))
+        first = await peer.lease("ann", 3)
+        await peer.settle(pb.ACTION_ACKNOWLEDGE, first)
+        await peer.settle(pb.ACTION_RETRY, await peer.lease("ann", 1), after_ms=60_000)
+        await peer.lease("ann", 1)
+        group = (await peer.stub.GetGroup(pb.GetGroupRequest(group=GROUP))).group
+    assert (group.mode, group.leased, group.waiting) == (pb.MODE_LEASE, 1, 1)
+    assert [queue.committed_offset for queue in group.queues if queue.end_offset] == [3]
+    assert group.consumed_per_second > 0
+
+
 async def test_no_more_than_the_group_may_hold_are_handed_out(tmp_path: Path) -> None:
     async with running(tmp_path) as peer:
         await peer.alter(most_leased=7)
