@@ -38,6 +38,7 @@ class Listening:
         self._groups = groups
         self._caller = Caller(listener)
         self._stopping = Stopping()
+        self._known_policy = GroupPolicy()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -67,7 +68,12 @@ class Listening:
                     await SideBySide(listener, self._caller, member, self._stopping).run()
 
     async def _policy(self) -> GroupPolicy:
-        return await self._groups.policy(self._listener.group)
+        """As it is now, or as it was known last: while the broker is away a message is tried all the same."""
+        try:
+            self._known_policy = await self._groups.policy(self._listener.group)
+        except ShardcastError as error:
+            log.warning("policy not read", action="policy_failed", group=self._listener.group, error=str(error))
+        return self._known_policy
 
 
 def _leaves(bundle: BaseExceptionGroup[ShardcastError]) -> list[ShardcastError]:

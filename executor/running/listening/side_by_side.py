@@ -58,16 +58,26 @@ class SideBySide:
         self._has_room = asyncio.Event()
 
     async def run(self) -> None:
-        """Until it is told to stop and what was at hand is settled. Raises what makes reading impossible."""
+        """Until it is told to stop, or reading is impossible, and what was at hand is settled. Raises the latter."""
         async with asyncio.TaskGroup() as group:
             extending = group.create_task(self._keep_extending())
             async with asyncio.TaskGroup() as working:
-                while (messages := await self._next()) is not None:
-                    self._held |= {message.message_id: message for message in messages}
-                    for portion in self._caller.portions(messages):
-                        self._at_work += 1
-                        working.create_task(self._handle(portion))
+                failure = await self._hand_out(working)
             extending.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _hand_out(self, working: asyncio.TaskGroup) -> ShardcastError | None:
+        """Returns why there can be no more messages; None: it shall stop."""
+        try:
+            while (messages := await self._next()) is not None:
+                self._held |= {message.message_id: message for message in messages}
+                for portion in self._caller.portions(messages):
+                    self._at_work += 1
+                    working.create_task(self._handle(portion))
+        except ShardcastError as error:
+            return error
+        return None
 
     async def _next(self) -> Sequence[ReceivedMessage] | None:
         """More messages, once there is a slot for one; None when it shall stop."""

@@ -9,12 +9,13 @@ from datetime import timedelta
 import pytest
 
 from broker.client.message import Batch, Columns, Message, ReceivedMessage
-from broker.errors import LeaseExpired, NotOwner
+from broker.errors import LeaseExpired, NotOwner, UnknownTopic
 from broker.model import GroupPolicy, Mode, Steps
 from executor.app import Executor
 from executor.errors import BadHandler, Fail, Retry, Skip
 from executor.registry import Function, Listener, takes_one
 from executor.running.listening.listening import Listening
+from protos.errors import ShardcastError, Unreachable
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +43,8 @@ class FakeGroups:
     kept: GroupPolicy = AT_ONCE
     refusal: Exception | None = None
     is_away: bool = False
+    is_policy_away: bool = False
+    failure: ShardcastError | None = None
     told: list[object] = field(default_factory=list)
     committed: list[int] = field(default_factory=list)
     given_up: list[tuple[object, ...]] = field(default_factory=list)
@@ -57,6 +60,8 @@ class FakeGroups:
         return self._joined(LeaseMember(self))
 
     async def policy(self, group: str) -> GroupPolicy:
+        if self.is_policy_away:
+            raise Unreachable(address="the broker")
         return self.kept
 
     @asynccontextmanager
@@ -68,6 +73,9 @@ class FakeGroups:
 
     async def wait_for_ever(self) -> None:
         self.was_asked_for_more.set()
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
         await asyncio.Event().wait()
 
 
@@ -359,6 +367,29 @@ async def test_by_lease_a_lease_that_ended_does_not_stop_the_listener() -> None:
     groups = FakeGroups(leased=[[a_message(0)], [a_message(1)]], refusal=refusal)
     await finish(listening(groups, lambda messages: None, mode=Mode.LEASE, slots=1), groups.was_asked_for_more)
     assert (groups.leased, groups.told) == ([], [])
+
+
+async def test_by_lease_calls_at_hand_are_finished_when_reading_fails() -> None:
+    groups = FakeGroups(leased=[[a_message(0)]], failure=UnknownTopic(topic="t"))
+
+    async def listen(messages: list[ReceivedMessage]) -> None:
+        await groups.was_asked_for_more.wait()
+        await asyncio.sleep(0)
+
+    await finish_after(groups, listening(groups, listen, mode=Mode.LEASE), lambda: groups.told)
+    assert groups.told == [("acknowledge", [0])]
+
+
+async def test_by_offset_a_message_is_tried_again_while_the_policy_cannot_be_read() -> None:
+    groups, tries = FakeGroups([a_batch(0)], is_policy_away=True), 0
+
+    async def listen(messages: list[ReceivedMessage]) -> object:
+        nonlocal tries
+        tries += 1
+        return Retry(after=0) if tries == 1 else None
+
+    await finish_after(groups, listening(groups, listen), lambda: 1 in groups.committed)
+    assert tries == 2
 
 
 def test_the_annotation_decides_between_a_message_and_a_list() -> None:
