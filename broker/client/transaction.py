@@ -108,8 +108,11 @@ class Transactions:
 
 async def _ask(check: Check, message: Message) -> bool | None:
     """Raises TypeError for any other answer: what is only like True must commit nothing."""
-    is_async = inspect.iscoroutinefunction(check)
-    answer: object = await check(message) if is_async else await asyncio.to_thread(check, message)
+    answer: object
+    if inspect.iscoroutinefunction(check):
+        answer = await check(message)
+    else:
+        answer = await asyncio.to_thread(check, message)
     if answer is None or isinstance(answer, bool):
         return answer
     raise TypeError(f"a check answers True, False or None, not {answer!r}")

@@ -18,7 +18,7 @@ from broker.errors import HandleUnknown
 from broker.log.attributes import decode_attributes
 from broker.log.frame import HEADER, Frame, Kind
 from broker.log.payload import decode_change_head, decode_publish_head, publish_head_size
-from broker.log.record import HEADER_BYTES, Piece, Records, decode_records, read_back, record_size
+from broker.log.record import HEADER_BYTES, Piece, Records, columns_of, decode_records, read_back, record_size
 from broker.model import Delivered, QueueKey, Recalled, TopicId
 from broker.queues.encoding import EncodedRun
 
@@ -200,6 +200,5 @@ def joined(parts: Sequence[Records]) -> Records:
 
 
 def _dues(records: Records) -> Sequence[int]:
-    starts = [*accumulate(records.sizes, initial=0)][:-1]
-    columns, _ = decode_records([Piece(records.data, starts, records.sizes)])
-    return [decode_attributes(columns.attributes[index]).deliver_at_ms for index in range(len(starts))]
+    attributes = columns_of(records).attributes
+    return [decode_attributes(attributes[index]).deliver_at_ms for index in range(len(records.sizes))]

@@ -104,7 +104,7 @@ def ranges(
     """
     found = []
     for run, sizes in zip(runs, delayed_sizes, strict=False):
-        place = (run.batch, TopicId(run.topic_id), run.queue, run.first_offset, run.count, run.indexes)
+        place = (run.batch, TopicId(run.topic_id), run.queue, run.first_offset, run.count, (*run.indexes,))
         found.append(Range(*place, (*accumulate(sizes[:-1], initial=position),) if sizes else ()))
         position += run.size
     return found

@@ -12,7 +12,6 @@ import structlog
 from broker.engine.commands import CheckTransactions, EndTransaction, GiveUpTransaction, TransactingCommand
 from broker.engine.journal import Journal, ranges
 from broker.errors import LogDamaged
-from broker.log.attributes import decode_attributes, encode_attributes
 from broker.log.commit_log import CommitLog
 from broker.log.frame import HEADER, Frame, Kind, decode_frame, frame_length
 from broker.log.payload import (
@@ -23,9 +22,8 @@ from broker.log.payload import (
     decode_publish_head,
     publish_head_size,
 )
-from broker.log.record import Columns, Piece, Records, decode_records, encode_records, read_back
+from broker.log.record import Records, read_back
 from broker.model import (
-    Attributes,
     Check,
     Checked,
     QueueKey,
@@ -35,12 +33,10 @@ from broker.model import (
     TransactionPart,
 )
 from broker.producers.transactions import MOST_CHECKS, Ended, Open, Outcome, Transactions
+from broker.producers.undecided import undecided
 from broker.queues.encoding import EncodedRun
 
 log = structlog.get_logger(__name__)
-
-TOPIC_PROPERTY = "undecided-topic"
-TRANSACTION_PROPERTY = "undecided-transaction-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +139,17 @@ class Transacting:
     def _give_up(self, transaction_id: TransactionId, topic_id: TopicId, now_ms: int) -> TransactionEnded:
         known = self.transactions.get(transaction_id)
         try:
-            runs = [
-                EncodedRun(run.batch, QueueKey(topic_id, 0), (), self._undecided(transaction_id, run, now_ms))
-                for run in self._copies(known)
-            ]
+            records = undecided(self._publishes(known), transaction_id, self._name_of, now_ms)
         except LogDamaged as error:
             log.error("an undecided transaction is damaged", action="transaction_damaged", exc_info=error)
-            runs = []
+            records = None
+        runs = [EncodedRun(0, QueueKey(topic_id, 0), (), records)] if records is not None else []
         return self._store_end(transaction_id, Outcome.UNDECIDED, runs, now_ms)
 
-    def _undecided(self, transaction_id: TransactionId, run: EncodedRun, now_ms: int) -> Records:
-        """The messages as they go into the visible place: with where they belong and whose they were."""
-        topic = self._journal.topics.by_id(run.key.topic_id)
-        ours = {TOPIC_PROPERTY: topic.name if topic else "", TRANSACTION_PROPERTY: transaction_id}
-        columns = columns_of(run.records)
-        attributes = {}
-        for index in range(len(columns.bodies)):
-            given = decode_attributes(columns.attributes[index]) if index in columns.attributes else Attributes()
-            marked = Attributes({**given.properties, **ours}, given.deliver_at_ms, given.ordered)
-            attributes[index] = encode_attributes(marked)
-        return encode_records(Columns(columns.bodies, columns.keys, columns.tags, attributes), now_ms)
+    def _name_of(self, topic_id: TopicId) -> str:
+        """ "" if it was deleted."""
+        topic = self._journal.topics.by_id(topic_id)
+        return topic.name if topic else ""
 
     def replay(self, frame: Frame) -> None:
         """Does again what a stored frame of this room did."""
@@ -194,14 +181,6 @@ def read_publish(log: CommitLog, position: int) -> tuple[PublishHead, Sequence[R
         parts.append(records)
         at += run.size
     return head, parts
-
-
-def columns_of(records: Records) -> Columns:
-    """The messages of records that lie back to back."""
-    starts = [0]
-    for size in records.sizes[:-1]:
-        starts.append(starts[-1] + size)
-    return decode_records([Piece(records.data, starts, records.sizes)])[0]
 
 
 def _measure(runs: Sequence[EncodedRun]) -> tuple[int, int]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from broker.engine.commands import CheckTransactions, EndTransaction, GiveUpTransaction
-from broker.engine.transacting import columns_of, read_publish
+from broker.engine.transacting import read_publish
 from broker.errors import BrokerStopping, DiskFull, LogDamaged, TransactionUnknown
 from broker.face.parts import Parts
 from broker.log.attributes import decode_attributes
+from broker.log.record import columns_of
 from broker.model import Attributes, Check, Checked, TopicId, TopicName, TransactionEnded, TransactionId
 from broker.producers.limits import check_size
 from broker.producers.transactions import ID_BYTES, Open, Outcome, check_group

@@ -144,6 +144,12 @@ def decode_records(pieces: Iterable[Piece]) -> tuple[Columns, list[int]]:
     return Columns(bodies, keys if any(keys) else (), tags if any(tags) else (), attributes), times
 
 
+def columns_of(records: Records) -> Columns:
+    """The messages of records that lie back to back; nothing from the first damaged one on."""
+    starts = [*accumulate(records.sizes, initial=0)][:-1]
+    return decode_records([Piece(records.data, starts, records.sizes)])[0]
+
+
 def _whole_records(piece: Piece) -> tuple[Sequence[bytes], Sequence[Sequence[int]]]:
     """What the CRCs of the piece's records cover, up to the first damaged one, and the columns of their headers."""
     data, starts = piece.data, piece.starts

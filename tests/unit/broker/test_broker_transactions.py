@@ -1,5 +1,6 @@
 """Transactions: the rules, and the engine's room over real files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,6 @@ from broker.delivery.reader import read_batch
 from broker.engine.commands import CheckTransactions, DeleteTopic, EndTransaction, GiveUpTransaction, StorePublish
 from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
-from broker.engine.transacting import TOPIC_PROPERTY, TRANSACTION_PROPERTY
 from broker.errors import BadName, BadRequest, BrokerError, TooLarge, TooMany, TransactionUnknown
 from broker.log.disk import Disk
 from broker.model import (
@@ -39,11 +39,13 @@ from broker.producers.transactions import (
     joined,
     pause_ms,
 )
+from broker.producers.undecided import TOPIC_PROPERTY, TRANSACTION_PROPERTY
 from broker.queues.encoding import encode_batch
 from tests.support.broker_engine import TOPIC, bodies_of, opening, running_engine
 
 ONE, TWO = TransactionId("one"), TransactionId("two")
 SEGMENT = 1 << 20
+BODIES = [b"%d" % number for number in range(8)]
 COMMIT, ROLLBACK = Outcome.COMMITTED, Outcome.ROLLED_BACK
 HOUR_MS = 3_600_000
 
@@ -63,10 +65,15 @@ def part(transaction_id: TransactionId = ONE, group: str = "g") -> TransactionPa
 
 
 def half(sequence: int, *bodies: bytes, of: TransactionPart | None = None, at_ms: int = 1_000) -> StorePublish:
-    """A publish of keyless messages with a property, spread over the two queues of TOPIC from the first on."""
+    """A publish of messages, the first with a property, spread over the two queues of TOPIC from the first on."""
     attributes = {0: Attributes({"color": "red"})} if bodies else {}
-    runs = encode_batch(0, TOPIC, TopicBatch(TOPIC.name, bodies, tags=[b"tag"], attributes=attributes), 0, at_ms)
+    runs = encode_batch(0, TOPIC, TopicBatch(TOPIC.name, bodies, keys_of(bodies), [b"tag"], attributes), 0, at_ms)
     return StorePublish(ProducerId("run/a/0"), 1, HolderId("h"), sequence, None, runs, at_ms, of or part())
+
+
+def keys_of(bodies: Sequence[bytes]) -> Sequence[bytes]:
+    """Of many messages, so that their queues interleave."""
+    return bodies if len(bodies) > 2 else ()
 
 
 def shown(engine: Engine) -> list[bytes]:
@@ -231,7 +238,7 @@ def test_after_all_checks_its_messages_are_in_a_visible_place_and_it_is_closed(t
     clock = Clock()
     with running_engine(tmp_path, clock=clock, segment=SEGMENT) as (engine, _):
         place = engine.catalog.topics.get_or_create_own(TopicName("%UNDECIDED%g"))
-        engine.commit([opening("run/a/0", 1, "h"), half(1, b"a", b"b"), half(2, b"c")])
+        engine.commit([opening("run/a/0", 1, "h"), half(1, *BODIES), half(2, b"last")])
         assert [check.transaction_id for check in give_up_after_all_checks(engine, clock)] == [ONE]
         engine.commit([GiveUpTransaction(ONE, place.topic_id)])
         assert refused(engine.commit([EndTransaction(ONE, COMMIT)]).answers[0]) is TransactionUnknown
@@ -239,12 +246,12 @@ def test_after_all_checks_its_messages_are_in_a_visible_place_and_it_is_closed(t
     with running_engine(tmp_path, clock=clock, segment=SEGMENT) as (engine, _):
         assert shown(engine) == []
         queue = engine.queues.queue(QueueKey(place.topic_id, 0))
-        found = read_batch(engine.log, queue, place.topic_id, 0, max_messages=10, max_bytes=1_000)
-        assert [*found.bodies] == [b"a", b"b", b"c"]
-        assert [*found.tags] == [b"tag"] * 3
+        found = read_batch(engine.log, queue, place.topic_id, 0, max_messages=10, max_bytes=10_000)
+        assert [*found.bodies] == [*BODIES, b"last"]  # as they were published, whatever queues they were meant for
+        assert [*found.tags] == [b"tag"] * 9
         ours = {TOPIC_PROPERTY: TOPIC.name, TRANSACTION_PROPERTY: ONE}
-        expected = [{"color": "red", **ours}, ours, {"color": "red", **ours}]
-        assert [dict(found.attributes[index].properties) for index in range(3)] == expected
+        expected = [{"color": "red", **ours}, *[ours] * 7, {"color": "red", **ours}]
+        assert [dict(found.attributes[index].properties) for index in range(9)] == expected
         assert refused(engine.commit([EndTransaction(ONE, COMMIT)]).answers[0]) is TransactionUnknown
 
 
@@ -253,6 +260,21 @@ def test_messages_of_a_topic_that_is_gone_are_left_out_of_the_commit(tmp_path: P
         engine.commit([opening("run/a/0", 1, "h"), half(1, b"a"), DeleteTopic(TOPIC.name)])
         first, again = engine.commit([EndTransaction(ONE, COMMIT), EndTransaction(ONE, COMMIT)]).answers
         assert first == again == TransactionEnded([])
+
+
+def test_a_transaction_of_a_topic_that_is_gone_is_given_up_without_its_name(tmp_path: Path) -> None:
+    with running_engine(tmp_path, segment=SEGMENT) as (engine, _):
+        place = engine.catalog.topics.get_or_create_own(TopicName("%UNDECIDED%g"))
+        gone = engine.catalog.topics.create(TopicName("gone"), 1)
+        runs = encode_batch(0, gone, TopicBatch(gone.name, [b"a"]), 0, 1_000)
+        publish = StorePublish(ProducerId("run/a/0"), 1, HolderId("h"), 1, None, runs, 1_000, part())
+        engine.commit([opening("run/a/0", 1, "h"), publish, DeleteTopic(gone.name)])
+    with running_engine(tmp_path, segment=SEGMENT) as (engine, _):
+        engine.commit([GiveUpTransaction(ONE, place.topic_id)])
+        queue = engine.queues.queue(QueueKey(place.topic_id, 0))
+        found = read_batch(engine.log, queue, place.topic_id, 0, max_messages=10, max_bytes=10_000)
+        assert [*found.bodies] == [b"a"]
+        assert found.attributes[0].properties == {TOPIC_PROPERTY: "", TRANSACTION_PROPERTY: ONE}
 
 
 def test_a_checkpoint_keeps_what_is_open_and_what_ended(tmp_path: Path) -> None:
