@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from protos.exits import one_sentence
-from shardcast.cli import cron, daemons, database, dead_letters, demo, fleet, jobs, runs, tokens, topics, version
+from shardcast.cli import (
+    cron,
+    daemons,
+    database,
+    dead_letters,
+    demo,
+    fleet,
+    groups,
+    jobs,
+    runs,
+    tokens,
+    topics,
+    version,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +34,7 @@ for name, group in (
     ("job", jobs.app),
     ("run", runs.app),
     ("topic", topics.app),
+    ("group", groups.app),
     ("dead-letter", dead_letters.app),
     ("fleet", fleet.app),
     ("token", tokens.app),

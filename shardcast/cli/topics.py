@@ -28,7 +28,8 @@ COLUMNS = ("name", "depth", "read_queues", "write_queues", "delayed", "published
 READER_COLUMNS = ("group", "mode", "members", "lag", "oldest_unread_at")
 HOLDER_COLUMNS = ("kind", "name", "topic", "queue")
 QUEUE_COLUMNS = ("queue", "lowest_offset", "end_offset")
-LAG_COLUMNS = ("group", "topic", "queue", "committed_offset", "end_offset", "lag", "oldest_unread_at", "owner")
+QUEUE_LAG_COLUMNS = ("topic", "queue", "committed_offset", "end_offset", "lag", "oldest_unread_at", "owner")
+LAG_COLUMNS = ("group", *QUEUE_LAG_COLUMNS)
 MESSAGE_COLUMNS = ("queue", "offset", "published_at", "key", "tag", "body")
 MAX_BODY = 120  # characters of a body in a table; -o json has all of it
 

@@ -93,6 +93,23 @@ async def test_a_group_is_moved_as_the_preview_said(tmp_path: Path) -> None:
         assert rows(await cli("topic", "lag", "--group", "g"))[0][3:6] == ["2", "5", "3"]
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("1s,1m30s", {"steps": ["1s", "1m30s"]}), ("1s*1.5..5m", {"initial": "1s", "max": "5m", "multiplier": 1.5})],
+)
+async def test_the_policy_of_a_group_is_set_before_anybody_reads(
+    tmp_path: Path, given: str, kept: dict[str, object]
+) -> None:
+    async with command_line(tmp_path) as (cli, _):
+        await cli("group", "alter", "g", "--attempts", "5", "--backoff", given, "--rate", "100")
+        group = json.loads((await cli("group", "describe", "g", "-o", "json")).stdout)
+        assert (group["attempts"], group["backoff"], group["messages_per_second"]) == (5, kept, 100)
+        assert rows(await cli("group", "list")) == [["g", "-", "0", "0", "0", "0", "0.0", "5"]]
+        assert "attempts: 5\n" in (await cli("group", "describe", "g")).stdout
+        assert "g is forgotten." in (await cli("group", "delete", "g", "--yes")).stdout
+        assert rows(await cli("group", "list")) == []
+
+
 async def test_dead_letters_are_listed_sent_again_and_dropped(tmp_path: Path) -> None:
     async with command_line(tmp_path) as (cli, broker):
         await cli("topic", "create", "t", "--queues", "1")
@@ -132,6 +149,9 @@ async def test_dead_letters_are_listed_sent_again_and_dropped(tmp_path: Path) ->
         (["topic", "find", "t"], "--key or --at"),
         (["topic", "find", "t", "--at", "yesterday"], "at: give an instant"),
         (["topic", "alter", "t"], "Say what to change"),
+        (["group", "alter", "g"], "Say what to change"),
+        (["group", "alter", "g", "--backoff", "1s*x..5m"], "--backoff takes"),
+        (["group", "alter", "g", "--backoff", "soon"], "no duration"),
         (["topic", "alter", "t", "--retention", "soon"], "no duration"),
         (["topic", "reset", "t", "--group", "g", "--to", "yesterday"], "earliest, latest, an instant"),
         (["dead-letter", "purge", "g"], "--offset, or take --all"),
