@@ -60,7 +60,8 @@ class Consumer:
         self._lease_ms = _milliseconds(lease)
         self._session_timeout_ms = _milliseconds(session_timeout)
         self._connect_seconds = connect_timeout.total_seconds()
-        self._failure: Exception | None = NotOpen(what="consumer")  # once reading is impossible it stays so
+        self._failure: Exception | None = None  # once reading is impossible it stays so
+        self._is_open = False
 
     async def __aenter__(self) -> Self:
         self._channel = dial(self._endpoint)
@@ -80,13 +81,13 @@ class Consumer:
             if isinstance(error, TimeoutError):
                 raise Unreachable(address=self._endpoint) from error
             raise
-        self._failure = None
+        self._failure, self._is_open = None, True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._failure = NotOpen(what="consumer")
+        self._is_open = False
         await self._reader.close()
         member = self._member
         request = pb.LeaveGroupRequest(group=self._reads.group, member_id=member.member_id)
@@ -102,6 +103,7 @@ class Consumer:
 
     async def __anext__(self) -> Batch:
         """The next batch; waits for it. Raises what makes reading impossible."""
+        self._check_open()
         if self._failure is not None:
             raise self._failure
         try:
@@ -175,8 +177,8 @@ class Consumer:
         return self._reader
 
     def _check_open(self) -> None:
-        if isinstance(self._failure, NotOpen):
-            raise self._failure
+        if not self._is_open:
+            raise NotOpen(what="consumer")
 
 
 def _flat(messages: Sequence[ReceivedMessage | Batch]) -> list[ReceivedMessage]:

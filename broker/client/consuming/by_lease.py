@@ -15,7 +15,7 @@ from protos.channel import CALL_SECONDS
 from protos.errors import ShardcastError
 
 LEASE_WAIT_MS = 5_000
-AHEAD = 2  # batches of a topic that are leased before they are asked for
+AHEAD = 2  # batches of a topic that are leased before they are asked for; so many calls are under way
 _EXTENSIONS_A_LEASE = 3
 _LINGER_SECONDS = 0.1  # for messages that are on their way when the user goes
 
@@ -30,7 +30,7 @@ class LeaseReader:
         self._room = {topic: asyncio.Semaphore(AHEAD) for topic in member.reads.topics}
         self._waiting: dict[int, Batch] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._asking: dict[str, asyncio.Future[Batch]] = {}
+        self._asking: set[asyncio.Future[Batch]] = set()
         self.settling = Settling(member)
 
     async def open(self) -> None:
@@ -39,7 +39,8 @@ class LeaseReader:
             await self._room[topic].acquire()
             batch, _ = await self._member.ask_patiently("lease", partial(self._lease, topic, 0))
             self._put(topic, batch)
-        self._tasks = [asyncio.create_task(self._keep_leasing(topic)) for topic in self._member.reads.topics]
+        topics = self._member.reads.topics
+        self._tasks = [asyncio.create_task(self._keep_leasing(topic)) for topic in topics for _ in range(AHEAD)]
         self._tasks.append(asyncio.create_task(self._keep_extending()))
 
     async def close(self) -> None:
@@ -59,7 +60,7 @@ class LeaseReader:
         """What is on its way already: were it cut off, nobody would get it before its lease ends."""
         if not self._asking:
             return []
-        came, cut_off = await asyncio.wait(self._asking.values(), timeout=_LINGER_SECONDS)
+        came, cut_off = await asyncio.wait(self._asking, timeout=_LINGER_SECONDS)
         for asking in cut_off:
             asking.cancel()
         return [asking.result() for asking in came if not asking.cancelled() and asking.exception() is None]
@@ -96,14 +97,14 @@ class LeaseReader:
     async def _answer(self, topic: str) -> Batch:
         """Of one call, which goes on when this is cancelled: what it brings is given back then."""
         asking = asyncio.ensure_future(self._member.ask(partial(self._lease, topic, LEASE_WAIT_MS)))
-        self._asking[topic] = asking
+        self._asking.add(asking)
         try:
             batch = await asyncio.shield(asking)
         except Exception:
-            del self._asking[topic]
+            self._asking.discard(asking)
             self._room[topic].release()
             raise
-        del self._asking[topic]
+        self._asking.discard(asking)
         return batch
 
     async def _keep_extending(self) -> None:
