@@ -151,7 +151,10 @@ async def test_dead_letters_are_listed_sent_again_and_dropped(tmp_path: Path) ->
         (["topic", "alter", "t"], "Say what to change"),
         (["group", "alter", "g"], "Say what to change"),
         (["group", "alter", "g", "--backoff", "1s*x..5m"], "--backoff takes"),
-        (["group", "alter", "g", "--backoff", "soon"], "no duration"),
+        (
+            ["group", "alter", "g", "--backoff", "soon"],
+            "backoff.steps.steps.0: 'soon' is no duration: write 30s, 5m, 1h or 1h30m",
+        ),
         (["topic", "alter", "t", "--retention", "soon"], "no duration"),
         (["topic", "reset", "t", "--group", "g", "--to", "yesterday"], "earliest, latest, an instant"),
         (["dead-letter", "purge", "g"], "--offset, or take --all"),

@@ -7,7 +7,9 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
@@ -43,11 +45,21 @@ class ExponentialBody(BaseModel):
     multiplier: Annotated[float, Field(ge=1)] = 2.0
 
 
+def _kind(backoff: object) -> str:
+    has_steps = "steps" in backoff if isinstance(backoff, dict) else isinstance(backoff, StepsBody)
+    return "steps" if has_steps else "exponential"
+
+
+BackoffBody = Annotated[
+    Annotated[StepsBody, Tag("steps")] | Annotated[ExponentialBody, Tag("exponential")], Discriminator(_kind)
+]
+
+
 class GroupPolicyBody(BaseModel):
     """How a group is redelivered to and how fast it reads; `attempts` counts the first one too, null is no limit."""
 
     attempts: Attempts
-    backoff: StepsBody | ExponentialBody
+    backoff: BackoffBody
     messages_per_second: Positive | None
     most_leased: MostLeased
 
@@ -70,7 +82,7 @@ class GroupPatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     attempts: Attempts | None = None
-    backoff: StepsBody | ExponentialBody | None = None
+    backoff: BackoffBody | None = None
     messages_per_second: Positive | None = None
     most_leased: MostLeased | None = None
 
