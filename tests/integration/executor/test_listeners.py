@@ -15,6 +15,7 @@ from executor.app import Executor
 from executor.errors import Fail, Retry
 from executor.running.listening.joining import BrokerGroups
 from executor.running.listening.listening import Listening
+from tests.support.admin_harness import until
 
 pytestmark = pytest.mark.anyio
 
@@ -115,8 +116,7 @@ async def test_of_a_list_only_the_bad_message_is_given_up(tmp_path: Path, mode: 
         await publish(broker, *(Message(b"x", key=f"k{n}") for n in range(20)))
         async with listening(broker, app):
             await done.until(lambda messages: len(messages) == 19)
-            while not await dead_letters(broker):
-                await asyncio.sleep(0.01)
+            await until(lambda: dead_letters(broker))
         assert [letter.stored.key for letter in await dead_letters(broker)] == ["k7"]
     assert {message.key for message in done.messages} == {f"k{n}" for n in range(20)} - {"k7"}
 
