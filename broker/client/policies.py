@@ -3,8 +3,11 @@
 from datetime import timedelta
 from typing import assert_never
 
+from broker.errors import BadRequest
 from broker.model import ROCKETMQ_WAITS_MS, Exponential, GroupPolicy, Steps, TopicPolicy
 from protos.broker.v1 import broker_pb2 as pb
+
+_LONGEST_MS = timedelta(days=36_525) // timedelta(milliseconds=1)
 
 
 def from_group_policy(policy: GroupPolicy) -> pb.GroupPolicy:
@@ -55,7 +58,9 @@ def from_topic_policy(policy: TopicPolicy) -> pb.TopicPolicy:
 
 
 def to_topic_policy(policy: pb.TopicPolicy) -> TopicPolicy:
-    """What is left out is the default."""
+    """What is left out is the default. Raises BadRequest."""
+    if not 0 <= policy.retention_ms <= _LONGEST_MS:
+        raise BadRequest(reason=f"a retention is 0 to {_LONGEST_MS} ms, not {policy.retention_ms}")
     return TopicPolicy(
         not policy.HasField("is_readable") or policy.is_readable,
         not policy.HasField("is_writable") or policy.is_writable,

@@ -197,7 +197,7 @@ class GroupRoom(RuleBasedStateMachine):
                 self._ask(command)
             return
         self._ask(command)
-        self.exists, self.mode, self.claims = False, None, {}
+        self.exists, self.mode, self.claims, self.alive = False, None, {}, {}
         self.void = dict.fromkeys(QUEUES, 0)
         self._moved((0, 0))
 
