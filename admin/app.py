@@ -40,12 +40,12 @@ from admin.store.tokens import SqlTokens
 from admin.topics.groups import BrokerGroups
 from admin.topics.topics import BrokerTopics
 from admin.wakeup.local import LocalWakeup
-from broker.client.broker import BrokerClient
-from broker.client.dead_letters import DeadLetterClient
 from broker.client.endpoint import checked
-from broker.client.groups import GroupClient
-from broker.client.looking import LookClient
-from broker.client.topics import TopicClient
+from broker.client.operating.broker import BrokerClient
+from broker.client.operating.dead_letters import DeadLetterClient
+from broker.client.operating.groups import GroupClient
+from broker.client.operating.looking import LookClient
+from broker.client.operating.topics import TopicClient
 from protos.errors import BadConfiguration, DirectoryInUse, DirectoryUnusable
 from protos.executor.v1.link_pb2_grpc import add_LinkServiceServicer_to_server
 from protos.http import HttpServer, listen

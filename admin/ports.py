@@ -12,11 +12,11 @@ from admin.domain.plan import Planned
 from admin.domain.routing import Assignment, Choice, Room, Waiting
 from admin.domain.run import Cause, Run, RunState
 from admin.domain.shard import Counters, Event, Shard
-from broker.client.broker import BrokerState
-from broker.client.dead_letters import DeadLetters, Resent
-from broker.client.groups import GroupState, Reset, ResetTarget
 from broker.client.message import ReceivedMessage
-from broker.client.topics import TopicState
+from broker.client.operating.broker import BrokerState
+from broker.client.operating.dead_letters import DeadLetters, Resent
+from broker.client.operating.groups import GroupState, Reset, ResetTarget
+from broker.client.operating.topics import TopicState
 from broker.model import GroupPolicy, TopicPolicy
 
 Clock = Callable[[], datetime]

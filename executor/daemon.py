@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 
-from broker.client.shard_producer import ShardProducer
+from broker.client.publishing.shard_producer import ShardProducer
 from executor.app import Executor
 from executor.link.link import Desk
 from executor.link.outbox import open_outbox

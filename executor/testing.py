@@ -11,7 +11,7 @@ from uuid import uuid4
 from pydantic_core import to_json
 
 from broker.client.message import Message
-from broker.client.receipts import Receipts
+from broker.client.publishing.receipts import Receipts
 from executor.model import Assignment, AttemptKey, RunId, Term
 from executor.registry import describe
 from executor.running.cancellation import Cancellation

@@ -9,7 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from broker.client import consumer, producer, transaction
+from broker.client import consumer
+from broker.client.publishing import producer, transaction
 
 TARGET = Path(__file__).with_name("blocking.py")
 SOURCES = (transaction, producer, consumer)

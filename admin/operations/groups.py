@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from admin.ports import Groups
-from broker.client.dead_letters import DeadLetters, Resent
-from broker.client.groups import GroupState, Reset, ResetTarget
+from broker.client.operating.dead_letters import DeadLetters, Resent
+from broker.client.operating.groups import GroupState, Reset, ResetTarget
 from broker.errors import UnknownGroup
 from broker.model import GroupPolicy
 

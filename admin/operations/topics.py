@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from admin.ports import Topics
-from broker.client.broker import BrokerState
 from broker.client.message import ReceivedMessage
-from broker.client.topics import QueueRange, TopicState
+from broker.client.operating.broker import BrokerState
+from broker.client.operating.topics import QueueRange, TopicState
 from broker.errors import UnknownQueue
 from broker.model import TopicPolicy
 

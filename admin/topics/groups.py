@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from admin.topics.asking import asked
-from broker.client.dead_letters import DeadLetterClient, DeadLetters, Resent
-from broker.client.groups import GroupClient, GroupState, Reset, ResetTarget
+from broker.client.operating.dead_letters import DeadLetterClient, DeadLetters, Resent
+from broker.client.operating.groups import GroupClient, GroupState, Reset, ResetTarget
 from broker.model import GroupPolicy
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from admin.topics.asking import asked
-from broker.client.broker import BrokerClient, BrokerState
-from broker.client.looking import LookClient
 from broker.client.message import ReceivedMessage
-from broker.client.topics import TopicClient, TopicState
+from broker.client.operating.broker import BrokerClient, BrokerState
+from broker.client.operating.looking import LookClient
+from broker.client.operating.topics import TopicClient, TopicState
 from broker.model import TopicPolicy
 
 

@@ -1,8 +1,8 @@
 """Consumer groups over gRPC."""
 
 from broker.broker import Broker
-from broker.client.policies import from_group_policy, to_group_policy
 from broker.model import GroupName, MemberId
+from broker.policies import from_group_policy, to_group_policy
 from broker.rpc.context import Context
 from broker.rpc.convert import groups as convert
 from protos.broker.v1 import broker_pb2 as pb

@@ -1,8 +1,8 @@
 """Topics over gRPC."""
 
 from broker.broker import Broker
-from broker.client.policies import to_topic_policy
 from broker.model import TopicName
+from broker.policies import to_topic_policy
 from broker.rpc.context import Context
 from broker.rpc.convert import topics as convert
 from protos.broker.v1 import broker_pb2 as pb

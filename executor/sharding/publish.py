@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from broker.client.message import Message
-from broker.client.receipts import Receipts
+from broker.client.publishing.receipts import Receipts
 from executor.errors import CheckpointOrder, ScanRepeated
 from executor.sharding.cursor import Cursor, Position, ShardCursor
 

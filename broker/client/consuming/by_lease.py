@@ -9,7 +9,7 @@ from broker.client.backoff import backoff
 from broker.client.consuming.member import Member, log
 from broker.client.consuming.settling import Settling, Verb
 from broker.client.message import Batch
-from broker.client.shard_producer import PASSING
+from broker.client.publishing.shard_producer import PASSING
 from protos.broker.v1 import broker_pb2 as pb
 from protos.channel import CALL_SECONDS
 from protos.errors import ShardcastError

@@ -11,7 +11,7 @@ from broker.client import convert
 from broker.client.backoff import backoff
 from broker.client.consuming.member import Member
 from broker.client.message import Batch, ReceivedMessage
-from broker.client.shard_producer import PASSING
+from broker.client.publishing.shard_producer import PASSING
 from broker.errors import NotOwner, OffsetOutOfRange
 from protos.broker.v1 import broker_pb2 as pb
 from protos.channel import CALL_SECONDS

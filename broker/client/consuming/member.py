@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from broker.client.backoff import backoff
 from broker.client.message import to_ms
-from broker.client.shard_producer import PASSING
+from broker.client.publishing.shard_producer import PASSING
 from broker.errors import BadRequest
 from protos.broker.v1 import broker_pb2 as pb
 from protos.channel import renamed

@@ -1,6 +1,5 @@
 """Consumer groups."""
 
-from broker.client.policies import from_group_policy
 from broker.errors import BadRequest
 from broker.face.groups import GroupReport
 from broker.groups.answers import ResetDone
@@ -20,6 +19,7 @@ from broker.model import (
     TopicName,
     TopicQueue,
 )
+from broker.policies import from_group_policy
 from protos.broker.v1 import broker_pb2 as pb
 
 _MODES = {None: pb.MODE_UNSPECIFIED, Mode.OFFSET: pb.MODE_OFFSET, Mode.LEASE: pb.MODE_LEASE}

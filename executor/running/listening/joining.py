@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 
 from broker.client.consumer import Consumer
-from broker.client.groups import GroupClient
+from broker.client.operating.groups import GroupClient
 from broker.model import GroupPolicy
 from executor.registry import Listener
 

@@ -9,11 +9,11 @@ import pytest
 
 from broker.broker import Broker
 from broker.client import Message, Producer
-from broker.client.policies import from_group_policy
 from broker.daemon import build, wall_clock
 from broker.errors import ModeConflict, NotOwner
 from broker.face.leasing import WantedLease
 from broker.model import Edge, GroupName, GroupPolicy, MemberId, Steps, TopicName
+from broker.policies import from_group_policy
 from broker.settings import BrokerSettings
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.client import Consumer, Message, Producer
-from broker.client.groups import GroupClient
+from broker.client.operating.groups import GroupClient
 from broker.errors import BadRequest, LeaseExpired, ModeConflict, NotOpen
 from broker.model import GroupPolicy, Steps
 from broker.testing import running_broker

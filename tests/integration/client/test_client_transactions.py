@@ -13,7 +13,7 @@ import pytest
 
 import shardcast
 from broker.client import Consumer, Message, Producer
-from broker.client.transaction import Transactions
+from broker.client.publishing.transaction import Transactions
 from broker.daemon import House, build
 from broker.errors import BadName, BadRequest, NotOpen, TooLarge, TooMany, TransactionUnknown
 from broker.face.transactions import CheckCounts

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker.client import GroupClient, Message, Producer, ReceivedMessage
-from broker.client.dead_letters import DeadLetter, DeadLetterClient
+from broker.client.operating.dead_letters import DeadLetter, DeadLetterClient
 from broker.model import GroupPolicy, Steps
 from broker.testing import running_broker
 from executor.app import Executor

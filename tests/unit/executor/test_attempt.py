@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from broker.client.message import Message
-from broker.client.receipts import Receipts
+from broker.client.publishing.receipts import Receipts
 from broker.errors import ProducerUnknown, StaleTerm
 from executor.app import Executor
 from executor.errors import Cancelled, Fail, Retry, Skip

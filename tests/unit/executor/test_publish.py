@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from broker.client.message import Message
-from broker.client.receipts import Receipts
+from broker.client.publishing.receipts import Receipts
 from executor.errors import BadCursor, Cancelled, CheckpointOrder, ScanRepeated
 from executor.running.cancellation import Cancellation, Why
 from executor.sharding.cursor import Position, ShardCursor

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pydantic import BaseModel
 
 from admin.api.rest.topics.topic_models import Rate
-from broker.client.broker import BrokerState
+from broker.client.operating.broker import BrokerState
 
 
 class HolderBody(BaseModel):

@@ -17,8 +17,8 @@ from pydantic import (
 
 from admin.api.rest.models import Instant
 from admin.api.rest.topics.topic_models import Duration, MessageBody, Offset, Positive, Rate, message_fields
-from broker.client.dead_letters import DeadLetter, DeadLetters
-from broker.client.groups import GroupState, QueueLag, Reset
+from broker.client.operating.dead_letters import DeadLetter, DeadLetters
+from broker.client.operating.groups import GroupState, QueueLag, Reset
 from broker.model import Exponential, GroupPolicy, Steps
 
 MILLISECOND = timedelta(milliseconds=1)

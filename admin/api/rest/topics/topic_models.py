@@ -21,9 +21,9 @@ from pydantic import (
 
 from admin.api.rest.models import Instant
 from admin.domain.form import duration_of, duration_text
-from broker.client.groups import GroupState
 from broker.client.message import ReceivedMessage
-from broker.client.topics import TopicState
+from broker.client.operating.groups import GroupState
+from broker.client.operating.topics import TopicState
 from broker.model import TopicPolicy
 
 

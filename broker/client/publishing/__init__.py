@@ -1,0 +1,1 @@
+"""Publishing: plain producers, the producer of a shard, transactions."""
