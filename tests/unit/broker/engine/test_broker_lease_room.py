@@ -1,0 +1,160 @@
+"""The room of leases over a real log: what a crash leaves, dead letters that go, resets, forgotten groups."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from broker.delivery.leases.settling import Action
+from broker.engine.engine import Engine
+from broker.engine.leasing.commands import (
+    DropLeases,
+    DropTopicLeases,
+    GetLeases,
+    Leased,
+    LeaseReport,
+    LeasingCommand,
+    PurgeDeadLetters,
+    RaiseDeadLetters,
+    ResetLeases,
+    Standing,
+)
+from broker.engine.opening import Checkpointer
+from broker.errors import BadRequest
+from broker.log.disk import Disk
+from broker.model import GroupName, QueueKey, TopicBatch
+from broker.queues.encoding import encode_batch
+from tests.support.broker_engine import FragileDisk, PowerLoss, bodies_of, running_engine
+from tests.support.broker_leases import DEAD, GROUP, ORDERS, lease, leasing, make_topics, publish, settle
+
+ORDERS_QUEUE, DEAD_QUEUE = QueueKey(ORDERS.topic_id, 0), QueueKey(DEAD.topic_id, 0)
+
+
+@contextmanager
+def running(path: Path, disk: Disk | None = None) -> Iterator[Engine]:
+    with running_engine(path / "data", disk, lambda: 1_000, segment=1 << 20) as (engine, _):
+        make_topics(engine)
+        yield engine
+
+
+def ask(engine: Engine, command: LeasingCommand) -> object:
+    (answer,) = engine.commit([command]).answers
+    return answer
+
+
+def standing(engine: Engine) -> Standing | None:
+    report = ask(engine, GetLeases(GROUP))
+    assert isinstance(report, LeaseReport)
+    return report.queues.get(ORDERS_QUEUE)
+
+
+def with_dead(engine: Engine, count: int) -> None:
+    """So many dead letters."""
+    publish(engine, [b"%d" % number for number in range(count)])
+    settle(engine, "ann", Action.GIVE_UP, *lease(engine, "ann", count))
+
+
+def raising(*offsets: int) -> RaiseDeadLetters:
+    batch = TopicBatch(ORDERS.name, [b"again %d" % offset for offset in offsets])
+    return RaiseDeadLetters(DEAD.topic_id, offsets, encode_batch(0, ORDERS, batch, 0, 5))
+
+
+def left(engine: Engine) -> list[int]:
+    gone = engine.leasing.gone(DEAD.topic_id)
+    return [offset for offset in range(engine.queues.queue(DEAD_QUEUE).end) if offset not in gone]
+
+
+@pytest.mark.parametrize("written", [0, 10, 60, 10_000])
+def test_a_crash_leaves_a_dead_letter_here_or_there_but_never_in_both(tmp_path: Path, written: int) -> None:
+    disk = FragileDisk()
+    with running(tmp_path, disk) as engine:
+        with_dead(engine, 3)
+        disk.budget = written
+        with suppress(PowerLoss):
+            ask(engine, raising(0, 2))
+    with running(tmp_path) as engine:
+        again = bodies_of(engine, ORDERS_QUEUE)[3:]
+        assert (again, left(engine)) in [([], [0, 1, 2]), ([b"again 0", b"again 2"], [1])]
+
+
+def test_dead_letters_go_once(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        with_dead(engine, 4)
+        ask(engine, raising(1))
+        for command in (raising(1), raising(4), raising(2, 2), PurgeDeadLetters(DEAD.topic_id, [1])):
+            assert isinstance(ask(engine, command), BadRequest)
+        ask(engine, PurgeDeadLetters(DEAD.topic_id, [3]))
+        assert left(engine) == [0, 2]
+        ask(engine, PurgeDeadLetters(DEAD.topic_id, []))
+        assert left(engine) == []
+    with running(tmp_path) as engine:
+        assert left(engine) == []
+        assert len(bodies_of(engine, ORDERS_QUEUE)) == 5
+
+
+def test_dead_letters_that_are_gone_are_not_handed_out_either(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        with_dead(engine, 3)
+        ask(engine, PurgeDeadLetters(DEAD.topic_id, [0, 2]))
+        asking = replace(leasing(engine, "ann", 3), group=GroupName("others"), topic=DEAD, ends=[3])
+        leased = ask(engine, asking)
+        assert isinstance(leased, Leased)
+        assert [each.entry.offset for each in leased.entries] == [1]
+
+
+def test_a_checkpoint_keeps_leases_and_what_is_gone(tmp_path: Path) -> None:
+    with running_engine(tmp_path / "data", clock=lambda: 1_000, segment=1 << 20) as (engine, directory):
+        make_topics(engine)
+        with_dead(engine, 3)
+        ask(engine, raising(0))
+        held = lease(engine, "ann", 1)
+        Checkpointer(engine, directory, Disk(), 1, die=pytest.fail).close()
+    with running(tmp_path) as engine:
+        assert left(engine) == [1, 2]
+        assert standing(engine) == Standing(floor=3, next=4, leased=1, waiting=0)
+        assert not settle(engine, "ann", Action.ACKNOWLEDGE, *held).refused
+
+
+def test_a_reset_voids_all_leases(tmp_path: Path) -> None:
+    for restarted in (False, True):
+        with running(tmp_path / str(restarted)) as engine:
+            publish(engine, [b"0", b"1", b"2"])
+            held = lease(engine, "ann", 3)
+            ask(engine, ResetLeases(GROUP, ORDERS.topic_id, {0: 1}))
+        with running(tmp_path / str(restarted)) as engine:
+            assert standing(engine) == Standing(floor=1, next=1, leased=0, waiting=0)
+            assert len(settle(engine, "ann", Action.ACKNOWLEDGE, *held).refused) == 3
+            assert lease(engine, "bob", 3) == [(1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("command", [DropLeases(GROUP), DropTopicLeases(ORDERS.topic_id)])
+def test_what_is_forgotten_stays_so(tmp_path: Path, command: LeasingCommand) -> None:
+    with running(tmp_path) as engine:
+        publish(engine, [b"0"])
+        lease(engine, "ann", 1)
+        ask(engine, command)
+        assert standing(engine) is None
+    with running(tmp_path) as engine:
+        assert standing(engine) is None
+        assert lease(engine, "ann", 1) == [(0, 1)]
+
+
+def test_where_a_group_begins_is_written_down_before_anything_comes(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        lease(engine, "ann", 1)
+        publish(engine, [b"0"])
+    with running(tmp_path) as engine:
+        assert standing(engine) == Standing(floor=0, next=0, leased=0, waiting=0)
+        assert lease(engine, "ann", 1) == [(0, 1)]
+
+
+def test_a_damaged_message_is_given_up_without_its_body(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        publish(engine, [b"body"])
+        held = lease(engine, "ann", 1)
+        (segment,) = (tmp_path / "data" / "log").glob("*.log")
+        segment.write_bytes(segment.read_bytes().replace(b"body", b"bodY"))
+        settle(engine, "ann", Action.GIVE_UP, *held)
+        assert bodies_of(engine, DEAD_QUEUE) == [b""]

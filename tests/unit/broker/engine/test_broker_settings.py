@@ -1,0 +1,32 @@
+"""Settings, and what a start that fails says."""
+
+from pathlib import Path
+
+import pytest
+
+from broker.__main__ import main
+from broker.settings import BrokerSettings
+from protos.errors import BadConfiguration
+
+
+def test_without_access_keys_it_listens_on_loopback_only() -> None:
+    with pytest.raises(BadConfiguration, match="needs access_keys"):
+        BrokerSettings.from_env(host="0.0.0.0")
+    assert BrokerSettings.from_env(host="0.0.0.0", insecure=True).insecure
+    assert BrokerSettings.from_env(host="0.0.0.0", access_keys=("k",)).access_keys
+    assert BrokerSettings.from_env(host="::1").host == "::1"
+
+
+def test_a_bad_port_ends_with_78(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--port", "70000"])
+    assert ended.value.code == 78
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_directory_that_is_a_file_ends_with_73(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        main(["--data", str(tmp_path / "file"), "--port", "0"])
+    assert ended.value.code == 73
+    assert "cannot be used" in capsys.readouterr().err
