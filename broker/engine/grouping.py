@@ -120,6 +120,11 @@ class Grouping:
         owned = self._shown(group).queues.get(at) if group else None
         return owned.offset if owned else None
 
+    def is_leasing(self, name: GroupName, member_id: MemberId) -> bool:
+        """Whether the group reads by lease and knows the member; for any thread."""
+        group = self._groups.get(name)
+        return group is not None and group.mode is Mode.LEASE and member_id in group.members
+
     def owns(self, name: GroupName, member_id: MemberId, claim: Claim) -> bool:
         """Whether the member reads the claimed queue now; for any thread."""
         group = self._groups.get(name)
@@ -159,7 +164,7 @@ class Grouping:
 
     def _entered(self, group: Group, mode: Mode, now_ms: int) -> Group:
         """The group read this way; one that changes over goes on where it stands. Raises ModeConflict."""
-        entered = membership.enter(group, mode, self._counts(group).leased)
+        entered = membership.enter(group, mode, self._counts(group, now_ms).leased)
         if group.mode is mode:
             return entered
         if mode is Mode.OFFSET:
@@ -168,8 +173,8 @@ class Grouping:
         self._leases.restart(group.name, {at: owned.offset for at, owned in group.queues.items()}, now_ms)
         return entered
 
-    def _counts(self, group: Group) -> LeaseCounts:
-        return self._leases.counts(group.name) if group.mode is Mode.LEASE else LeaseCounts()
+    def _counts(self, group: Group, now_ms: int) -> LeaseCounts:
+        return self._leases.counts(group.name, now_ms) if group.mode is Mode.LEASE else LeaseCounts()
 
     def _shown(self, group: Group) -> Group:
         return membership.standing_at(group, self._leases.floors(group.name)) if group.mode is Mode.LEASE else group
@@ -189,7 +194,7 @@ class Grouping:
         group = self._shown(membership.without_silent(self._known(name), now))
         ranges = self._queues.ranges_of(frozenset(at.topic for at in group.queues))
         tally = self._consumed.get(name)
-        return GroupStatus(group, ranges, self._counts(group), tally.per_second(now_ms) if tally else 0.0)
+        return GroupStatus(group, ranges, self._counts(group, now_ms), tally.per_second(now_ms) if tally else 0.0)
 
     def _reset(self, reset: Reset, now: float, now_ms: int) -> ResetDone:
         group = membership.without_silent(self._known(reset.group), now)
@@ -200,7 +205,7 @@ class Grouping:
         if reset.preview:
             return ResetDone(before, after)
         if not reset.force:
-            self._check_idle(group)
+            self._check_idle(group, now_ms)
         offsets = dict(zip(sorted(ranges), after, strict=True))
         if group.mode is Mode.LEASE:
             self._leases.restart(group.name, offsets, now_ms)
@@ -208,14 +213,14 @@ class Grouping:
         return ResetDone(before, after)
 
     def _delete(self, name: GroupName, now: float, now_ms: int) -> Forgotten:
-        self._check_idle(membership.without_silent(self._known(name), now))
+        self._check_idle(membership.without_silent(self._known(name), now), now_ms)
         self._store(Stored(deleted=name), now_ms)
         self._leases.forget(name, now_ms)
         return Forgotten(1)
 
-    def _check_idle(self, group: Group) -> None:
+    def _check_idle(self, group: Group, now_ms: int) -> None:
         """Raises GroupActive while anybody reads, or has messages."""
-        leased = self._counts(group).leased
+        leased = self._counts(group, now_ms).leased
         if group.members or leased:
             members = ", ".join(sorted(group.members)) or f"none alive, but {leased} messages are leased"
             raise GroupActive(group=group.name, members=members)

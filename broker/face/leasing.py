@@ -100,8 +100,9 @@ class Leasing:
     async def _join(self, wanted: WantedLease) -> None:
         """A sign of life of the member, now and then; the first one says that the group reads by lease."""
         member, now = (wanted.group, wanted.member_id, wanted.topic), asyncio.get_running_loop().time()
-        if now - self._joined.get(member, -_JOIN_AGAIN_SECONDS) < _JOIN_AGAIN_SECONDS:
-            return
+        is_late = now - self._joined.get(member, -_JOIN_AGAIN_SECONDS) >= _JOIN_AGAIN_SECONDS
+        if not is_late and self._parts.engine.grouping.is_leasing(wanted.group, wanted.member_id):
+            return  # who left, or whose group was deleted, joins again
         sign = Beat(wanted.group, wanted.member_id, frozenset({wanted.topic}), SESSION_SECONDS, wanted.start)
         await self._parts.ask(JoinByLease(sign, self._parts.awake()))
         if len(self._joined) >= _MOST_JOINED:

@@ -33,7 +33,7 @@ class LeaseCounts:
 class Leases(Protocol):
     """What the groups need of the room of leases; what changes them appends frames of that room."""
 
-    def counts(self, group: GroupName) -> LeaseCounts:
+    def counts(self, group: GroupName, now_ms: int) -> LeaseCounts:
         """All zero for a group that has none."""
 
     def floors(self, group: GroupName) -> Floors:

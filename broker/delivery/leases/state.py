@@ -112,6 +112,10 @@ class Leases:
         """Whether anything here keeps other messages from being handed out."""
         return bool(self._lanes) or len(self.held) >= WINDOW
 
+    def leased_at(self, now_ms: int) -> int:
+        """How many messages members have then; `leased` counts those too whose lease has run out since."""
+        return sum(1 for held in self.held.values() if held.member and held.until_ms > now_ms)
+
     def next_expiry_ms(self) -> int:
         """When the first lease runs out."""
         return min((held.until_ms for held in self.held.values() if held.member), default=NEVER_MS)

@@ -16,9 +16,9 @@ class GroupLeases:
         self._leasing = leasing
         self._topics = topics
 
-    def counts(self, group: GroupName) -> LeaseCounts:
+    def counts(self, group: GroupName, now_ms: int) -> LeaseCounts:
         """All zero for a group that has none."""
-        report = self._leasing.do(GetLeases(group), 0)
+        report = self._leasing.do(GetLeases(group), now_ms)
         assert isinstance(report, LeaseReport)
         queues = report.queues.values()
         return LeaseCounts(sum(each.leased for each in queues), sum(each.waiting for each in queues))

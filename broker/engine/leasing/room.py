@@ -59,12 +59,12 @@ class Leasing:
             case PurgeDeadLetters():
                 return self._purge(command, now_ms)
             case GetLeases(group):
-                return self._report(group)
+                return self._report(group, now_ms)
             case ResetLeases():
                 return self._reset(command, now_ms)
             case DropLeases(group):
                 self._append({"do": "drop", "group": group}, now_ms)
-                return self._report(group)
+                return self._report(group, now_ms)
             case DropTopicLeases(topic_id):
                 self._append({"do": "drop topic", "topic": topic_id}, now_ms)
                 return LeaseReport({})
@@ -190,14 +190,14 @@ class Leasing:
             "resets": True,
         }
         self._append(deed, now_ms)
-        return self._report(command.group)
+        return self._report(command.group, now_ms)
 
-    def _report(self, group: GroupName) -> LeaseReport:
-        queues = self._table.of_group(group)
+    def _report(self, group: GroupName, now_ms: int) -> LeaseReport:
+        queues = [(key, known, known.leased_at(now_ms)) for key, known in self._table.of_group(group).items()]
         return LeaseReport(
             {
-                key: Standing(leases.floor, leases.next, leases.leased, len(leases.held) - leases.leased)
-                for key, leases in queues.items()
+                key: Standing(leases.floor, leases.next, leased, len(leases.held) - leased)
+                for key, leases, leased in queues
             }
         )
 
