@@ -32,7 +32,7 @@ demo: $(VENV)/.installed ## the main job: a promotion to 1,000,000 users, each e
 	$(BIN)/shardcast demo $(DEMO)
 
 test: $(VENV)/.installed-test ## the short tests
-	$(BIN)/pytest -m 'not proof' $(TESTS)
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not proof' $(TESTS)
 
 proof: $(VENV)/.installed-test ## the long tests, for PROOF_MINUTES minutes
 	PROOF_MINUTES=$(PROOF_MINUTES) $(BIN)/pytest -m proof
