@@ -55,8 +55,8 @@ async def test_members_share_the_messages_and_each_comes_once(tmp_path: Path) ->
 
         async def read(consumer: Consumer) -> None:
             async for batch in consumer:
-                await asyncio.gather(*(consumer.acknowledge(message) for message in batch))
                 seen.extend(int(message.body) for message in batch)
+                await asyncio.gather(*(consumer.acknowledge(message) for message in batch))
 
         reading = [asyncio.create_task(read(consumer)) for consumer in (ann, bob)]
         async with GroupClient(endpoint) as groups:
