@@ -106,7 +106,7 @@ class ReleaseQueues:
 
 @dataclass(frozen=True, slots=True)
 class LeaveGroup:
-    """Give everything the member owns to the others."""
+    """Give everything the member owns, or has leased, to the others."""
 
     group: GroupName
     member_id: MemberId

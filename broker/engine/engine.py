@@ -22,7 +22,14 @@ from broker.engine.commands import (
 from broker.engine.delaying import Delaying
 from broker.engine.grouping import Grouping
 from broker.engine.journal import Journal
-from broker.engine.leasing.commands import LeasesSettled, LeasingAnswer, LeasingCommand, SettleLeases
+from broker.engine.leasing.commands import (
+    Leased,
+    LeaseMessages,
+    LeasesSettled,
+    LeasingAnswer,
+    LeasingCommand,
+    SettleLeases,
+)
 from broker.engine.leasing.for_groups import GroupLeases
 from broker.engine.leasing.room import Leasing
 from broker.engine.publishing import Publishing, Stored
@@ -123,6 +130,11 @@ class Engine:
                 return answer
 
     def _lease(self, command: LeasingCommand, now_ms: int) -> LeasingAnswer:
+        """Who has left meanwhile gets nothing: nobody would give it back."""
+        if isinstance(command, LeaseMessages) and not self.grouping.is_leasing(command.group, command.member_id):
+            return Leased((), 0, now_ms, is_out=True)
+        if isinstance(command, SettleLeases):
+            self.grouping.hear(command.group, command.member_id, command.now)
         answer = self.leasing.do(command, now_ms)
         if isinstance(command, SettleLeases) and isinstance(answer, LeasesSettled):
             self.grouping.count(command.group, answer.done, now_ms)

@@ -78,7 +78,7 @@ class Grouping:
             case ReleaseQueues(name, member_id, claims):
                 self._settle(membership.release(self._known(name), member_id, claims), now_ms)
             case LeaveGroup(name, member_id):
-                self._settle(membership.leave(self._known(name), member_id), now_ms)
+                self._leave(self._known(name), member_id, now_ms)
             case _:
                 assert_never(command)
         return None
@@ -131,6 +131,11 @@ class Grouping:
         owned = group.queues.get(claim.at) if group else None
         return owned is not None and (owned.owner, owned.generation) == (member_id, claim.generation)
 
+    def hear(self, name: GroupName, member_id: MemberId, now: float) -> None:
+        """The word of a member that leases is a sign of life; that of one that is none changes nothing."""
+        if self.is_leasing(name, member_id):
+            self._groups[name] = membership.heard(self._groups[name], member_id, now)
+
     def forget(self, topic: Topic, now_ms: int) -> None:
         """The topic goes: from here on no group has ever read it."""
         self._store(Stored(forgotten=topic.name), now_ms)
@@ -161,6 +166,11 @@ class Grouping:
         known = group.members.get(sign.member_id)
         topics = sign.topics | known.topics if known else sign.topics
         return self._keep(membership.beat(group, replace(sign, topics=topics), now), now_ms)
+
+    def _leave(self, group: Group, member_id: MemberId, now_ms: int) -> None:
+        if group.mode is Mode.LEASE:
+            self._leases.give_back(group.name, member_id, now_ms)
+        self._settle(membership.leave(group, member_id), now_ms)
 
     def _entered(self, group: Group, mode: Mode, now_ms: int) -> Group:
         """The group read this way; one that changes over goes on where it stands. Raises ModeConflict."""

@@ -66,8 +66,9 @@ class Groups:
         await self._parts.finish(ReleaseQueues(name, member_id, claims))
 
     async def leave(self, name: GroupName, member_id: MemberId) -> None:
-        """Gives everything the member owned to the others. Raises UnknownGroup."""
+        """Gives everything the member owned, or had leased, to the others. Raises UnknownGroup."""
         await self._parts.finish(LeaveGroup(name, member_id))
+        self._parts.waiters.wake({(name, key.topic_id) for key in self._parts.engine.leasing.floors(name)})
 
     async def commit(
         self, name: GroupName, member_id: MemberId, commits: Sequence[OffsetCommit]

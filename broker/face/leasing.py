@@ -77,6 +77,8 @@ class Leasing:
                 if not await self._may_read(wanted.group, until):
                     return LeasedBatch(topic.topic_id)
                 leased = await self._ask_safely(wanted, topic)
+                if leased.is_out:
+                    return LeasedBatch(topic.topic_id)
                 if leased.entries and (batch := await self._read(wanted, topic, leased)).bodies:
                     self._parts.paces.take(wanted.group, self._rate(wanted.group), len(batch.bodies))
                     return batch
@@ -191,11 +193,11 @@ class Leasing:
             raise UnknownTopic(topic=topic_name)
         policy = self._parts.engine.grouping.policy(group)
         grave = await self.grave(group) if _may_kill(settlements, policy) else None
-        command = SettleLeases(group, member_id, topic.name, topic.topic_id, settlements, policy, grave)
+        command = SettleLeases(
+            group, member_id, topic.name, topic.topic_id, settlements, policy, grave, self._parts.awake()
+        )
         settled = await self._parts.finish(command)
         assert isinstance(settled, LeasesSettled)
-        done = sum(len(each.offsets) for each in settlements if each.action is Action.ACKNOWLEDGE)
-        self._parts.engine.grouping.count(group, max(0, done - len(settled.refused)), self._parts.clock())
         if settled.has_freed or topic.gates:
             self._parts.waiters.wake([(group, topic.topic_id)])
         return settled.refused

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from broker.groups.membership import Find, Group, Ranges
-from broker.model import BeatAnswer, Forgotten, GroupName, GroupPolicy, OffsetCommit, Topic, TopicName, TopicQueue
+from broker.model import (
+    BeatAnswer,
+    Forgotten,
+    GroupName,
+    GroupPolicy,
+    MemberId,
+    OffsetCommit,
+    Topic,
+    TopicName,
+    TopicQueue,
+)
 
 RangesOf = Callable[[frozenset[TopicName]], Ranges]
 """Every queue of these topics, and what it holds; a topic that there is not has none."""
@@ -41,6 +51,9 @@ class Leases(Protocol):
 
     def restart(self, group: GroupName, floors: Floors, now_ms: int) -> None:
         """Makes void what is leased or waits in these queues, and goes on at the floors."""
+
+    def give_back(self, group: GroupName, member_id: MemberId, now_ms: int) -> None:
+        """Takes everything back that the member has: it is for anybody at once, and the attempts do not count."""
 
     def forget(self, group: GroupName, now_ms: int) -> None:
         """Drops everything of the group."""

@@ -93,6 +93,14 @@ def beat(group: Group, sign: Beat, now: float) -> Group:
     return replace(group, members={**group.members, sign.member_id: member})
 
 
+def heard(group: Group, member_id: MemberId, now: float) -> Group:
+    """The group with a member that is alive so for one session timeout from now."""
+    member = group.members.get(member_id)
+    if member is None or member.expires <= now:
+        return group
+    return replace(group, members={**group.members, member_id: replace(member, expires=now + member.session_seconds)})
+
+
 def without_silent(group: Group, now: float) -> Group:
     """The group without the members whose session has run out."""
     silent = [member_id for member_id, member in group.members.items() if member.expires <= now]

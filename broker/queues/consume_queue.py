@@ -37,9 +37,9 @@ class ConsumeQueue:
             entries = entries[fits:]
 
     def read(self, offset: int, count: int) -> bytes:
-        """At most `count` entries from `offset` on, from one file; none where they were dropped."""
+        """At most `count` entries from `offset` on, from one file; none where they were dropped, or from the end on."""
         first, at = self._place(offset)
-        count = min(count, self.end - offset, self._entries_per_file - at)
+        count = max(0, min(count, self.end - offset, self._entries_per_file - at))
         try:
             with self._files.use(self._path(first)) as fd:
                 return os.pread(fd, count * ENTRY_BYTES, at * ENTRY_BYTES)

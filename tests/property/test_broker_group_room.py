@@ -126,9 +126,11 @@ class GroupRoom(RuleBasedStateMachine):
     def _acknowledge(self, at: TopicQueue, held: tuple[MemberId, int, int]) -> None:
         member, offset, attempt = held
         settlement = Settlement(at.queue, [offset], [attempt], Action.ACKNOWLEDGE)
-        self._ask(SettleLeases(G, member, TOPIC.name, TOPIC.topic_id, [settlement], GroupPolicy(), None))
+        self._ask(SettleLeases(G, member, TOPIC.name, TOPIC.topic_id, [settlement], GroupPolicy(), None, self.now))
         self.leased[at].discard(held)
         self.done[at].add(offset)
+        if member in self._living():
+            self.alive[member] = self.now + SESSION_SECONDS
         while self.committed[at] in self.done[at]:
             self.committed[at] += 1
 
@@ -178,6 +180,7 @@ class GroupRoom(RuleBasedStateMachine):
     def leave(self, member: MemberId) -> None:
         self._ask(LeaveGroup(G, member))
         self.alive.pop(member, None)
+        self.leased = {at: {held for held in leased if held[0] != member} for at, leased in self.leased.items()}
 
     @rule()
     def finish(self) -> None:

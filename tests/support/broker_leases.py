@@ -4,11 +4,12 @@ import itertools
 from collections.abc import Sequence
 
 from broker.delivery.leases.settling import Action, Settlement
-from broker.engine.commands import OpenProducer, StorePublish
+from broker.engine.commands import JoinByLease, OpenProducer, StorePublish
 from broker.engine.engine import Engine
 from broker.engine.leasing.commands import Grave, Leased, LeaseMessages, LeasesSettled, SettleLeases
 from broker.model import (
     Attributes,
+    Beat,
     GroupName,
     GroupPolicy,
     HolderId,
@@ -29,6 +30,7 @@ DEAD = Topic(TopicName("%DLQ%readers"), TopicId(3), 1, 1)
 GRAVE = Grave(DEAD.topic_id, LogId("log"))
 POLICY = GroupPolicy(attempts=3, most_leased=6)
 LEASE_MS = 10_000
+SESSION_SECONDS = 60.0
 _sequences = itertools.count(1)
 
 
@@ -56,9 +58,15 @@ def leasing(
     return LeaseMessages(GROUP, MemberId(member), ORDERS, messages, LEASE_MS, frozenset(tags), [0], ends, policy, GRAVE)
 
 
+def joining(member: str, group: GroupName = GROUP) -> JoinByLease:
+    """Who leases is a member."""
+    return JoinByLease(Beat(group, MemberId(member), frozenset([ORDERS.name]), SESSION_SECONDS), 0.0)
+
+
 def lease(engine: Engine, member: str, messages: int, **given: object) -> list[tuple[int, int]]:
     """(offset, attempt) of what the member gets."""
-    (answer,) = engine.commit([leasing(engine, member, messages, **given)]).answers  # type: ignore[arg-type]
+    command = leasing(engine, member, messages, **given)  # type: ignore[arg-type]
+    _, answer = engine.commit([joining(member), command]).answers
     assert isinstance(answer, Leased)
     return [(each.entry.offset, each.attempt) for each in answer.entries]
 
@@ -68,7 +76,7 @@ def settle(
 ) -> LeasesSettled:
     offsets, attempts = [offset for offset, _ in handings], [attempt for _, attempt in handings]
     settlement = Settlement(0, offsets, attempts, action, after_ms, "no")
-    command = SettleLeases(GROUP, MemberId(member), ORDERS.name, ORDERS.topic_id, [settlement], POLICY, GRAVE)
+    command = SettleLeases(GROUP, MemberId(member), ORDERS.name, ORDERS.topic_id, [settlement], POLICY, GRAVE, 0.0)
     (answer,) = engine.commit([command]).answers
     assert isinstance(answer, LeasesSettled)
     return answer

@@ -66,7 +66,7 @@ def settle(
     for settlement in settlements:
         for offset, attempt in zip(settlement.offsets, settlement.attempts, strict=True):
             held = leases.held.get(offset)
-            if held is None or not _is_leased(held, member, attempt, now_ms) or offset in heard:
+            if held is None or held.attempt != attempt or not held.is_with(member, now_ms) or offset in heard:
                 refused.append((offset, attempt))
                 continue
             heard.add(offset)
@@ -80,8 +80,15 @@ def settle(
     return Settled(Change(leases.next, done, kept), dead, refused)
 
 
-def _is_leased(held: Held, member: MemberId, attempt: int, now_ms: int) -> bool:
-    return held.attempt == attempt and held.member == member and held.until_ms > now_ms
+def given_back(leases: Leases, member: MemberId, now_ms: int) -> Change:
+    """All that the member has goes back, as if it said so of each message."""
+    held = {offset: _given_back(held, now_ms) for offset, held in leases.held.items() if held.is_with(member, now_ms)}
+    return Change(leases.next, (), held)
+
+
+def _given_back(held: Held, now_ms: int) -> Held:
+    step(held.state, Move.GIVE_BACK)
+    return held._replace(until_ms=now_ms, member=NO_MEMBER, spared=held.spared + 1)
 
 
 def _after(held: Held, settlement: Settlement, policy: GroupPolicy, now_ms: int) -> Held | State:
@@ -97,8 +104,7 @@ def _after(held: Held, settlement: Settlement, policy: GroupPolicy, now_ms: int)
             step(held.state, Move.EXTEND)
             return held._replace(until_ms=now_ms + (settlement.after_ms or 0))
         case Action.GIVE_BACK:
-            step(held.state, Move.GIVE_BACK)
-            return held._replace(until_ms=now_ms, member=NO_MEMBER, spared=held.spared + 1)
+            return _given_back(held, now_ms)
         case _:
             assert_never(settlement.action)
 

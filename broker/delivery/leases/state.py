@@ -82,6 +82,10 @@ class Held(NamedTuple):
     def state(self) -> State:
         return State.LEASED if self.member else State.WAITING
 
+    def is_with(self, member: MemberId, now_ms: int) -> bool:
+        """Whether the member has it then."""
+        return self.member == member and self.until_ms > now_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

@@ -49,6 +49,7 @@ class SettleLeases:
     settlements: Sequence[Settlement]
     policy: GroupPolicy
     grave: Grave | None
+    now: float  # in seconds of the clock that counts sessions: the word of a member is a sign of life
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,14 @@ class ResetLeases:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveBackLeases:
+    """Take everything back that the member has: it is for anybody at once, and the attempts do not count."""
+
+    group: GroupName
+    member_id: MemberId
+
+
+@dataclass(frozen=True, slots=True)
 class DropLeases:
     """Forget the group."""
 
@@ -111,17 +120,8 @@ class DropTopicLeases:
     topic_id: TopicId
 
 
-LeasingCommand = (
-    LeaseMessages
-    | SettleLeases
-    | BuryMessages
-    | RaiseDeadLetters
-    | PurgeDeadLetters
-    | GetLeases
-    | ResetLeases
-    | DropLeases
-    | DropTopicLeases
-)
+GroupLeasesCommand = GetLeases | ResetLeases | GiveBackLeases | DropLeases | DropTopicLeases
+LeasingCommand = LeaseMessages | SettleLeases | BuryMessages | RaiseDeadLetters | PurgeDeadLetters | GroupLeasesCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Leased:
     """What the member got.
 
     Nothing more is there before `next_due_ms` unless a queue grows or somebody settles; `is_behind`: ask again at once,
-    `lacks_grave`: with a grave.
+    `lacks_grave`: with a grave, `is_out`: as a member of the group again.
     """
 
     entries: Sequence[LeasedEntry]
@@ -146,6 +146,7 @@ class Leased:
     next_due_ms: int
     is_behind: bool = False
     lacks_grave: bool = False
+    is_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,16 @@
 
 from collections import defaultdict
 
-from broker.engine.leasing.commands import DropLeases, DropTopicLeases, GetLeases, LeaseReport, ResetLeases
+from broker.engine.leasing.commands import (
+    DropLeases,
+    DropTopicLeases,
+    GetLeases,
+    GiveBackLeases,
+    ResetLeases,
+)
 from broker.engine.leasing.room import Leasing
 from broker.groups.answers import Floors, LeaseCounts
-from broker.model import GroupName, Topic, TopicId, TopicQueue
+from broker.model import GroupName, MemberId, Topic, TopicId, TopicQueue
 from broker.queues.topics import Topics
 
 
@@ -18,8 +24,7 @@ class GroupLeases:
 
     def counts(self, group: GroupName, now_ms: int) -> LeaseCounts:
         """All zero for a group that has none."""
-        report = self._leasing.do(GetLeases(group), now_ms)
-        assert isinstance(report, LeaseReport)
+        report = self._leasing.do_for_group(GetLeases(group), now_ms)
         queues = report.queues.values()
         return LeaseCounts(sum(each.leased for each in queues), sum(each.waiting for each in queues))
 
@@ -36,12 +41,16 @@ class GroupLeases:
             if (topic := self._topics.get(at.topic)) is not None:
                 by_topic[topic.topic_id][at.queue] = floor
         for topic_id, offsets in by_topic.items():
-            self._leasing.do(ResetLeases(group, topic_id, offsets), now_ms)
+            self._leasing.do_for_group(ResetLeases(group, topic_id, offsets), now_ms)
+
+    def give_back(self, group: GroupName, member_id: MemberId, now_ms: int) -> None:
+        """Takes everything back that the member has."""
+        self._leasing.do_for_group(GiveBackLeases(group, member_id), now_ms)
 
     def forget(self, group: GroupName, now_ms: int) -> None:
         """Drops everything of the group."""
-        self._leasing.do(DropLeases(group), now_ms)
+        self._leasing.do_for_group(DropLeases(group), now_ms)
 
     def forget_topic(self, topic: Topic, now_ms: int) -> None:
         """Drops everything of the topic, in all groups."""
-        self._leasing.do(DropTopicLeases(topic.topic_id), now_ms)
+        self._leasing.do_for_group(DropTopicLeases(topic.topic_id), now_ms)

@@ -120,7 +120,7 @@ class Hand:
 
 def entry_at(queue: ConsumeQueue, offset: int) -> Entry:
     """One message of the queue. Raises BadRequest if the queue does not hold it."""
-    data = queue.read(offset, 1)
+    data = queue.read(offset, 1) if queue.lowest <= offset < queue.end else b""
     if len(data) != ENTRY_BYTES:
         raise BadRequest(reason=f"there is no message at offset {offset}")
     return next(Entry(offset, *fields) for fields in decode_lanes(data))

@@ -6,7 +6,7 @@ from typing import assert_never, cast
 
 from broker.delivery.dead_letters import Death, Gone
 from broker.delivery.leases.changes import to_stored
-from broker.delivery.leases.settling import Dead, Settlement, settle
+from broker.delivery.leases.settling import Dead, Settlement, given_back, settle
 from broker.delivery.leases.state import Change, Leases
 from broker.engine.journal import Journal
 from broker.engine.leasing.burying import Letter, bury, chunks
@@ -15,6 +15,8 @@ from broker.engine.leasing.commands import (
     DropLeases,
     DropTopicLeases,
     GetLeases,
+    GiveBackLeases,
+    GroupLeasesCommand,
     Leased,
     LeaseMessages,
     LeaseReport,
@@ -30,10 +32,10 @@ from broker.engine.leasing.commands import (
 )
 from broker.engine.leasing.handing import Hand, entry_at
 from broker.engine.leasing.table import Deed, LeaseTable, TableSnapshot, decode, encode
-from broker.errors import BadRequest, LeaseExpired
+from broker.errors import BadRequest, LeaseExpired, UnknownTopic
 from broker.log.frame import Frame, Kind
 from broker.log.payload import decode_change_head
-from broker.model import GroupName, GroupPolicy, QueueKey, TopicId
+from broker.model import GroupName, GroupPolicy, MemberId, QueueKey, TopicId
 from broker.queues.encoding import EncodedRun
 
 
@@ -46,7 +48,7 @@ class Leasing:
         self._turn = 0
 
     def do(self, command: LeasingCommand, now_ms: int) -> LeasingAnswer:
-        """Raises BadRequest, TooLarge."""
+        """Raises BadRequest, TooLarge, UnknownTopic."""
         match command:
             case LeaseMessages():
                 return self._lease(command, now_ms)
@@ -58,18 +60,26 @@ class Leasing:
                 return self._raise(command, now_ms)
             case PurgeDeadLetters():
                 return self._purge(command, now_ms)
+            case _:
+                return self.do_for_group(command, now_ms)
+
+    def do_for_group(self, command: GroupLeasesCommand, now_ms: int) -> LeaseReport:
+        """Where the group stands then."""
+        match command:
             case GetLeases(group):
-                return self._report(group, now_ms)
-            case ResetLeases():
-                return self._reset(command, now_ms)
+                pass
+            case ResetLeases(group):
+                self._reset(command, now_ms)
+            case GiveBackLeases(group, member_id):
+                self._give_back(group, member_id, now_ms)
             case DropLeases(group):
                 self._append({"do": "drop", "group": group}, now_ms)
-                return self._report(group, now_ms)
             case DropTopicLeases(topic_id):
                 self._append({"do": "drop topic", "topic": topic_id}, now_ms)
                 return LeaseReport({})
             case _:
                 assert_never(command)
+        return self._report(group, now_ms)
 
     def replay(self, frame: Frame) -> None:
         """Does again what a stored frame of this room did."""
@@ -97,6 +107,8 @@ class Leasing:
         return {key: leases.floor for key, leases in [*self._table.of_group(group).items()]}
 
     def _lease(self, command: LeaseMessages, now_ms: int) -> Leased:
+        if self._journal.topics.by_id(command.topic.topic_id) is None:
+            raise UnknownTopic(topic=command.topic.name)
         self._turn += 1
         hand = Hand(self._journal, self._table, command, now_ms)
         hand.fill(self._turn)
@@ -119,15 +131,17 @@ class Leasing:
             key = QueueKey(command.topic_id, queue)
             settled = settle(known.get(key, _NOTHING), command.member_id, settlements, command.policy, now_ms)
             refused += [_refusal(command, queue, *handing) for handing in settled.refused]
-            letters += [self._letter(command, key, dead, now_ms) for dead in settled.dead]
-            if settled.change.done or settled.change.held:
-                changes[key] = settled.change
+            lowest = self._journal.queues.queue(key).lowest
+            letters += [self._letter(command, key, dead, now_ms) for dead in settled.dead if dead.offset >= lowest]
+            done = [*settled.change.done, *(dead.offset for dead in settled.dead if dead.offset < lowest)]
+            if done or settled.change.held:
+                changes[key] = Change(settled.change.next, done, settled.change.held)
         has_freed = bool(letters) or _frees(known, changes, command.policy)
         self._give_up(command, letters, now_ms)
         if changes:
             self._change(command.group, command.topic_id, changes, now_ms)
-        done = len(letters) + sum(len(change.done) for change in changes.values())
-        return LeasesSettled(refused, done, has_freed)
+        total = len(letters) + sum(len(change.done) for change in changes.values())
+        return LeasesSettled(refused, total, has_freed)
 
     def _letter(self, command: SettleLeases, key: QueueKey, dead: Dead, now_ms: int) -> Letter:
         assert command.grave is not None
@@ -180,7 +194,7 @@ class Leasing:
         if missing or len({*offsets}) < len(offsets):
             raise BadRequest(reason=f"there is no dead letter at offset {missing[0] if missing else 'twice'}")
 
-    def _reset(self, command: ResetLeases, now_ms: int) -> LeaseReport:
+    def _reset(self, command: ResetLeases, now_ms: int) -> None:
         queues = [(queue, to_stored(Change(offset))) for queue, offset in command.offsets.items()]
         deed: Deed = {
             "do": "change",
@@ -190,7 +204,14 @@ class Leasing:
             "resets": True,
         }
         self._append(deed, now_ms)
-        return self._report(command.group, now_ms)
+
+    def _give_back(self, group: GroupName, member_id: MemberId, now_ms: int) -> None:
+        changes = defaultdict[TopicId, dict[QueueKey, Change]](dict)
+        for key, known in self._table.of_group(group).items():
+            if (change := given_back(known, member_id, now_ms)).held:
+                changes[key.topic_id][key] = change
+        for topic_id, queues in changes.items():
+            self._change(group, topic_id, queues, now_ms)
 
     def _report(self, group: GroupName, now_ms: int) -> LeaseReport:
         queues = [(key, known, known.leased_at(now_ms)) for key, known in self._table.of_group(group).items()]

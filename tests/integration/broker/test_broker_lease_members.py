@@ -1,5 +1,6 @@
 """Who counts as a member of a group that reads by lease, and for how long its messages do."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 
 from broker.broker import Broker
 from broker.daemon import build
+from broker.delivery.leases.settling import Action, Settlement
+from broker.engine.commands import DropSilent
 from broker.errors import GroupActive, ModeConflict
-from broker.face.leasing import LeasedBatch, WantedLease
+from broker.face.leasing import SESSION_SECONDS, LeasedBatch, WantedLease
 from broker.groups.resetting import Reset
 from broker.model import Beat, Edge, GroupName, HolderId, MemberId, ProducerId, Publish, TopicBatch, TopicName
 from broker.settings import BrokerSettings
@@ -41,8 +44,8 @@ async def running(data: Path, clock: Clock) -> AsyncIterator[Broker]:
         yield house.broker
 
 
-async def lease(broker: Broker, most: int = 1) -> LeasedBatch:
-    wanted = WantedLease(GROUP, ANN, ORDERS, most, LEASE_MS, 0.0, frozenset(), Edge.EARLIEST)
+async def lease(broker: Broker, most: int = 1, member_id: MemberId = ANN, *, wait_seconds: float = 0.0) -> LeasedBatch:
+    wanted = WantedLease(GROUP, member_id, ORDERS, most, LEASE_MS, wait_seconds, frozenset(), Edge.EARLIEST)
     return await broker.leasing.lease(wanted)
 
 
@@ -59,26 +62,60 @@ async def test_a_member_that_left_and_leases_again_is_a_member_again(tmp_path: P
 
 
 async def test_a_member_that_left_cannot_lease_from_a_group_that_is_read_by_offset_now(tmp_path: Path) -> None:
-    clock = Clock()
-    async with running(tmp_path, clock) as broker:
+    async with running(tmp_path, Clock()) as broker:
         await lease(broker)
         await broker.groups.leave(GROUP, ANN)
-        clock.now_ms += LEASE_MS
         await broker.groups.beat(beat())
         with pytest.raises(ModeConflict):
             await lease(broker)
 
 
-async def test_leases_hold_a_group_until_they_run_out(tmp_path: Path) -> None:
+async def test_who_waits_gets_at_once_what_a_member_had_that_left(tmp_path: Path) -> None:
+    async with running(tmp_path, Clock()) as broker:
+        await lease(broker, 3)
+        waiting = asyncio.create_task(lease(broker, 3, BOB, wait_seconds=20.0))
+        while BOB not in (await broker.groups.get(GROUP)).status.group.members:
+            await asyncio.sleep(0)
+        await broker.groups.leave(GROUP, ANN)
+        assert len((await waiting).bodies) == 3
+
+
+async def test_settling_and_extending_keep_a_member_alive(tmp_path: Path) -> None:
+    async with running(tmp_path, Clock()) as broker:
+        batch = await lease(broker)
+        before = (await broker.groups.get(GROUP)).status.group.members[ANN].expires
+        broker.awake()
+        for action in (Action.EXTEND, Action.ACKNOWLEDGE):
+            settlement = Settlement(batch.queues[0], batch.offsets, batch.attempts, action, 1_000)
+            await broker.leasing.settle(GROUP, ANN, ORDERS, [settlement])
+            after = (await broker.groups.get(GROUP)).status.group.members[ANN].expires
+            assert after > before
+            before = after
+
+
+async def test_leases_of_who_fell_silent_hold_a_group_until_they_run_out(tmp_path: Path) -> None:
     """Nobody would ever settle those of a member that died: the group could never be reset or read the other way."""
     clock = Clock()
     async with running(tmp_path, clock) as broker:
         await lease(broker)
-        await broker.groups.leave(GROUP, ANN)
-        with pytest.raises(GroupActive):
+        await broker.leasing._parts.ask(DropSilent(broker.awake() + SESSION_SECONDS))
+        with pytest.raises(GroupActive, match="1 messages are leased"):
             await broker.groups.reset(Reset(GROUP, ORDERS, Edge.LATEST))
         with pytest.raises(ModeConflict):
             await broker.groups.beat(beat())
         clock.now_ms += LEASE_MS
         assert (await broker.groups.reset(Reset(GROUP, ORDERS, Edge.LATEST))).after[0] == 3
         await broker.groups.beat(beat())
+
+
+async def test_what_is_done_is_counted_once_whatever_else_is_said_with_it(tmp_path: Path) -> None:
+    async with running(tmp_path, Clock()) as broker:
+        batch = await lease(broker, 3)
+        actions = [Action.ACKNOWLEDGE, Action.RETRY, Action.EXTEND]
+        words = [
+            Settlement(batch.queues[at], [batch.offsets[at]], [batch.attempts[at]], action, 1_000)
+            for at, action in enumerate(actions)
+        ]
+        refused = await broker.leasing.settle(GROUP, ANN, ORDERS, [*words, words[0]])
+        assert len(refused) == 1
+        assert (await broker.groups.get(GROUP)).status.consumed_per_second == 1.0

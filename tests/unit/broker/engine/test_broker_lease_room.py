@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker.delivery.leases.settling import Action
+from broker.engine.commands import Command, DeleteTopic, LeaveGroup
 from broker.engine.engine import Engine
 from broker.engine.leasing.commands import (
     DropLeases,
@@ -22,12 +23,22 @@ from broker.engine.leasing.commands import (
     Standing,
 )
 from broker.engine.opening import Checkpointer
-from broker.errors import BadRequest
+from broker.errors import BadRequest, UnknownTopic
 from broker.log.disk import Disk
-from broker.model import GroupName, QueueKey, TopicBatch
+from broker.model import GroupName, MemberId, QueueKey, TopicBatch
 from broker.queues.encoding import encode_batch
 from tests.support.broker_engine import FragileDisk, PowerLoss, bodies_of, running_engine
-from tests.support.broker_leases import DEAD, GROUP, ORDERS, lease, leasing, make_topics, publish, settle
+from tests.support.broker_leases import (
+    DEAD,
+    GROUP,
+    ORDERS,
+    joining,
+    lease,
+    leasing,
+    make_topics,
+    publish,
+    settle,
+)
 
 ORDERS_QUEUE, DEAD_QUEUE = QueueKey(ORDERS.topic_id, 0), QueueKey(DEAD.topic_id, 0)
 
@@ -39,7 +50,7 @@ def running(path: Path, disk: Disk | None = None) -> Iterator[Engine]:
         yield engine
 
 
-def ask(engine: Engine, command: LeasingCommand) -> object:
+def ask(engine: Engine, command: Command) -> object:
     (answer,) = engine.commit([command]).answers
     return answer
 
@@ -99,6 +110,7 @@ def test_dead_letters_that_are_gone_are_not_handed_out_either(tmp_path: Path) ->
         with_dead(engine, 3)
         ask(engine, PurgeDeadLetters(DEAD.topic_id, [0, 2]))
         asking = replace(leasing(engine, "ann", 3), group=GroupName("others"), topic=DEAD, ends=[3])
+        ask(engine, joining("ann", asking.group))
         leased = ask(engine, asking)
         assert isinstance(leased, Leased)
         assert [each.entry.offset for each in leased.entries] == [1]
@@ -158,3 +170,49 @@ def test_a_damaged_message_is_given_up_without_its_body(tmp_path: Path) -> None:
         segment.write_bytes(segment.read_bytes().replace(b"body", b"bodY"))
         settle(engine, "ann", Action.GIVE_UP, *held)
         assert bodies_of(engine, DEAD_QUEUE) == [b""]
+
+
+def test_what_a_member_has_is_for_others_when_it_leaves(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        publish(engine, [b"0", b"1", b"2"])
+        held = lease(engine, "ann", 2)
+        lease(engine, "bob", 1)
+        ask(engine, LeaveGroup(GROUP, MemberId("ann")))
+        assert standing(engine) == Standing(floor=0, next=3, leased=1, waiting=2)
+    with running(tmp_path) as engine:
+        assert len(settle(engine, "ann", Action.ACKNOWLEDGE, *held).refused) == 2
+        assert lease(engine, "cid", 3) == [(0, 2), (1, 2)]
+        settle(engine, "cid", Action.RETRY, (0, 2), (1, 2), after_ms=0)
+        assert lease(engine, "cid", 3) == [(0, 3), (1, 3)]  # the attempts that were given back do not count
+        settle(engine, "cid", Action.RETRY, (0, 3), (1, 3), after_ms=0)
+        assert lease(engine, "cid", 3) == [(0, 4), (1, 4)]
+        settle(engine, "cid", Action.RETRY, (0, 4), (1, 4), after_ms=0)
+        assert left(engine) == [0, 1]
+
+
+def test_who_has_left_meanwhile_gets_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        publish(engine, [b"0"])
+        ask(engine, joining("ann"))
+        _, leased = engine.commit([LeaveGroup(GROUP, MemberId("ann")), leasing(engine, "ann", 1)]).answers
+        assert isinstance(leased, Leased)
+        assert (leased.entries, leased.is_out) == ((), True)
+
+
+def test_a_topic_that_is_deleted_meanwhile_leaves_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        publish(engine, [b"0"])
+        ask(engine, joining("ann"))
+        _, leased = engine.commit([DeleteTopic(ORDERS.name), leasing(engine, "ann", 1)]).answers
+        assert isinstance(leased, UnknownTopic)
+        assert standing(engine) is None
+
+
+def test_a_message_that_is_not_stored_any_more_is_done_when_it_is_given_up(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        publish(engine, [b"0", b"1"])
+        held = lease(engine, "ann", 2)
+        engine.queues.queue(ORDERS_QUEUE).drop_before(1)
+        assert not settle(engine, "ann", Action.GIVE_UP, *held).refused
+        assert bodies_of(engine, DEAD_QUEUE) == [b"1"]
+        assert standing(engine) == Standing(floor=2, next=2, leased=0, waiting=0)
