@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from broker.delivery.retention.retiring import RetireMessages
 from broker.engine.leasing.commands import LeasingCommand
+from broker.errors import BrokerError
 from broker.groups.resetting import Reset
 from broker.model import (
     Beat,
@@ -46,6 +47,17 @@ class StorePublish:
     runs: Sequence[EncodedRun]
     stored_at_ms: int
     transaction: TransactionPart | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusePublish:
+    """Refuse a publish that cannot be taken now, unless it was stored before."""
+
+    producer_id: ProducerId
+    term: int
+    holder_id: HolderId
+    sequence: int
+    refusal: BrokerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +218,7 @@ class GiveUpTransaction:
 
 TransactingCommand = EndTransaction | CheckTransactions | GiveUpTransaction
 DelayingCommand = DeliverDue | Recall
-PublishingCommand = OpenProducer | StorePublish | GetProducer | ForgetProducer | ForgetSilent
+PublishingCommand = OpenProducer | StorePublish | RefusePublish | GetProducer | ForgetProducer | ForgetSilent
 Command = (
     PublishingCommand
     | DelayingCommand

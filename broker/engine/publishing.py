@@ -10,6 +10,7 @@ from broker.engine.commands import (
     GetProducer,
     OpenProducer,
     PublishingCommand,
+    RefusePublish,
     StorePublish,
 )
 from broker.engine.delaying import Delaying
@@ -56,10 +57,14 @@ class Publishing:
         self._transacting = transacting
 
     def do(self, command: PublishingCommand, now_ms: int) -> Opened | Published | Producer | Forgotten | Stored:
-        """Raises ProducerUnknown, SequenceGap, StaleTerm, UnknownTopic."""
+        """Raises ProducerUnknown, SequenceGap, StaleTerm, UnknownTopic, and what a RefusePublish carries."""
         match command:
             case StorePublish():
-                return self._publish(command)
+                return self._stored_before(command) or self._publish(command)
+            case RefusePublish(refusal=refusal):
+                if stored := self._stored_before(command):
+                    return stored
+                raise refusal
             case OpenProducer():
                 return self._open(command, now_ms)
             case GetProducer(producer_id):
@@ -115,11 +120,15 @@ class Publishing:
         assert state is not None
         return Opened(state.last_sequence, state.cursor)
 
-    def _publish(self, command: StorePublish) -> Published | Stored:
+    def _stored_before(self, command: StorePublish | RefusePublish) -> Stored | None:
+        """The first copy, if this is a duplicate."""
         verdict = self.producers.judge_publish(command.producer_id, command.term, command.holder_id, command.sequence)
-        if verdict is Verdict.DUPLICATE:
-            state = self.producers.get(command.producer_id)
-            return Stored(state.position_of(command.sequence) if state else None)
+        if verdict is Verdict.STORE:
+            return None
+        state = self.producers.get(command.producer_id)
+        return Stored(state.position_of(command.sequence) if state else None)
+
+    def _publish(self, command: StorePublish) -> Published:
         runs = self._placed(command.runs)
         if command.transaction is not None:
             self._transacting.judge(command.transaction, runs, command.stored_at_ms)

@@ -1,7 +1,16 @@
 """Publishing: producers are opened, publish in order, and are forgotten."""
 
-from broker.engine.commands import ForgetProducer, ForgetSilent, GetProducer, OpenProducer, StorePublish
-from broker.errors import BadRequest, TooLarge, TopicPermission
+from collections.abc import Sequence
+
+from broker.engine.commands import (
+    ForgetProducer,
+    ForgetSilent,
+    GetProducer,
+    OpenProducer,
+    RefusePublish,
+    StorePublish,
+)
+from broker.errors import BadRequest, BrokerError, BrokerStopping, TooLarge, TopicPermission
 from broker.face.delays import DueDeliverer
 from broker.face.paces import LONGEST_SLEEP_SECONDS
 from broker.face.parts import Parts
@@ -29,14 +38,33 @@ class Publishing:
     async def publish(self, request: Publish) -> Answering:
         """Returns once the request is on its way, in the order of the calls; its answer is done when durable.
 
-        Raises BadName, BadRequest, DelayTooLong, DiskFull, TooLarge, TopicPermission, UnknownQueue and
-        UnknownTopic; other refusals are answers.
+        Raises BadRequest and TooLarge for what no producer can be or send. Whatever else refuses it is an answer, told
+        by the writer: a publish that was stored before stays a duplicate although the disk is full by now, or its topic
+        is closed or gone.
         """
         self._parts.check_not_stopping()
-        self._parts.space.check()
         check_identity(request.producer_id, request.term, request.holder_id)
         check_sequence(request.sequence)
         check_size("cursor", request.cursor or b"", CURSOR_BYTES)
+        try:
+            command, size = await self._prepared(request)
+        except BrokerStopping:
+            raise
+        except BrokerError as refusal:
+            who = request.producer_id, request.term, request.holder_id, request.sequence
+            return await self._parts.writer.submit(RefusePublish(*who, refusal))
+        answering = await self._parts.writer.submit(command, size)
+        due_ms = _first_due_ms(command.runs)
+        if due_ms is not None:
+            answering.add_done_callback(lambda _: self._deliverer.expect(due_ms))
+        return answering
+
+    async def _prepared(self, request: Publish) -> tuple[StorePublish, int]:
+        """What the writer is asked, and its bytes.
+
+        Raises BadName, BadRequest, DelayTooLong, DiskFull, TooLarge, TopicPermission, UnknownQueue, UnknownTopic.
+        """
+        self._parts.space.check()
         if request.transaction is not None:
             check_part(request.transaction)
         await self._keep_to_rates(request)
@@ -45,8 +73,7 @@ class Publishing:
         size = sum(len(run.records.data) for run in runs)
         if size > PUBLISH_BYTES:
             raise TooLarge(what="publish", size=size, limit=PUBLISH_BYTES)
-        due_ms = min((min(run.dues) for run in runs if run.dues), default=None)
-        if due_ms is not None and request.transaction is not None:
+        if request.transaction is not None and _first_due_ms(runs) is not None:
             raise BadRequest(reason="a message of a transaction cannot be delayed")
         command = StorePublish(
             request.producer_id,
@@ -58,10 +85,7 @@ class Publishing:
             stored_at_ms,
             request.transaction,
         )
-        answering = await self._parts.writer.submit(command, size)
-        if due_ms is not None:
-            answering.add_done_callback(lambda _: self._deliverer.expect(due_ms))
-        return answering
+        return command, size
 
     async def _encode(self, request: Publish, stored_at_ms: int) -> list[EncodedRun]:
         runs: list[EncodedRun] = []
@@ -129,3 +153,8 @@ class Publishing:
         answer = await self._parts.ask(command)
         assert isinstance(answer, Forgotten)
         return answer.count
+
+
+def _first_due_ms(runs: Sequence[EncodedRun]) -> int | None:
+    """When the first of the delayed messages is due; None: there are none."""
+    return min((min(run.dues) for run in runs if run.dues), default=None)

@@ -68,6 +68,7 @@ async def test_a_disk_that_is_nearly_full_takes_commits_and_gives_messages_but_t
     disk = SmallDisk()
     disk.left = RESERVE - 1
     async with connected(tmp_path, disk, disk_reserve_bytes=RESERVE) as stub:
+        assert (await publish(stub, 1, b"a")).published.duplicate  # who lost the answer hears that it is stored
         refusal = (await publish(stub, 2, b"b")).refusal
         assert (refusal.code, refusal.fields["free"], refusal.fields["reserve"]) == ("disk_full", "999", "1000")
         assert await fetch(stub, stored) == [b"a"]

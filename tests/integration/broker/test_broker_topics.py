@@ -114,6 +114,25 @@ async def test_permissions_are_kept(tmp_path: Path) -> None:
             await leased(broker)
 
 
+async def test_who_lost_the_answer_of_a_publish_hears_that_it_is_stored_whatever_became_of_its_topic(
+    tmp_path: Path,
+) -> None:
+    async with reached(tmp_path, create_topics=False) as broker:
+        await broker.topics.create("t", 1)
+        await broker.publish(b"before")
+        stored = await broker.publish(b"a")
+        await broker.topics.alter("t", policy=READ_ONLY)
+        broker.sequence -= 1
+        again = (await broker.publish(b"a")).published
+        assert (again.duplicate, again.ranges) == (True, stored.published.ranges)
+        await broker.topics.delete("t")
+        broker.sequence -= 1
+        assert (await broker.publish(b"a")).published.duplicate
+        assert (await broker.publish(b"b")).refusal.code == "unknown_topic"
+        broker.sequence += 1
+        assert (await broker.publish(b"c")).refusal.code == "sequence_gap"
+
+
 async def leased(broker: Reached) -> pb.LeaseResponse:
     with renamed(broker.endpoint):
         return await broker.stub.Lease(pb.LeaseRequest(group="l", member_id="m", topic="t"), timeout=20)
