@@ -156,6 +156,12 @@ class HandleUnknown(BrokerError):
     status = Status.NOT_FOUND
 
 
+class RecalledBefore(HandleUnknown):
+    """The delayed message of handle {handle} was recalled before."""
+
+    code = "recalled_before"
+
+
 class TooMany(BrokerError):
     """Too many {what}: the limit is {limit}."""
 

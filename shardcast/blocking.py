@@ -112,7 +112,10 @@ class Producer:
         return self._open_portal().call(self._inner.publish_batch, topic, messages)
 
     def recall(self, receipt: Receipt) -> None:
-        """Takes a delayed message back. Raises HandleUnknown when it was delivered, or recalled before."""
+        """Takes a delayed message back. Raises HandleUnknown when it was delivered, RecalledBefore when it was recalled.
+
+        Waits while the broker is away; when the answer was lost it asks again.
+        """
         return self._open_portal().call(self._inner.recall, receipt)
 
     def transaction(self, *, check: Check | None = None) -> Transaction:

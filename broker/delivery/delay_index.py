@@ -29,6 +29,7 @@ INSERT INTO complete VALUES (0);
 """
 _ADD = "INSERT INTO delayed VALUES (?, ?, ?, ?, ?, ?, ?)"
 _REMOVE = "DELETE FROM delayed WHERE due_ms = ? AND position = ?"
+_FORGET = "DELETE FROM delayed WHERE topic_id = ?"
 _DUE = "SELECT * FROM delayed WHERE due_ms <= ? AND position < ? ORDER BY due_ms, position LIMIT ?"
 _FIND = "SELECT * FROM delayed WHERE due_ms = ? AND position <= ? ORDER BY position DESC LIMIT 1"
 _NEXT = "SELECT due_ms FROM delayed ORDER BY due_ms LIMIT 1"
@@ -102,6 +103,20 @@ class DelayIndex:
         self._rows.executemany(_REMOVE, [(s.due_ms, s.position) for s in removed])
         for stretch in removed:
             self._count(stretch, -stretch.count)
+
+    def forget(self, topic_id: TopicId) -> None:
+        """Drops all of a topic, by looking at everything that is here; nothing if the topic has none."""
+        counted = [key for key, count in self._counts.items() if key[0] == topic_id and count]
+        if counted:
+            self._begin(len(counted))
+            self._rows.execute(_FORGET, (topic_id,))
+            self._changed.update(counted)
+            for key in counted:
+                self._counts[key] = 0
+
+    def topics(self) -> set[TopicId]:
+        """Those that have delayed messages."""
+        return {TopicId(topic_id) for (topic_id, _), count in self._counts.items() if count}
 
     def due(self, now_ms: int, before: int, most: int, most_bytes: int) -> list[Stretch]:
         """By due time and position: at least one that is due and lies before that position, and as many records and

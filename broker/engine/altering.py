@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from broker.engine.commands import AlteringCommand, AlterTopic, DeleteTopic
+from broker.engine.delaying import Delaying
 from broker.engine.grouping import Grouping
 from broker.engine.journal import Journal
 from broker.errors import UnknownTopic
@@ -20,10 +21,11 @@ from broker.queues.gates import Held, clamped
 class Altering:
     """For the writer's thread."""
 
-    def __init__(self, journal: Journal, grouping: Grouping) -> None:
+    def __init__(self, journal: Journal, grouping: Grouping, delaying: Delaying) -> None:
         self._journal = journal
         self._topics = journal.topics
         self._grouping = grouping
+        self._delaying = delaying
 
     def do(self, command: AlteringCommand, now_ms: int) -> Topic:
         """The topic as it is then, or was. Raises BadRequest, QueueNotDrained, UnknownTopic."""
@@ -65,6 +67,7 @@ class Altering:
         for group in self._grouping.groups():
             for at, owned in group.queues.items():
                 if at.topic == topic.name:
+        self._delaying.forget(topic.topic_id)
                     yield Place(group.name, at.queue, owned.offset)
 
     def _known(self, name: TopicName) -> Topic:

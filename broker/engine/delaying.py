@@ -14,8 +14,8 @@ from broker.delivery.delay_index import DelayIndex
 from broker.delivery.delays import Stretch, spans, stretches, without
 from broker.engine.commands import DelayingCommand, DeliverDue, Recall
 from broker.engine.journal import Journal
-from broker.errors import HandleUnknown
-from broker.log.attributes import decode_attributes
+from broker.errors import HandleUnknown, RecalledBefore
+from broker.log.attributes import due_of
 from broker.log.frame import HEADER, Frame, Kind
 from broker.log.payload import decode_change_head, decode_publish_head, publish_head_size
 from broker.log.record import HEADER_BYTES, Piece, Records, columns_of, decode_records, read_back, record_size
@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 CHUNK_MESSAGES = 5_000  # of one frame, so that publishing goes on between
 CHUNK_BYTES = 8 << 20
 _COMMIT_STRETCHES = 20_000  # what a killed process had not committed is taken from the log again
+_MOST_REMEMBERED = 1_000  # recalls, so that who lost the answer of one learns what became of it
 _GAP_BYTES = 4_096  # between stretches of one read
 _MOST_RECORD_BYTES = 16 << 20  # more than any record has
 
@@ -37,6 +38,7 @@ class Delaying:
     def __init__(self, journal: Journal, index: DelayIndex) -> None:
         self.index = index
         self._journal = journal
+        self._recalled = dict[int, None]()  # handles, the latest last
 
     def take(self, runs: Iterable[EncodedRun], position: int) -> None:
         """Takes the delayed ones of a publish's runs, whose records lie back to back from `position` on."""
@@ -46,7 +48,7 @@ class Delaying:
             position += len(run.records.data)
 
     def do(self, command: DelayingCommand, now_ms: int) -> Delivered | Recalled:
-        """Raises HandleUnknown."""
+        """Raises HandleUnknown, and RecalledBefore where that is still known."""
         match command:
             case DeliverDue():
                 return self._deliver(now_ms)
@@ -85,17 +87,23 @@ class Delaying:
     def _recall(self, handle: int, now_ms: int) -> Recalled:
         found = self._find(handle)
         if found is None:
-            raise HandleUnknown(handle=handle)
+            raise RecalledBefore(handle=handle) if handle in self._recalled else HandleUnknown(handle=handle)
         stretch, size, before = found
         change = {"recalled": (stretch.due_ms, stretch.position), "at": handle, "size": size, "before": before}
         self._journal.append_change(Kind.DELAYS, json.dumps(change).encode(), (), now_ms)
         self._take_out(stretch, handle, size, before)
+        self._remember(handle)
         return Recalled()
+
+    def _remember(self, handle: int) -> None:
+        self._recalled[handle] = None
+        while len(self._recalled) > _MOST_REMEMBERED:
+            del self._recalled[next(iter(self._recalled))]
 
     def _find(self, handle: int) -> tuple[Stretch, int, int] | None:
         """Where the message is, its size, and how many are before it; only what begins where a record does."""
         due_ms = self._due_of(handle)
-        stretch = None if due_ms is None else self.index.find(due_ms, handle)
+        stretch = self.index.find(due_ms, handle) if due_ms else None
         if stretch is None:
             return None
         records = read_back(self._journal.log.read(stretch.position, stretch.size), stretch.count)
@@ -105,14 +113,14 @@ class Delaying:
         places = enumerate(zip(starts, records.sizes, strict=False))
         return next(((stretch, size, before) for before, (start, size) in places if start == handle), None)
 
-    def _due_of(self, handle: int) -> int | None:
-        """What the bytes there say, if they can be a delayed message."""
+    def _due_of(self, handle: int) -> int:
+        """What the bytes there say, if they can be a record's: anybody may name any position. 0: they cannot."""
         read = self._journal.log.read
         size = record_size(read(handle, HEADER_BYTES))
         if not HEADER_BYTES <= size <= _MOST_RECORD_BYTES:
-            return None
+            return 0
         columns, _ = decode_records([Piece(read(handle, size), [0], [size])])
-        return decode_attributes(columns.attributes[0]).deliver_at_ms if columns.attributes else None
+        return due_of(columns.attributes.get(0, b""))
 
     def _take_out(self, stretch: Stretch, at: int, size: int, before: int) -> None:
         self.index.remove([stretch])
@@ -120,7 +128,11 @@ class Delaying:
 
     def replay(self, frame: Frame) -> None:
         """Does again what a stored frame of this room did."""
-        self._journal.index_again(frame, decode_change_head(frame.payload)[1])
+        encoded, heads = decode_change_head(frame.payload)
+        self._journal.index_again(frame, heads)
+        change = json.loads(encoded)
+        if "recalled" in change:
+            self._remember(change["at"])
         self.apply(frame)
 
     def apply(self, frame: Frame) -> None:
@@ -152,25 +164,34 @@ class Delaying:
         """Everything taken is in the log by now."""
         self.index.commit(self._journal.log.written, _COMMIT_STRETCHES)
 
-    def snapshot(self) -> int:
-        """For the checkpoint: up to where the log was when the index was last stored, which is now."""
+    def snapshot(self) -> object:
+        """For the checkpoint: the index is stored up to where the log is now."""
         self.index.commit(self._journal.log.written)
-        return self.index.complete
+        return {"complete": self.index.complete, "recalled": [*self._recalled]}
 
-    def catch_up(self, complete: object, end: int) -> None:
+    def restore(self, snapshot: object, end: int) -> None:
         """Before the log behind `end` is replayed: reads what the index lacks of what it had then.
 
-        `complete` is from the checkpoint that ends there.
+        The snapshot is from the checkpoint that ends there.
         """
-        if isinstance(complete, int) and self.index.complete < complete:
-            self._apply_all(self.index.complete, end)
+        if isinstance(snapshot, dict):
+            self._recalled = dict.fromkeys(snapshot["recalled"])
+            if self.index.complete < snapshot["complete"]:
+                self._apply_all(self.index.complete, end)
 
     def settle(self) -> None:
         """Behind the replay. A power loss may have left less of the log than the index saw."""
         if self.index.complete > self._journal.log.written:
             self.index.clear()
             self._apply_all(0, self._journal.log.written)
+        for topic_id in self.index.topics():
+            if self._journal.topics.by_id(topic_id) is None:  # replayed from before its deletion, which has no frame
+                self.forget(topic_id)
         self.index.commit(self._journal.log.written)
+
+    def forget(self, topic_id: TopicId) -> None:
+        """A topic is deleted: nothing of it is waited for any more."""
+        self.index.forget(topic_id)
 
     def _apply_all(self, begin: int, end: int) -> None:
         journal_log = self._journal.log
@@ -201,4 +222,4 @@ def joined(parts: Sequence[Records]) -> Records:
 
 def _dues(records: Records) -> Sequence[int]:
     attributes = columns_of(records).attributes
-    return [decode_attributes(attributes[index]).deliver_at_ms for index in range(len(records.sizes))]
+    return [due_of(attributes[index]) for index in range(len(records.sizes))]

@@ -97,7 +97,8 @@ class Engine:
         self.leasing = Leasing(journal)
         self.catalog = catalog
         self.grouping = Grouping(journal, Queues(catalog.ranges, self._find), GroupLeases(self.leasing, catalog.topics))
-        self.altering = Altering(journal, self.grouping)
+        self.altering = Altering(journal, self.grouping, self.delaying)
+        self.burying = Burying(journal, self.grouping)
         self.retiring = Retiring(
             journal.queues,
             catalog.topics,

@@ -45,10 +45,15 @@ def open_engine(directory: DataDirectory, disk: Disk, limits: Limits, clock: Clo
     journal = Journal(log, queues, _open_index(log, disk, checkpoint), topics)
     if not queues.restore(checkpoint.queues):
         _rebuild(journal, checkpoint)
-    engine = Engine(
-        journal, Producers(checkpoint.producers), DelayIndex(directory.delays), Catalog(topics, queues), clock
-    )
-    engine.delaying.catch_up(checkpoint.rooms.get("delaying"), checkpoint.position)
+    delays = opened.enter_context(closing(DelayIndex(directory.delays)))
+    engine = Engine(journal, Producers(checkpoint.producers), delays, Catalog(topics, queues), clock)
+    _recover(engine, checkpoint, limits)
+    return engine
+
+
+def _recover(engine: Engine, checkpoint: Checkpoint, limits: Limits) -> None:
+    """Gives the rooms what the checkpoint has of them, and then all frames behind it."""
+    engine.delaying.restore(checkpoint.rooms.get("delaying"), checkpoint.position)
     engine.transacting.restore(checkpoint.rooms.get("transacting"), limits.open_transactions)
     engine.leasing.restore(checkpoint.rooms.get("leasing"))
     engine.grouping.restore(checkpoint.rooms.get("grouping", ()))

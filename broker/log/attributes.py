@@ -36,6 +36,11 @@ def _decode_properties(data: bytes, at: int, count: int) -> Mapping[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
+def due_of(data: bytes) -> int:
+    """`deliver_at_ms` of what are attributes, if anything; 0 of what is too short for that."""
+    return int(_HEAD.unpack_from(data)[1]) if len(data) >= _HEAD.size else 0
+
+
 def is_ordered(data: bytes) -> bool:
     """Whether these are attributes of an ordered message; no bytes are no attributes."""
     return bool(data) and bool(data[0] & _ORDERED)

@@ -16,6 +16,7 @@ from broker.client.publishing.gathering import Gathering
 from broker.client.publishing.receipts import Receipt, Receipts
 from broker.client.publishing.shard_producer import ShardProducer
 from broker.client.publishing.transaction import Check, Transaction, Transactions
+from broker.client.unfit import check_message
 from broker.errors import Abandoned, BadRequest, NotOpen, ProducerUnknown
 from protos.broker.v1 import broker_pb2 as pb
 from protos.errors import ShardcastError, Unreachable
@@ -88,6 +89,7 @@ class Producer:
     async def publish(self, topic: str, message: Message) -> Receipt:
         """Publishes one message; those that wait at the same time travel together. Raises a ShardcastError, e.g.
         `too_large`."""
+        check_message(message)
         to = message.topic or topic
         if to not in self._singles:
             self._singles[to] = Gathering(partial(self.publish_batch, to))
@@ -101,7 +103,10 @@ class Producer:
         return await self._publish(topic, messages)
 
     async def recall(self, receipt: Receipt) -> None:
-        """Takes a delayed message back. Raises HandleUnknown when it was delivered, or recalled before."""
+        """Takes a delayed message back. Raises HandleUnknown when it was delivered, RecalledBefore when it was recalled.
+
+        Waits while the broker is away; when the answer was lost it asks again.
+        """
         if receipt.handle is None:
             raise BadRequest(reason="a message that is not delayed cannot be recalled")
         await self._opened().recall(receipt.handle)

@@ -14,7 +14,7 @@ from typing import Self, TypeAlias
 from broker.client.backoff import backoff
 from broker.client.message import NO_PROPERTIES, Message
 from broker.client.publishing.shard_producer import PASSING
-from broker.errors import NotOpen
+from broker.errors import NotOpen, RecalledBefore
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
 from protos.channel import CALL_SECONDS, bearer, dial, renamed
@@ -56,10 +56,20 @@ class Transactions:
             self._watching = asyncio.create_task(self._keep_watching())
 
     async def recall(self, handle: int) -> None:
-        """Raises HandleUnknown."""
-        with renamed(self._endpoint):
-            request = pb.RecallRequest(handle=handle)
-            await self._stub.Recall(request, timeout=CALL_SECONDS, metadata=self._metadata)
+        """Waits while the broker is away. Raises HandleUnknown."""
+        request, may_be_done = pb.RecallRequest(handle=handle), False
+        async for _ in backoff():
+            try:
+                with renamed(self._endpoint):
+                    await self._stub.Recall(request, timeout=CALL_SECONDS, metadata=self._metadata)
+                return
+            except RecalledBefore:
+                if not may_be_done:
+                    raise
+                return
+            except PASSING as error:
+                may_be_done = True
+                log.info("recall not answered", extra={"action": "recall_retry", "error": str(error)})
 
     def begun(self, transaction_id: str) -> None:
         """It is open here: not to be asked for."""

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from broker.client import Consumer, Message, Producer, Receipt
-from broker.errors import BadRequest, DelayTooLong, HandleUnknown
+from broker.errors import BadRequest, BrokerStopping, DelayTooLong, HandleUnknown, RecalledBefore
+from broker.rpc.context import Context
+from broker.rpc.transactions import TransactionCalls
 from broker.testing import running_broker
+from protos.broker.v1 import broker_pb2 as pb
 
 pytestmark = pytest.mark.anyio
 
@@ -92,3 +95,22 @@ async def test_what_cannot_be_a_due_time_is_refused(
         with pytest.raises(kind):
             await producer.publish("t", Message(b"x", deliver_at=deliver_at))
         assert (await producer.publish("t", Message(b"y"))).offset == 0
+
+
+async def test_a_recall_whose_answer_was_lost_is_asked_again_and_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recall, done = TransactionCalls.Recall, list[int]()
+
+    async def recall_and_lose(calls: TransactionCalls, request: pb.RecallRequest, context: Context) -> object:
+        await recall(calls, request, context)
+        done.append(request.handle)
+        raise BrokerStopping
+
+    monkeypatch.setattr(TransactionCalls, "Recall", recall_and_lose)
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint) as producer:
+        receipt = await producer.publish("t", Message(b"x", deliver_at=after(NEVER)))
+        await producer.recall(receipt)
+        assert done == [receipt.handle]
+        with pytest.raises(RecalledBefore):
+            await producer.recall(receipt)

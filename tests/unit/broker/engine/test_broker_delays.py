@@ -1,5 +1,6 @@
 """Delayed messages: the pure parts, the index, and the engine's room over real files."""
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from broker.delivery.delays import Stretch, spans, stretches, without
 from broker.engine.commands import DeleteTopic, DeliverDue, Recall, StorePublish
 from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
-from broker.errors import DelayTooLong, HandleUnknown
+from broker.errors import DelayTooLong, HandleUnknown, RecalledBefore
 from broker.log.disk import Disk
+from broker.log.record import Columns, encode_records
 from broker.model import (
     Attributes,
     Delivered,
@@ -186,15 +188,36 @@ def test_a_duplicate_gets_the_same_handles(tmp_path: Path) -> None:
         assert publish(engine, (b"a", 2_000), (b"b", 0), (b"c", 2_000)) == first
 
 
-def test_messages_of_a_topic_that_is_gone_are_dropped(tmp_path: Path) -> None:
+def test_a_topic_takes_its_delayed_messages_along_and_what_they_held(tmp_path: Path) -> None:
     clock = Clock()
     with running_engine(tmp_path, clock=clock, segment=SEGMENT) as (engine, _):
-        publish(engine, (b"a", 2_000))
-        clock.now_ms = 2_000
-        engine.commit([DeleteTopic(TOPIC.name)])
-        assert engine.commit([ALL]).answers == [Delivered(1, None)]
-        assert engine.commit([ALL]).answers == [Delivered(0, None)]
-        assert bodies_of(engine, KEY) == []
+        other = engine.catalog.topics.create(TopicName("other"), 1)
+        (handle,) = publish(engine, (b"a", 2_000))
+        attributes = {0: Attributes({}, 3_000)}
+        runs = encode_batch(0, other, TopicBatch(other.name, [b"stays"], attributes=attributes), 0, 1_000)
+        stays = StorePublish(ProducerId("run/a/0"), 1, HolderId("h"), 2, None, runs, 1_000)
+        engine.commit([stays, DeleteTopic(TOPIC.name)])
+        index = engine.delaying.index
+        assert (index.pending(TOPIC.topic_id), index.next_due_ms(), index.lowest_position()) == (0, 3_000, 0)
+        assert type(engine.commit([Recall(handle)]).answers[0]) is HandleUnknown
+        engine.commit([DeleteTopic(other.name)])
+        assert (index.next_due_ms(), index.lowest_position()) == (None, None)
+    with running_engine(tmp_path, clock=clock, segment=SEGMENT) as (engine, _):  # the log tells of them again
+        index = engine.delaying.index
+        assert (index.pending(TOPIC.topic_id), index.next_due_ms(), index.lowest_position()) == (0, None, None)
+
+
+def test_the_broker_remembers_recalls_also_over_restarts(tmp_path: Path) -> None:
+    with running_engine(tmp_path, clock=Clock(), segment=SEGMENT) as (engine, directory):
+        handles = publish(engine, (b"a", 2_000), (b"b", 2_000), (b"c", 2_000))
+        engine.commit([Recall(handles[0])])
+        Checkpointer(engine, directory, Disk(), 1, pytest.fail).close()
+    with running_engine(tmp_path, clock=Clock(), segment=SEGMENT) as (engine, _):
+        engine.commit([Recall(handles[1])])
+        engine.delaying.index.commit(engine.log.written)  # knows already what is replayed
+    with running_engine(tmp_path, clock=Clock(), segment=SEGMENT) as (engine, _):
+        answers = engine.commit([Recall(handle) for handle in [*handles[:2], handles[0] + 1]]).answers
+        assert [type(answer) for answer in answers] == [RecalledBefore, RecalledBefore, HandleUnknown]
 
 
 def test_messages_are_placed_as_their_topic_is_when_they_are_due(tmp_path: Path) -> None:
@@ -305,3 +328,14 @@ def test_a_delivered_message_counts_as_stored_when_it_was_due(tmp_path: Path) ->
         clock.now_ms = 2_000
         engine.commit([ALL])
         assert [stored_at(engine.log, engine.queues.queue(KEY), offset) for offset in range(3)] == [1_000, 2_000, 0]
+
+
+@pytest.mark.parametrize("attributes", [b"\x00", b"\x00" * 9, struct.pack("<BqH", 0, 1 << 62, 1), b"\xff" * 40])
+def test_a_handle_that_points_into_a_body_is_unknown_whatever_is_written_there(
+    tmp_path: Path, attributes: bytes
+) -> None:
+    forged = encode_records(Columns([b"x"], attributes={0: attributes}), 1_000).data
+    with running_engine(tmp_path, segment=SEGMENT) as (engine, _):
+        engine.commit([opening("run/a/0", 1, "h"), delayed(1, (forged, 0))])
+        handle = engine.log.read(0, SEGMENT).index(forged)
+        assert [type(answer) for answer in engine.commit([Recall(handle)]).answers] == [HandleUnknown]
