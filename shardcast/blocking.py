@@ -231,8 +231,9 @@ class Consumer:
     def give_up(self, *messages: ReceivedMessage | Batch, error: str) -> None:
         """Puts messages into the group's dead letters, with how often they were tried and the error; durable on return.
 
-        By offset they are still to be committed. Waits while the broker is away. Raises NotOwner or LeaseExpired when
-        one of them belongs to another member by now.
+        By offset it commits too, by the same write: they and all before them in their queue are done; what is committed
+        already stays as it is. Waits while the broker is away. Raises NotOwner or LeaseExpired when one of them belongs
+        to another member by now.
         """
         return self._open_portal().call(partial(self._inner.give_up, *messages, error=error))
 

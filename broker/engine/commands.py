@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.delivery.retention.retiring import RetireMessages
-from broker.engine.leasing.commands import LeasingCommand
+from broker.engine.leasing.commands import Grave, LeasingCommand
 from broker.errors import BrokerError
 from broker.groups.resetting import Reset
 from broker.model import (
@@ -134,6 +134,23 @@ class CommitOffsets:
 
 
 @dataclass(frozen=True, slots=True)
+class BuryMessages:
+    """Copy these messages, which a member reads by offset, into the dead letters, and commit behind the last of them.
+
+    What is committed already stays where it is: who asks again, because the answer was lost, buries nothing twice.
+    """
+
+    group: GroupName
+    member_id: MemberId
+    claim: Claim
+    topic_id: TopicId
+    offsets: Sequence[int]
+    attempts: int
+    error: str
+    grave: Grave
+
+
+@dataclass(frozen=True, slots=True)
 class GetGroup:
     """Tell all about a group."""
 
@@ -225,6 +242,7 @@ Command = (
     | TransactingCommand
     | GroupingCommand
     | LeasingCommand
+    | BuryMessages
     | AlteringCommand
     | RetireMessages
 )

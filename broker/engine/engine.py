@@ -8,8 +8,10 @@ from broker.delivery.delay_index import DelayIndex
 from broker.delivery.retention.retiring import Retired, RetireMessages, Retiring
 from broker.delivery.retention.rules import HolderKind
 from broker.engine.altering import Altering
+from broker.engine.burying import Burying
 from broker.engine.commands import (
     AlterTopic,
+    BuryMessages,
     CheckTransactions,
     Command,
     DeleteTopic,
@@ -154,6 +156,8 @@ class Engine:
                     return self.transacting.do(command, now_ms)
                 case AlterTopic() | DeleteTopic():
                     return self.altering.do(command, now_ms)
+                case BuryMessages():
+                    return self.burying.do(command, now_ms)
                 case RetireMessages():
                     return self.retiring.do(command, now_ms)
                 case _:
@@ -176,6 +180,8 @@ class Engine:
                 self.publishing.replay(frame)
             case Kind.GROUPS:
                 self.grouping.replay(frame)
+            case Kind.BURIALS:
+                self.burying.replay(frame)
             case Kind.LEASES:
                 self.leasing.replay(frame)
             case Kind.DELAYS:

@@ -49,6 +49,7 @@ from broker.model import (
     TopicName,
     TopicQueue,
 )
+from broker.queues.encoding import EncodedRun
 
 
 class Grouping:
@@ -70,7 +71,7 @@ class Grouping:
     def _do_for_member(self, command: MemberCommand, now_ms: int) -> GroupingAnswer:
         match command:
             case CommitOffsets():
-                return self._commit(command, now_ms)
+                return self.commit(command, now_ms)
             case BeatGroup(sign, now):
                 return self._beat(sign, now, now_ms)
             case JoinByLease(sign, now):
@@ -143,7 +144,11 @@ class Grouping:
 
     def replay(self, frame: Frame) -> None:
         """Does again what a stored frame of this room did."""
-        self._apply(decode(frame.payload))
+        self.apply(frame.payload)
+
+    def apply(self, change: bytes) -> None:
+        """Does again what was stored so, here or with what a burial stored."""
+        self._apply(decode(change))
 
     def snapshot(self) -> object:
         """All groups, as JSON."""
@@ -193,10 +198,14 @@ class Grouping:
         ranges = self._queues.ranges_of(group.topics())
         self._keep(membership.settle(group, ranges, self._queues.find), now_ms)
 
-    def _commit(self, command: CommitOffsets, now_ms: int) -> OffsetsNow:
+    def commit(self, command: CommitOffsets, now_ms: int, runs: Sequence[EncodedRun] = ()) -> OffsetsNow:
+        """Moves offsets forward, and stores the runs by the same frame.
+
+        Raises NotOwner, OffsetOutOfRange, UnknownGroup: then nothing is stored.
+        """
         before = self._known(command.group)
         ranges = self._queues.ranges_of(frozenset(commit.claim.at.topic for commit in command.commits))
-        after = self._keep(membership.commit(before, command.member_id, command.commits, ranges), now_ms)
+        after = self._keep(membership.commit(before, command.member_id, command.commits, ranges), now_ms, runs)
         self.count(before.name, membership.consumed(before, after, ranges), now_ms)
         return OffsetsNow([replace(given, offset=after.queues[given.claim.at].offset) for given in command.commits])
 
@@ -254,14 +263,14 @@ class Grouping:
     def _group(self, name: GroupName) -> Group:
         return self._groups.get(name) or Group(name)
 
-    def _keep(self, after: Group, now_ms: int) -> Group:
+    def _keep(self, after: Group, now_ms: int, runs: Sequence[EncodedRun] = ()) -> Group:
         """Takes the group as it is now; only what outlives a restart is worth a frame."""
         before = self._group(after.name)
         if not after.members and (before.members or not before.last_member_at_ms):
             after = replace(after, last_member_at_ms=now_ms)
         change = change_between(before, after)
         if not is_nothing(change):
-            self._append(Stored(change=change), now_ms)
+            self._append(Stored(change=change), now_ms, runs)
         self._groups[after.name] = after
         return after
 
@@ -269,8 +278,11 @@ class Grouping:
         self._append(stored, now_ms)
         self._apply(stored)
 
-    def _append(self, stored: Stored, now_ms: int) -> None:
-        self._journal.append(Kind.GROUPS, [encode(stored)], now_ms)
+    def _append(self, stored: Stored, now_ms: int, runs: Sequence[EncodedRun] = ()) -> None:
+        if runs:
+            self._journal.append_change(Kind.BURIALS, encode(stored), runs, now_ms)
+        else:
+            self._journal.append(Kind.GROUPS, [encode(stored)], now_ms)
 
     def _apply(self, stored: Stored) -> None:
         if "change" in stored:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from broker.delivery.dead_letters import raised, topic_before, topic_of
 from broker.delivery.reader import read_records
-from broker.engine.leasing.commands import BuryMessages, Grave, Moved, PurgeDeadLetters, RaiseDeadLetters
+from broker.engine.commands import BuryMessages
+from broker.engine.leasing.commands import Grave, Moved, PurgeDeadLetters, RaiseDeadLetters
 from broker.errors import BadRequest, NotOwner, UnknownTopic
 from broker.face.parts import Parts
 from broker.log.record import decode_entries
@@ -66,7 +67,10 @@ class DeadLetters:
         self._changing: defaultdict[GroupName, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def give_up(self, given: GivenUp) -> None:
-        """Durable when this returns. Raises BadRequest, NotOwner, UnknownTopic."""
+        """They, and all before them in their queue, are done and committed; durable when this returns.
+
+        What is committed already stays where it is. Raises BadRequest, NotOwner, UnknownGroup, UnknownTopic.
+        """
         parts, claim = self._parts, given.claim
         topic = parts.catalog.topics.get(claim.at.topic)
         if topic is None:
@@ -80,9 +84,10 @@ class DeadLetters:
                 generation=claim.generation,
             )
         own = await parts.on_disk(parts.catalog.topics.get_or_create_own, topic_of(given.group))
-        key, grave = QueueKey(topic.topic_id, claim.at.queue), Grave(own.topic_id, parts.log_id)
         tried = given.offsets, given.attempts, given.error
-        await parts.finish(BuryMessages(given.group, topic.name, key, *tried, grave))
+        grave = Grave(own.topic_id, parts.log_id)
+        await parts.finish(BuryMessages(given.group, given.member_id, claim, topic.topic_id, *tried, grave))
+        parts.wake_gates(given.group, [topic.name])
 
     async def purge(self, group: GroupName, offsets: Sequence[int]) -> int:
         """Drops these, or all that are there; returns how many. Raises BadRequest."""

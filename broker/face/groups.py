@@ -76,13 +76,8 @@ class Groups:
         """The offsets as they are then. Raises NotOwner, OffsetOutOfRange, UnknownGroup: nothing is committed."""
         answer = await self._parts.finish(CommitOffsets(name, member_id, commits))
         assert isinstance(answer, OffsetsNow)
-        self._wake(name, commits)
+        self._parts.wake_gates(name, {commit.claim.at.topic for commit in commits})
         return answer.commits
-
-    def _wake(self, name: GroupName, commits: Sequence[OffsetCommit]) -> None:
-        """Gates of altered topics may be open now."""
-        topics = (self._parts.catalog.topics.get(commit.claim.at.topic) for commit in commits)
-        self._parts.waiters.wake({(name, topic.topic_id) for topic in topics if topic is not None and topic.gates})
 
     async def get(self, name: GroupName) -> GroupReport:
         """Raises UnknownGroup."""

@@ -1,7 +1,7 @@
 """What the face is made of, and how it asks the engine."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -64,6 +64,11 @@ class Parts:
             lambda other: queues.queue(QueueKey(topic.topic_id, other)).lowest,
         )
         return end if limit is None else min(end, limit)
+
+    def wake_gates(self, group: GroupName, names: Iterable[TopicName]) -> None:
+        """The group has read further: gates of altered topics may be open now."""
+        topics = map(self.catalog.topics.get, names)
+        self.waiters.wake({(group, topic.topic_id) for topic in topics if topic is not None and topic.gates})
 
     async def on_disk(self, function: Callable[[*Given], Result], *given: *Given) -> Result:
         """Calls what blocks in a thread for that."""

@@ -32,6 +32,7 @@ class Kind(enum.IntEnum):
     GROUPS = 5
     DELAYS = 6
     TRANSACTIONS = 7
+    BURIALS = 8
 
 
 @dataclass(frozen=True, slots=True)

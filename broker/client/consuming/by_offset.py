@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from broker.client import convert
 from broker.client.backoff import backoff
@@ -96,19 +96,20 @@ class OffsetReader:
         await member.ask_patiently(
             "commit", lambda: member.stub.Commit(request, timeout=CALL_SECONDS, metadata=member.metadata)
         )
-        held = self._queues.get((batch.topic, batch.queue))
-        if held is not None and held.generation == batch.generation:
+        await self._has_committed((batch.topic, batch.queue), batch.generation, offset)
+
+    async def _has_committed(self, key: QueueKey, generation: int, offset: int) -> None:
+        held = self._queues.get(key)
+        if held is not None and held.generation == generation:
             held.committed = max(held.committed, offset)
             if held.is_releasing:
-                await self._release_settled([(batch.topic, batch.queue)])
+                await self._release_settled([key])
 
     async def give_up(self, messages: Sequence[ReceivedMessage], error: str) -> None:
         """As Consumer.give_up."""
-        by_claim = defaultdict[tuple[QueueKey, int], list[int]](list)
-        for message in messages:
-            by_claim[(message.topic or "", message.queue), message.attempt].append(message.offset)
-        for (key, attempts), offsets in by_claim.items():
-            await self._give_up(key, offsets, attempts, error)
+        in_order = sorted(messages, key=lambda each: (_key_of(each), each.offset))  # giving up commits what lies before
+        for (key, attempts), same in groupby(in_order, lambda each: (_key_of(each), each.attempt)):
+            await self._give_up(key, [each.offset for each in same], attempts, error)
 
     async def _give_up(self, key: QueueKey, offsets: Sequence[int], attempts: int, error: str) -> None:
         member = self._member
@@ -126,6 +127,7 @@ class OffsetReader:
         await member.ask_patiently(
             "give_up", lambda: member.stub.GiveUp(request, timeout=CALL_SECONDS, metadata=member.metadata)
         )
+        await self._has_committed(key, request.claim.generation, offsets[-1] + 1)
 
     def pause(self, topic: str, queue: int) -> None:
         """Fetches no more of this queue until `resume`, so that others go on; a few batches may be on their way."""
@@ -261,6 +263,10 @@ class OffsetReader:
         seconds = CALL_SECONDS + FETCH_WAIT_MS / 1000
         response = await member.ask(lambda: member.stub.Fetch(request, timeout=seconds, metadata=member.metadata))
         return convert.batch(key[0], key[1], generation, response)
+
+
+def _key_of(message: ReceivedMessage) -> QueueKey:
+    return message.topic or "", message.queue
 
 
 def _key(claim: pb.Claim) -> QueueKey:

@@ -53,19 +53,6 @@ class SettleLeases:
 
 
 @dataclass(frozen=True, slots=True)
-class BuryMessages:
-    """Copy these messages, which a member reads by offset, into the dead letters."""
-
-    group: GroupName
-    topic: TopicName
-    key: QueueKey
-    offsets: Sequence[int]
-    attempts: int
-    error: str
-    grave: Grave
-
-
-@dataclass(frozen=True, slots=True)
 class RaiseDeadLetters:
     """Store these runs, the copies of dead letters, and drop the originals."""
 
@@ -121,7 +108,7 @@ class DropTopicLeases:
 
 
 GroupLeasesCommand = GetLeases | ResetLeases | GiveBackLeases | DropLeases | DropTopicLeases
-LeasingCommand = LeaseMessages | SettleLeases | BuryMessages | RaiseDeadLetters | PurgeDeadLetters | GroupLeasesCommand
+LeasingCommand = LeaseMessages | SettleLeases | RaiseDeadLetters | PurgeDeadLetters | GroupLeasesCommand
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from broker.delivery.leases.state import Change, Leases
 from broker.engine.journal import Journal
 from broker.engine.leasing.burying import Letter, bury, chunks
 from broker.engine.leasing.commands import (
-    BuryMessages,
     DropLeases,
     DropTopicLeases,
     GetLeases,
@@ -54,8 +53,6 @@ class Leasing:
                 return self._lease(command, now_ms)
             case SettleLeases():
                 return self._settle(command, now_ms)
-            case BuryMessages():
-                return self._bury(command, now_ms)
             case RaiseDeadLetters():
                 return self._raise(command, now_ms)
             case PurgeDeadLetters():
@@ -159,18 +156,6 @@ class Leasing:
             changes = {key: Change(known[key].next, offsets) for key, offsets in done.items()}
             runs = bury(self._journal.log, command.grave, chunk, now_ms) if command.grave else ()
             self._change(command.group, command.topic_id, changes, now_ms, runs)
-
-    def _bury(self, command: BuryMessages, now_ms: int) -> Moved:
-        queue = self._journal.queues.queue(command.key)
-        of = (command.grave.log_id, command.topic, *command.key)
-        letters = [
-            Letter(entry_at(queue, offset), Death(*of, offset, command.attempts, command.error, now_ms))
-            for offset in command.offsets
-        ]
-        for chunk in chunks(letters):
-            runs = bury(self._journal.log, command.grave, chunk, now_ms)
-            self._change(command.group, command.key.topic_id, {}, now_ms, runs)
-        return Moved(len(letters))
 
     def _raise(self, command: RaiseDeadLetters, now_ms: int) -> Moved:
         self._check_there(command.dead_letters, command.offsets)

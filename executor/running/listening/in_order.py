@@ -103,8 +103,7 @@ class InOrder:
         while verdict is not None and not isinstance(verdict, Done):
             policy = await self._policy()
             if isinstance(verdict, Hopeless) or attempt >= policy.attempts:
-                await self._consumer.give_up(*messages, error=verdict.error)
-                await self._consumer.commit(batch, _end(messages))
+                await self._consumer.give_up(*messages, error=verdict.error)  # and commits
                 break
             await self._consumer.commit(batch, messages[0].offset)  # the wait may be long
             await self._stopping.unless(asyncio.sleep(_wait_seconds(verdict, policy, attempt)))

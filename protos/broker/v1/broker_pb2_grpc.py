@@ -274,7 +274,8 @@ class BrokerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GiveUp(self, request, context):
-        """Puts messages that a member reads by offset and cannot handle into the group's dead letters.
+        """Puts messages that a member reads by offset and cannot handle into the group's dead letters, and commits: they and all
+        before them in their queue are done. What is committed already stays where it is, so that asking again is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,9 @@ class BrokerServiceStub:
     Settle: _grpc.UnaryUnaryMultiCallable[_broker_pb2.SettleRequest, _broker_pb2.SettleResponse]
     """Acknowledges, extends, returns or gives up leased messages. Durable when answered."""
     GiveUp: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GiveUpRequest, _broker_pb2.GiveUpResponse]
-    """Puts messages that a member reads by offset and cannot handle into the group's dead letters."""
+    """Puts messages that a member reads by offset and cannot handle into the group's dead letters, and commits: they and all
+    before them in their queue are done. What is committed already stays where it is, so that asking again is safe.
+    """
     ResendDeadLetters: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ResendDeadLettersRequest, _broker_pb2.ResendDeadLettersResponse]
     """Publishes dead letters to their own topic again, at most so many a second, and drops them here; one call a chunk."""
     PurgeDeadLetters: _grpc.UnaryUnaryMultiCallable[_broker_pb2.PurgeDeadLettersRequest, _broker_pb2.PurgeDeadLettersResponse]
@@ -121,7 +123,9 @@ class BrokerServiceAsyncStub(BrokerServiceStub):
     Settle: _aio.UnaryUnaryMultiCallable[_broker_pb2.SettleRequest, _broker_pb2.SettleResponse]  # type: ignore[assignment]
     """Acknowledges, extends, returns or gives up leased messages. Durable when answered."""
     GiveUp: _aio.UnaryUnaryMultiCallable[_broker_pb2.GiveUpRequest, _broker_pb2.GiveUpResponse]  # type: ignore[assignment]
-    """Puts messages that a member reads by offset and cannot handle into the group's dead letters."""
+    """Puts messages that a member reads by offset and cannot handle into the group's dead letters, and commits: they and all
+    before them in their queue are done. What is committed already stays where it is, so that asking again is safe.
+    """
     ResendDeadLetters: _aio.UnaryUnaryMultiCallable[_broker_pb2.ResendDeadLettersRequest, _broker_pb2.ResendDeadLettersResponse]  # type: ignore[assignment]
     """Publishes dead letters to their own topic again, at most so many a second, and drops them here; one call a chunk."""
     PurgeDeadLetters: _aio.UnaryUnaryMultiCallable[_broker_pb2.PurgeDeadLettersRequest, _broker_pb2.PurgeDeadLettersResponse]  # type: ignore[assignment]
@@ -257,7 +261,9 @@ class BrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.GiveUpRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.GiveUpResponse, _abc.Awaitable[_broker_pb2.GiveUpResponse]]:
-        """Puts messages that a member reads by offset and cannot handle into the group's dead letters."""
+        """Puts messages that a member reads by offset and cannot handle into the group's dead letters, and commits: they and all
+        before them in their queue are done. What is committed already stays where it is, so that asking again is safe.
+        """
 
     @_abc_1.abstractmethod
     def ResendDeadLetters(

@@ -10,7 +10,7 @@ import pytest
 from broker.broker import Broker
 from broker.client import Message, Producer
 from broker.daemon import build, wall_clock
-from broker.errors import ModeConflict, NotOwner
+from broker.errors import BadRequest, ModeConflict, NotOwner
 from broker.face.leasing import WantedLease
 from broker.model import Edge, GroupName, GroupPolicy, MemberId, Steps, TopicName
 from broker.policies import from_group_policy
@@ -254,6 +254,9 @@ async def test_only_who_owns_a_queue_gives_its_messages_up(tmp_path: Path) -> No
         await peer.stub.GiveUp(given)
         dead = await peer.dead_letters()
         assert dict(dead.attributes[0].properties)["dead-letter-attempts"] == "4"
+        for beyond in (2, 1 << 40):
+            with pytest.raises(BadRequest), renamed(peer.endpoint):
+                await peer.stub.GiveUp(pb.GiveUpRequest(group=GROUP, member_id="m", claim=claim, offsets=[beyond]))
         given.member_id = "another"
         with pytest.raises(NotOwner), renamed(peer.endpoint):
             await peer.stub.GiveUp(given)

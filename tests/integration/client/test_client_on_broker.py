@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -235,3 +236,22 @@ async def test_a_refused_single_publish_hits_none_of_those_beside_it(tmp_path: P
         assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, TooLarge)] == [7]
         assert sum(isinstance(outcome, Receipt) for outcome in outcomes) == 99
         assert sorted(await read(endpoint, "t", 99)) == sorted(m.body for m in sent if len(m.key or "") == 5)
+
+
+async def test_what_is_given_up_is_committed_however_often_each_was_tried(tmp_path: Path) -> None:
+    async with asyncio.timeout(30), running_broker(tmp_path) as endpoint, Producer(endpoint) as producer:
+        await producer.publish_batch("t", [Message(b"%d" % number, key="k") for number in range(5)])
+        async with Consumer(endpoint, "readers", ["t"]) as consumer:
+            batch = await anext(consumer)
+            tried = [
+                replace(message, attempt=attempt) for message, attempt in zip(batch[:4], (3, 1, 3, 3), strict=True)
+            ]
+            await consumer.give_up(*reversed(tried), error="no")
+            await consumer.give_up(*tried, error="no")
+        async with Consumer(endpoint, "readers", ["t"]) as consumer:
+            assert [message.body for message in await anext(consumer)] == [b"4"]
+        async with Consumer(endpoint, "undertakers", ["%DLQ%readers"]) as consumer:
+            dead = await anext(consumer)
+    assert [(message.body, message.properties["dead-letter-attempts"]) for message in dead] == [
+        (b"0", "3"), (b"1", "1"), (b"2", "3"), (b"3", "3")
+    ]  # fmt: skip

@@ -96,6 +96,7 @@ class OffsetMember:
 
     async def give_up(self, *messages: ReceivedMessage, error: str) -> None:
         self.group.given_up += [(message.offset, message.attempt, error) for message in messages]
+        self.group.committed.append(messages[-1].offset + 1)
 
     def pause(self, topic: str, queue: int) -> None:
         self.group.paused.append((topic, queue))
