@@ -12,6 +12,7 @@ from broker.client.consuming.member import Member, Reads, log
 from broker.client.consuming.settling import Verb
 from broker.client.endpoint import checked
 from broker.client.message import Batch, ReceivedMessage
+from broker.client.unfit import check_batch, check_settled, checked_milliseconds, checked_names
 from broker.errors import BadRequest, NotOpen
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
@@ -55,10 +56,13 @@ class Consumer:
             raise BadRequest(reason=f"mode is {mode!r}; it can be offset or lease")
         self._endpoint = checked(endpoint)
         self._metadata = bearer(token)
-        self._reads = Reads(group, tuple(topics), start, tuple(tags), max_messages or _MAX_MESSAGES[mode])
+        topics, tags = checked_names(topics, "topics"), checked_names(tags, "tags")
+        if not topics:
+            raise BadRequest(reason="a consumer reads at least one topic")
+        self._reads = Reads(group, topics, start, tags, max_messages or _MAX_MESSAGES[mode])
         self._mode = mode
-        self._lease_ms = _milliseconds(lease)
-        self._session_timeout_ms = _milliseconds(session_timeout)
+        self._lease_ms = checked_milliseconds(lease, "lease", 1)
+        self._session_timeout_ms = checked_milliseconds(session_timeout, "session_timeout", 1)
         self._connect_seconds = connect_timeout.total_seconds()
         self._failure: Exception | None = None  # once reading is impossible it stays so
         self._is_open = False
@@ -118,7 +122,9 @@ class Consumer:
         With `before`, an offset within the batch, only what lies before that one. Waits while the broker is away.
         Raises NotOwner when the queue has gone to another member, who gets what was not committed again.
         """
-        await self._by_offset().commit(batch, before)
+        reader = self._by_offset()
+        check_batch(batch)
+        await reader.commit(batch, before)
 
     async def acknowledge(self, *messages: ReceivedMessage | Batch) -> None:
         """By lease: says that messages, or all of batches, are done; durable on return.
@@ -134,12 +140,12 @@ class Consumer:
 
         One that has no attempt left goes to the group's dead letters, with the last error.
         """
-        after_ms = None if after is None else _milliseconds(after)
+        after_ms = None if after is None else checked_milliseconds(after, "after")
         await self._say(Verb(pb.ACTION_RETRY, after_ms, error), messages)
 
     async def extend(self, *messages: ReceivedMessage | Batch, by: timedelta) -> None:
         """By lease: keeps messages for that time more, from now on."""
-        await self._say(Verb(pb.ACTION_EXTEND, _milliseconds(by)), messages)
+        await self._say(Verb(pb.ACTION_EXTEND, checked_milliseconds(by, "by", 1)), messages)
 
     async def give_back(self, *messages: ReceivedMessage | Batch) -> None:
         """By lease: says that messages were not looked at: they are for anybody at once, the attempt does not count."""
@@ -155,6 +161,7 @@ class Consumer:
         if isinstance(self._reader, LeaseReader):
             await self._say(Verb(pb.ACTION_GIVE_UP, error=error), messages)
         else:
+            check_settled(messages)
             await self._by_offset().give_up(_flat(messages), error)
 
     def pause(self, topic: str, queue: int) -> None:
@@ -169,6 +176,7 @@ class Consumer:
         self._check_open()
         if not isinstance(self._reader, LeaseReader):
             raise BadRequest(reason="this consumer reads by offset: commit its batches")
+        check_settled(messages)
         await self._reader.settling.say(verb, messages)
 
     def _by_offset(self) -> OffsetReader:
@@ -184,7 +192,3 @@ class Consumer:
 
 def _flat(messages: Sequence[ReceivedMessage | Batch]) -> list[ReceivedMessage]:
     return [each for given in messages for each in (given if isinstance(given, Batch) else [given])]
-
-
-def _milliseconds(duration: timedelta) -> int:
-    return round(duration.total_seconds() * 1_000)

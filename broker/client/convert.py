@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from broker.client.message import NO_PROPERTIES, Batch, Columns, Message, ReceivedMessage, from_ms, tag_at, to_ms
+from broker.client.unfit import unfit_publish
 from broker.errors import TooLarge
 from protos.broker.v1 import broker_pb2 as pb
 
@@ -12,9 +13,12 @@ MAX_PUBLISH_BYTES = 8 << 20  # of one publish; the broker, which adds a header t
 
 
 def topic_batches(topic: str, messages: Sequence[Message]) -> list[pb.TopicBatch]:
-    """Columns per topic. Raises TooLarge."""
-    by_topic = _by_topic(topic, messages).items()
-    batches = [_topic_batch(name, [messages[index] for index in chosen]) for name, chosen in by_topic]
+    """Columns per topic. Raises TooLarge, and BadRequest for what is no message or holds what cannot be sent."""
+    try:
+        by_topic = _by_topic(topic, messages).items()
+        batches = [_topic_batch(name, [messages[index] for index in chosen]) for name, chosen in by_topic]
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise unfit_publish(topic, messages) from error
     size = sum(batch.ByteSize() for batch in batches)
     if size > MAX_PUBLISH_BYTES:
         raise TooLarge(what="publish", size=size, limit=MAX_PUBLISH_BYTES)

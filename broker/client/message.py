@@ -138,7 +138,7 @@ def tag_at(tags: Sequence[str], index: int) -> str | None:
 def to_ms(instant: datetime) -> int:
     """Milliseconds since the epoch of an aware datetime. Raises BadRequest for a naive one."""
     if instant.tzinfo is None:
-        raise BadRequest(reason=f"{instant.isoformat()} has no time zone: deliver_at is an aware datetime")
+        raise BadRequest(reason=f"{instant.isoformat()} has no time zone: give an aware datetime")
     return round(instant.timestamp() * 1000)
 
 

@@ -37,6 +37,7 @@ class Reads:
     def __post_init__(self) -> None:
         if not isinstance(self.start, datetime) and self.start not in _STARTS:
             raise BadRequest(reason=f"start is {self.start!r}; it can be earliest, latest or an aware datetime")
+        _ = self.start_at_ms  # a datetime without a time zone is refused here, not by a task behind the user's back
 
     @property
     def start_kind(self) -> pb.Start.ValueType:

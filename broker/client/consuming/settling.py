@@ -9,7 +9,7 @@ from broker.client.consuming.member import Member
 from broker.client.message import Batch, ReceivedMessage
 from protos.broker.v1 import broker_pb2 as pb
 from protos.channel import CALL_SECONDS
-from protos.errors import ShardcastError, restore
+from protos.errors import restore
 
 Handing = tuple[int, int, int]
 """Queue, offset and attempt."""
@@ -72,7 +72,7 @@ class Settling:
             while words := self._take(topic):
                 try:
                     await self._send(topic, words)
-                except ShardcastError as error:
+                except Exception as error:  # whoever waits for a word hears of it, whatever went wrong
                     _settle(words, error)
         finally:
             del self._sending[topic]

@@ -80,3 +80,10 @@ async def test_nothing_said_is_nothing_sent() -> None:
     stub = FakeStub()
     await settling(stub).say(ACKNOWLEDGE, [])
     assert stub.requests == []
+
+
+async def test_a_word_that_cannot_be_sent_keeps_nobody_waiting() -> None:
+    stub = FakeStub()
+    with pytest.raises(ValueError, match="range"):
+        await settling(stub).say(Verb(pb.ACTION_RETRY, after_ms=-1), [batch(1)])
+    assert stub.requests == []
