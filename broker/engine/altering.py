@@ -38,7 +38,11 @@ class Altering:
                 assert_never(command)
 
     def settle(self) -> None:
-        """After the log was read: no gate stands beyond what is left."""
+        """After the log was read: no gate stands beyond what is left, queues that nobody can read have gone."""
+        for key in self._journal.queues.held():
+            topic = self._topics.by_id(key.topic_id)
+            if topic is not None and key.queue >= topic.read_queues:
+                self._drop(key)
         for topic in self._topics.list():
             gates = tuple(clamped(topic.gates, self._held(topic)))
             if gates != topic.gates:
@@ -49,9 +53,12 @@ class Altering:
         topic = altered(before, command.change, self._held(before), self._places(before))
         self._topics.replace(topic)
         for queue in range(topic.read_queues, before.read_queues):
-            gone = self._journal.queues.queue(QueueKey(topic.topic_id, queue))
-            gone.drop_before(gone.end)
+            self._drop(QueueKey(topic.topic_id, queue))
         return topic
+
+    def _drop(self, key: QueueKey) -> None:
+        gone = self._journal.queues.queue(key)
+        gone.drop_before(gone.end)
 
     def _delete(self, name: TopicName, now_ms: int) -> Topic:
         """What others know of the topic goes first: a crash in between leaves a topic that nobody has read."""
@@ -60,6 +67,7 @@ class Altering:
         self._journal.log.flush()
         self._topics.delete(topic)
         self._journal.queues.forget(topic.topic_id)
+        self._delaying.forget(topic.topic_id)
         return topic
 
     def _places(self, topic: Topic) -> Iterator[Place]:
@@ -67,7 +75,6 @@ class Altering:
         for group in self._grouping.groups():
             for at, owned in group.queues.items():
                 if at.topic == topic.name:
-        self._delaying.forget(topic.topic_id)
                     yield Place(group.name, at.queue, owned.offset)
 
     def _known(self, name: TopicName) -> Topic:

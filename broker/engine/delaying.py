@@ -201,12 +201,19 @@ class Delaying:
 
 
 def _merge(due: Iterable[tuple[Stretch, Records]]) -> Iterator[EncodedRun]:
-    """One run per queue, by due time."""
-    by_queue: dict[tuple[QueueKey, int], list[Records]] = defaultdict(list)
+    """By due time, one run per queue; new ones where messages of a topic were placed over another number of queues.
+
+    Those of one key then meet in one queue, and must not overtake each other.
+    """
+    turns: dict[TopicId, tuple[int, int]] = {}
+    parts: dict[tuple[QueueKey, int, int], list[Records]] = defaultdict(list)
     for stretch, records in due:
-        by_queue[stretch.key, stretch.placed_over].append(records)
-    for number, ((key, placed_over), parts) in enumerate(by_queue.items()):
-        yield EncodedRun(number, key, (), joined(parts), placed_over=placed_over)
+        over, turn = turns.get(stretch.key.topic_id, (stretch.placed_over, 0))
+        turn += bool(over) and stretch.placed_over not in {0, over}
+        turns[stretch.key.topic_id] = stretch.placed_over or over, turn
+        parts[stretch.key, stretch.placed_over, turn].append(records)
+    for number, ((key, placed_over, _), each) in enumerate(parts.items()):
+        yield EncodedRun(number, key, (), joined(each), placed_over=placed_over)
 
 
 def joined(parts: Sequence[Records]) -> Records:
