@@ -112,9 +112,9 @@ class Producer:
         return self._open_portal().call(self._inner.publish_batch, topic, messages)
 
     def recall(self, receipt: Receipt) -> None:
-        """Takes a delayed message back. Raises HandleUnknown when it was delivered, RecalledBefore when it was recalled.
+        """Takes a delayed message back; waits while the broker is away, and asks again when an answer was lost.
 
-        Waits while the broker is away; when the answer was lost it asks again.
+        Raises HandleUnknown when it was delivered, RecalledBefore when it was recalled.
         """
         return self._open_portal().call(self._inner.recall, receipt)
 

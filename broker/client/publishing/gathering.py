@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import STORED_BEFORE, Receipt, Receipts
+from broker.errors import BadRequest, DelayTooLong, TooLarge
 
 SENDERS = 4  # so many publishes side by side never wait for each other
 GROUP_MESSAGES = 1_000
 GROUP_BYTES = 1 << 20  # of bodies, as long as there is more than one
+
+_OF_ONE = (BadRequest, TooLarge, DelayTooLong)
+"""What a single message may be refused for; everything else is as true for those beside it."""
 
 PublishBatch = Callable[[Sequence[Message]], Awaitable[Receipts]]
 """Stores messages as one atomic unit."""
@@ -73,10 +77,11 @@ class Gathering:
         try:
             receipts = await self._publish_batch([single.message for single in group])
         except Exception as error:
-            if len(group) == 1:
-                _settle(group[0], error)
-            for single in group if len(group) > 1 else ():  # whose fault it was shows when each goes alone
-                await self._send([single])
+            if len(group) > 1 and isinstance(error, _OF_ONE):  # whose fault it was shows when each goes alone
+                for single in group:
+                    await self._send([single])
+            for single in group:
+                _settle(single, error)
         else:
             for single, receipt in zip(group, receipts or [STORED_BEFORE] * len(group), strict=True):
                 _settle(single, receipt)

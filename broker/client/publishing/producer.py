@@ -103,9 +103,9 @@ class Producer:
         return await self._publish(topic, messages)
 
     async def recall(self, receipt: Receipt) -> None:
-        """Takes a delayed message back. Raises HandleUnknown when it was delivered, RecalledBefore when it was recalled.
+        """Takes a delayed message back; waits while the broker is away, and asks again when an answer was lost.
 
-        Waits while the broker is away; when the answer was lost it asks again.
+        Raises HandleUnknown when it was delivered, RecalledBefore when it was recalled.
         """
         if receipt.handle is None:
             raise BadRequest(reason="a message that is not delayed cannot be recalled")
@@ -144,6 +144,8 @@ class Producer:
                 await self._current()
                 if int(str(abandoned.fields["sequence"])) <= self._fenced[session]:
                     return Receipts(pb.Published(duplicate=True))
+                if session.failure is not None and session.is_turned_away:
+                    raise session.failure from None
 
     async def _current(self) -> ShardProducer:
         """The session, opened anew under a higher term after a refusal: that fences what may still be on its way, so

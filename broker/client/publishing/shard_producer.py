@@ -51,6 +51,8 @@ class ShardProducer:
     last_sequence: int
     failure: ShardcastError | None
     """The refusal that ended it."""
+    is_turned_away: bool
+    """Whether that was about the stream as a whole, and about none of the publishes."""
 
     def __init__(
         self, endpoint: str, producer_id: str, *, term: int, holder_id: str, window: int = 8, token: str = ""
@@ -64,6 +66,7 @@ class ShardProducer:
         self._pending: dict[int, _Pending] = {}
         self._unsent = asyncio.Event()
         self.failure = None
+        self.is_turned_away = False
 
     async def __aenter__(self) -> Self:
         self._channel = dial(self.endpoint)
@@ -160,11 +163,11 @@ class ShardProducer:
                     "stream cut", extra={"action": "publish_retry", "producer": self.producer_id, "error": str(error)}
                 )
             except ShardcastError as error:
-                self._fail(error)
+                self._turn_away(error)
                 return
             except Exception:
                 log.exception("stream not understood", extra={"action": "publish_failed", "producer": self.producer_id})
-                self._fail(ShardcastError())
+                self._turn_away(ShardcastError())
                 return
 
     async def _converse(self, heard: Callable[[], None]) -> None:
@@ -211,6 +214,11 @@ class ShardProducer:
         refused.receipts.set_exception(error)
         self._fail(error)
         return error
+
+    def _turn_away(self, error: ShardcastError) -> None:
+        if self.failure is None:
+            self.is_turned_away = True
+            self._fail(error)
 
     def _fail(self, error: ShardcastError) -> None:
         """In one step: whoever hears of the refusal finds the others abandoned."""

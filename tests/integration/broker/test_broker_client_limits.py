@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import grpc.aio
 import pytest
 
 from broker.broker import Broker
-from broker.client import Message, Producer
+from broker.client import Message, Producer, Receipt
 from broker.daemon import build
 from broker.delivery.room import Room
 from broker.errors import TooMany
@@ -166,3 +166,21 @@ async def test_more_messages_than_one_publish_may_have_are_refused(tmp_path: Pat
             await producer.publish_batch("t", [Message(b"") for _ in range(65_537)])
         given = [Message(b"", key="k", properties={"n": "1"}) for _ in range(65_536)]
         assert len(await producer.publish_batch("t", given)) == 65_536
+
+
+async def test_a_producer_whose_stream_is_one_too_many_is_told_and_may_try_again(tmp_path: Path) -> None:
+    async with running_broker(tmp_path, publish_streams=1) as endpoint, Producer(endpoint) as second:
+        async with Producer(endpoint) as first, asyncio.timeout(20):
+            await first.publish("t", Message(b"a"))
+            with pytest.raises(TooMany, match="publish streams: the limit is 1"):
+                await second.publish("t", Message(b"b"))
+            with pytest.raises(TooMany):
+                await second.publish_batch("t", [Message(b"b")])
+        assert await published_at_last(second, Message(b"b")) is not None
+
+
+async def published_at_last(producer: Producer, message: Message) -> Receipt:
+    """The broker may not have seen yet that the other stream is over."""
+    while True:
+        with suppress(TooMany):
+            return await producer.publish("t", message)

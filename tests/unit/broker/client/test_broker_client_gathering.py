@@ -6,7 +6,7 @@ import pytest
 from broker.client.message import Message
 from broker.client.publishing.gathering import GROUP_BYTES, SENDERS, Gathering
 from broker.client.publishing.receipts import STORED_BEFORE, Receipt, Receipts
-from broker.errors import TooLarge
+from broker.errors import DiskFull, TooLarge
 from protos.broker.v1 import broker_pb2 as pb
 
 pytestmark = pytest.mark.anyio
@@ -22,12 +22,15 @@ class Broker:
         self.stored: list[bytes] = []
         self.answers = asyncio.Event()
         self.remembers = True
+        self.is_full = False
 
     async def publish_batch(self, messages: Sequence[Message]) -> Receipts:
         self.requests.append([message.body for message in messages])
         await self.answers.wait()
         if BAD in messages:
             raise TooLarge(what="key", size=2_000, limit=1_024)
+        if self.is_full:
+            raise DiskFull(path="log", free=1, reserve=2)
         part = pb.Range(first_offset=len(self.stored), count=len(messages))
         self.stored += [message.body for message in messages]
         return Receipts(pb.Published(duplicate=not self.remembers, ranges=[part] if self.remembers else []))
@@ -80,6 +83,16 @@ async def test_a_body_of_the_wrong_type_hits_nobody_else() -> None:
     wrong = gathering.publish(Message(None))  # type: ignore[arg-type]
     outcomes = await asyncio.gather(wrong, *publishing(gathering, [b"a"]), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [TypeError, Receipt]
+
+
+async def test_a_refusal_that_is_about_none_of_them_is_not_asked_for_again() -> None:
+    broker = Broker()
+    gathering = Gathering(broker.publish_batch)
+    broker.is_full = True
+    broker.answers.set()
+    outcomes = await asyncio.gather(*publishing(gathering, [b"a", b"b", b"c"]), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DiskFull] * 3
+    assert broker.requests == [[b"a", b"b", b"c"]]
 
 
 async def test_many_bytes_are_split_and_a_large_message_goes_alone() -> None:
