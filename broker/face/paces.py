@@ -1,9 +1,9 @@
 """Rates that are kept by waiting: of what is published to a topic, and of what a group reads."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from broker.delivery.rates import Bucket
 
@@ -15,7 +15,7 @@ class Paces:
 
     def __init__(self) -> None:
         self._buckets: dict[Hashable, Bucket] = {}
-        self._turns: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns = WeakValueDictionary[Hashable, asyncio.Lock]()  # each as long as somebody is in it or waits
 
     def seconds_left(self, who: Hashable, rate: float | None) -> float:
         """How long until it may go on; 0: now."""
@@ -29,13 +29,8 @@ class Paces:
     @asynccontextmanager
     async def turn(self, who: Hashable) -> AsyncIterator[None]:
         """Inside nobody else waits for the same rate: who came first goes first."""
-        turn = self._turns[who]
-        try:
-            async with turn:
-                yield
-        finally:
-            if not turn.locked():
-                self._turns.pop(who, None)
+        async with self._turns.setdefault(who, asyncio.Lock()):
+            yield
 
     def forget(self, who: Hashable) -> None:
         """It is gone."""
