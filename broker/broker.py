@@ -1,5 +1,6 @@
 """The broker: everything that can be asked of it, by kind."""
 
+from broker.face.burying import Burier
 from broker.face.dead_letters import DeadLetters
 from broker.face.delays import Delays
 from broker.face.finding import Finding
@@ -29,6 +30,7 @@ class Broker:
         self.publishing = Publishing(parts, self.delays.deliverer)
         self.reading = Reading(parts)
         self.leasing = Leasing(parts)
+        self.burier = Burier(parts)
         self.dead_letters = DeadLetters(parts)
         self.finding = Finding(parts)
         self.retainer = retainer

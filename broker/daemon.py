@@ -71,6 +71,7 @@ class House:
             group.create_task(self._keep_forgetting())
             group.create_task(self._keep_time())
             group.create_task(self.broker.delays.deliverer.run())
+            group.create_task(self.broker.burier.run())
             group.create_task(self.broker.retainer.run())
             group.create_task(self.broker.describing.looker.run())
             group.create_task(self.broker.transactions.checker.run())

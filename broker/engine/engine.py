@@ -25,11 +25,13 @@ from broker.engine.delaying import Delaying
 from broker.engine.grouping import Grouping
 from broker.engine.journal import Journal
 from broker.engine.leasing.commands import (
+    BurySpent,
     Leased,
     LeaseMessages,
     LeasesSettled,
     LeasingAnswer,
     LeasingCommand,
+    Moved,
     SettleLeases,
 )
 from broker.engine.leasing.for_groups import GroupLeases
@@ -136,6 +138,8 @@ class Engine:
         """Who has left meanwhile gets nothing: nobody would give it back."""
         if isinstance(command, LeaseMessages) and not self.grouping.is_leasing(command.group, command.member_id):
             return Leased((), 0, now_ms, is_out=True)
+        if isinstance(command, BurySpent) and not self.grouping.leases(command.group):
+            return Moved(0)
         if isinstance(command, SettleLeases):
             self.grouping.hear(command.group, command.member_id, command.now)
         answer = self.leasing.do(command, now_ms)

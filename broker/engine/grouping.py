@@ -121,10 +121,15 @@ class Grouping:
         owned = self._shown(group).queues.get(at) if group else None
         return owned.offset if owned else None
 
+    def leases(self, name: GroupName) -> bool:
+        """Whether the group reads by lease; for any thread."""
+        group = self._groups.get(name)
+        return group is not None and group.mode is Mode.LEASE
+
     def is_leasing(self, name: GroupName, member_id: MemberId) -> bool:
         """Whether the group reads by lease and knows the member; for any thread."""
         group = self._groups.get(name)
-        return group is not None and group.mode is Mode.LEASE and member_id in group.members
+        return self.leases(name) and group is not None and member_id in group.members
 
     def owns(self, name: GroupName, member_id: MemberId, claim: Claim) -> bool:
         """Whether the member reads the claimed queue now; for any thread."""

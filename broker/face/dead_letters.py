@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from broker.delivery.dead_letters import raised, topic_before, topic_of
 from broker.delivery.reader import read_records
 from broker.engine.commands import BuryMessages
-from broker.engine.leasing.commands import Grave, Moved, PurgeDeadLetters, RaiseDeadLetters
+from broker.engine.leasing.commands import Moved, PurgeDeadLetters, RaiseDeadLetters
 from broker.errors import BadRequest, NotOwner, UnknownTopic
 from broker.face.parts import Parts
 from broker.log.record import decode_entries
@@ -83,9 +83,8 @@ class DeadLetters:
                 queue=claim.at.queue,
                 generation=claim.generation,
             )
-        own = await parts.on_disk(parts.catalog.topics.get_or_create_own, topic_of(given.group))
         tried = given.offsets, given.attempts, given.error
-        grave = Grave(own.topic_id, parts.log_id)
+        grave = await parts.grave(given.group)
         await parts.finish(BuryMessages(given.group, given.member_id, claim, topic.topic_id, *tried, grave))
         parts.wake_gates(given.group, [topic.name])
 

@@ -1,7 +1,8 @@
 """Leases: messages are handed to any member of a group for a time, and settled one by one."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from broker.delivery.dead_letters import topic_of
@@ -79,7 +80,7 @@ class Leasing:
                 leased = await self._ask_safely(wanted, topic)
                 if leased.is_out:
                     return LeasedBatch(topic.topic_id)
-                if leased.entries and (batch := await self._read(wanted, topic, leased)).bodies:
+                if leased.entries and (batch := await self._read_safely(wanted, topic, leased)).bodies:
                     self._parts.paces.take(wanted.group, self._rate(wanted.group), len(batch.bodies))
                     return batch
                 if leased.is_behind or leased.entries:
@@ -117,8 +118,28 @@ class Leasing:
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
-            leased = await asking
-            given = [_settlement(each, Action.GIVE_BACK) for each in leased.entries]
+            await self._give_back(wanted, (await asking).entries)
+            raise
+
+    async def _read_safely(self, wanted: WantedLease, topic: Topic, leased: Leased) -> LeasedBatch:
+        try:
+            return await self._read(wanted, topic, leased)
+        except asyncio.CancelledError:
+            await self._give_back(wanted, leased.entries)
+            raise
+
+    async def _give_back(self, wanted: WantedLease, entries: Iterable[LeasedEntry]) -> None:
+        given = [_settlement(each, Action.GIVE_BACK) for each in entries]
+        await self.settle(wanted.group, wanted.member_id, wanted.topic, given)
+
+    @asynccontextmanager
+    async def on_its_way(self, wanted: WantedLease, batch: LeasedBatch) -> AsyncIterator[None]:
+        """Around what may be cut off before the member gets the batch: then it is returned."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            handings = zip(batch.queues, batch.offsets, batch.attempts, strict=True)
+            given = [Settlement(queue, [offset], [attempt], Action.GIVE_BACK) for queue, offset, attempt in handings]
             await self.settle(wanted.group, wanted.member_id, wanted.topic, given)
             raise
 
@@ -143,17 +164,11 @@ class Leasing:
             assert isinstance(leased, Leased)
             if not leased.lacks_grave:
                 return leased
-            grave = await self.grave(wanted.group)
+            grave = await self._parts.grave(wanted.group)
 
     def _known_grave(self, group: GroupName) -> Grave | None:
         topic = self._parts.catalog.topics.get(topic_of(group))
         return Grave(topic.topic_id, self._parts.log_id) if topic else None
-
-    async def grave(self, group: GroupName) -> Grave:
-        """Where the group's dead letters go; made when it is needed."""
-        parts = self._parts
-        topic = await parts.on_disk(parts.catalog.topics.get_or_create_own, topic_of(group))
-        return Grave(topic.topic_id, parts.log_id)
 
     async def _read(self, wanted: WantedLease, topic: Topic, leased: Leased) -> LeasedBatch:
         """The messages themselves. Damaged ones are given up; a tag that only has the same hash is done."""
@@ -192,7 +207,7 @@ class Leasing:
         if topic is None:
             raise UnknownTopic(topic=topic_name)
         policy = self._parts.engine.grouping.policy(group)
-        grave = await self.grave(group) if _may_kill(settlements, policy) else None
+        grave = await self._parts.grave(group) if _may_kill(settlements, policy) else None
         command = SettleLeases(
             group, member_id, topic.name, topic.topic_id, settlements, policy, grave, self._parts.awake()
         )

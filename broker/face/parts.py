@@ -7,9 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar, TypeVarTuple
 
+from broker.delivery.dead_letters import topic_of
 from broker.delivery.waiters import Waiters
 from broker.engine.commands import Command
 from broker.engine.engine import Answer, Clock, Engine
+from broker.engine.leasing.commands import Grave
 from broker.errors import BrokerError, BrokerStopping, UnknownTopic
 from broker.face.paces import Paces
 from broker.groups.awake import AwakeTime
@@ -50,6 +52,11 @@ class Parts:
         if not self.creates_topics:
             raise UnknownTopic(topic=name)
         return await self.on_disk(self.catalog.topics.get_or_create, name)
+
+    async def grave(self, group: GroupName) -> Grave:
+        """Where the group's dead letters go; made when it is needed."""
+        topic = await self.on_disk(self.catalog.topics.get_or_create_own, topic_of(group))
+        return Grave(topic.topic_id, self.log_id)
 
     def readable_end(self, topic: Topic, number: int, group: GroupName) -> int:
         """Up to where (not including) the group may read a queue now: its end, or the gate that is still closed."""

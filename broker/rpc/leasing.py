@@ -20,8 +20,10 @@ class LeasingCalls(broker_pb2_grpc.BrokerServiceServicer):
         wanted = convert.to_wanted_lease(request, waits(context.time_remaining()))
         with self._reads.one_more():
             answer = self._untaken.answer(context)
-            response = convert.from_leased(await self._broker.leasing.lease(wanted), self._broker.log_id)
-            await answer.reserve(response.ByteSize())
+            batch = await self._broker.leasing.lease(wanted)
+            response = convert.from_leased(batch, self._broker.log_id)
+            async with self._broker.leasing.on_its_way(wanted, batch):
+                await answer.reserve(response.ByteSize())
             return response
 
     async def Settle(self, request: pb.SettleRequest, context: Context) -> pb.SettleResponse:

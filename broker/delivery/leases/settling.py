@@ -1,7 +1,7 @@
 """What becomes of leased messages by the word of the member that has them."""
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -9,6 +9,7 @@ from broker.delivery.leases.state import NO_MEMBER, Change, Held, Leases, Move, 
 from broker.model import GroupPolicy, MemberId
 
 ERROR_BYTES = 4 << 10
+RAN_OUT = "its last lease ran out"
 
 
 class Action(enum.StrEnum):
@@ -78,6 +79,14 @@ def settle(
             else:
                 dead.append(Dead(offset, held.failures, settlement.error or held.error))
     return Settled(Change(leases.next, done, kept), dead, refused)
+
+
+def spent(leases: Leases, attempts: int, now_ms: int) -> Iterator[Dead]:
+    """What is given up although no member says so: nobody settled it in time, or the group has fewer attempts now."""
+    for offset in leases.spent(attempts, now_ms):
+        held = leases.held[offset]
+        step(held.state, Move.GIVE_UP)
+        yield Dead(offset, held.failures, held.error or RAN_OUT)
 
 
 def given_back(leases: Leases, member: MemberId, now_ms: int) -> Change:

@@ -105,6 +105,7 @@ class Leases:
         self.leased = 0
         self._lanes: dict[int, deque[int]] = {}
         self._earliest_ms = NEVER_MS
+        self._most_failures = 0  # no message has more
 
     @property
     def earliest_ms(self) -> int:
@@ -148,6 +149,7 @@ class Leases:
         before = self.held.get(offset)
         self.held[offset] = held
         self.leased += bool(held.member) - bool(before and before.member)
+        self._most_failures = max(self._most_failures, held.failures)
         if held.lane and before is None:
             self._lanes.setdefault(held.lane, deque()).append(offset)
         if self.is_first(offset, held.lane):
@@ -164,6 +166,17 @@ class Leases:
         free = [(offset, held.until_ms) for offset, held in self.held.items() if self.is_first(offset, held.lane)]
         self._earliest_ms = min((until_ms for _, until_ms in free), default=NEVER_MS)
         return [offset for offset, until_ms in free if until_ms <= now_ms]
+
+    def may_have_spent(self, attempts: int, now_ms: int) -> bool:
+        """Whether a message may be due that has no attempt left; any thread may ask."""
+        return self._most_failures >= attempts and self._earliest_ms <= now_ms
+
+    def spent(self, attempts: int, now_ms: int) -> Sequence[int]:
+        """What is due and has no attempt left. Looks at everything held, but only when there may be any."""
+        if not self.may_have_spent(attempts, now_ms):
+            return ()
+        self._most_failures = max((held.failures for held in self.held.values()), default=0)
+        return [offset for offset in self.due(now_ms) if self.held[offset].failures >= attempts]
 
     def snapshot(self) -> Change:
         """What `apply` makes this state of, from an empty one."""

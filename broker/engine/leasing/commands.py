@@ -53,6 +53,17 @@ class SettleLeases:
 
 
 @dataclass(frozen=True, slots=True)
+class BurySpent:
+    """Put a chunk of those messages into the dead letters that are due and have no attempt left."""
+
+    group: GroupName
+    topic: TopicName
+    topic_id: TopicId
+    policy: GroupPolicy
+    grave: Grave
+
+
+@dataclass(frozen=True, slots=True)
 class RaiseDeadLetters:
     """Store these runs, the copies of dead letters, and drop the originals."""
 
@@ -108,7 +119,7 @@ class DropTopicLeases:
 
 
 GroupLeasesCommand = GetLeases | ResetLeases | GiveBackLeases | DropLeases | DropTopicLeases
-LeasingCommand = LeaseMessages | SettleLeases | RaiseDeadLetters | PurgeDeadLetters | GroupLeasesCommand
+LeasingCommand = LeaseMessages | SettleLeases | BurySpent | RaiseDeadLetters | PurgeDeadLetters | GroupLeasesCommand
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from broker.delivery.dead_letters import Death
 from broker.delivery.leases.handing import Asking, Entry, Handing, hand_out_again, hand_out_new
+from broker.delivery.leases.settling import RAN_OUT
 from broker.delivery.leases.state import NEVER_MS, Change, Leases, retired
 from broker.engine.journal import Journal
 from broker.engine.leasing.burying import CHUNK_BYTES, Letter
@@ -106,7 +107,7 @@ class Hand:
     def _letter(self, key: QueueKey, entry: Entry, leases: Leases) -> Letter:
         command, held = self._command, leases.held[entry.offset]
         log_id = command.grave.log_id if command.grave else LogId("")
-        error = held.error or "its last lease ran out"
+        error = held.error or RAN_OUT
         return Letter(entry, Death(log_id, command.topic.name, *key, entry.offset, held.failures, error, self._now_ms))
 
     def next_due_ms(self, known: Mapping[QueueKey, Leases]) -> int:

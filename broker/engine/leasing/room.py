@@ -1,16 +1,18 @@
 """The engine's room of leases: hands messages out to members of groups, and does what they say of them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import assert_never, cast
 
 from broker.delivery.dead_letters import Death, Gone
 from broker.delivery.leases.changes import to_stored
-from broker.delivery.leases.settling import Dead, Settlement, given_back, settle
+from broker.delivery.leases.settling import Dead, Settlement, given_back, settle, spent
 from broker.delivery.leases.state import Change, Leases
 from broker.engine.journal import Journal
 from broker.engine.leasing.burying import Letter, bury, chunks
 from broker.engine.leasing.commands import (
+    BurySpent,
     DropLeases,
     DropTopicLeases,
     GetLeases,
@@ -39,7 +41,7 @@ from broker.queues.encoding import EncodedRun
 
 
 class Leasing:
-    """For the writer's thread, but for `gone` and `floors`."""
+    """For the writer's thread, but for `gone`, `floors` and `spent`."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -53,6 +55,8 @@ class Leasing:
                 return self._lease(command, now_ms)
             case SettleLeases():
                 return self._settle(command, now_ms)
+            case BurySpent():
+                return self._bury_spent(command, now_ms)
             case RaiseDeadLetters():
                 return self._raise(command, now_ms)
             case PurgeDeadLetters():
@@ -103,6 +107,11 @@ class Leasing:
         """
         return {key: leases.floor for key, leases in [*self._table.of_group(group).items()]}
 
+    def spent(self, group: GroupName, attempts: int, now_ms: int) -> set[TopicId]:
+        """Topics of which messages may be due that have no attempt left; for any thread."""
+        known = [*self._table.of_group(group).items()]
+        return {key.topic_id for key, leases in known if leases.may_have_spent(attempts, now_ms)}
+
     def _lease(self, command: LeaseMessages, now_ms: int) -> Leased:
         if self._journal.topics.by_id(command.topic.topic_id) is None:
             raise UnknownTopic(topic=command.topic.name)
@@ -140,13 +149,13 @@ class Leasing:
         total = len(letters) + sum(len(change.done) for change in changes.values())
         return LeasesSettled(refused, total, has_freed)
 
-    def _letter(self, command: SettleLeases, key: QueueKey, dead: Dead, now_ms: int) -> Letter:
+    def _letter(self, command: SettleLeases | BurySpent, key: QueueKey, dead: Dead, now_ms: int) -> Letter:
         assert command.grave is not None
         entry = entry_at(self._journal.queues.queue(key), dead.offset)
         of = (command.grave.log_id, command.topic, *key)
         return Letter(entry, Death(*of, dead.offset, dead.attempts, dead.error, now_ms))
 
-    def _give_up(self, command: SettleLeases, letters: Iterable[Letter], now_ms: int) -> None:
+    def _give_up(self, command: SettleLeases | BurySpent, letters: Iterable[Letter], now_ms: int) -> None:
         """Each message is done and has its copy by the same frame."""
         known = self._table.of_group(command.group)
         for chunk in chunks(letters):
@@ -156,6 +165,22 @@ class Leasing:
             changes = {key: Change(known[key].next, offsets) for key, offsets in done.items()}
             runs = bury(self._journal.log, command.grave, chunk, now_ms) if command.grave else ()
             self._change(command.group, command.topic_id, changes, now_ms, runs)
+
+    def _bury_spent(self, command: BurySpent, now_ms: int) -> Moved:
+        letters = chain.from_iterable(
+            self._spent(command, key, known, now_ms)
+            for key, known in self._table.of_group(command.group).items()
+            if key.topic_id == command.topic_id
+        )
+        chunk = next(chunks(letters), ())
+        self._give_up(command, chunk, now_ms)
+        return Moved(len(chunk))
+
+    def _spent(self, command: BurySpent, key: QueueKey, known: Leases, now_ms: int) -> Iterator[Letter]:
+        lowest = self._journal.queues.queue(key).lowest
+        for dead in spent(known, command.policy.attempts, now_ms):
+            if dead.offset >= lowest:
+                yield self._letter(command, key, dead, now_ms)
 
     def _raise(self, command: RaiseDeadLetters, now_ms: int) -> Moved:
         self._check_there(command.dead_letters, command.offsets)

@@ -1,6 +1,7 @@
 """Who counts as a member of a group that reads by lease, and for how long its messages do."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +11,25 @@ import pytest
 from broker.broker import Broker
 from broker.daemon import build
 from broker.delivery.leases.settling import Action, Settlement
+from broker.delivery.reader import read_records
 from broker.engine.commands import DropSilent
 from broker.errors import GroupActive, ModeConflict
+from broker.face import leasing
 from broker.face.leasing import SESSION_SECONDS, LeasedBatch, WantedLease
+from broker.groups.answers import LeaseCounts
 from broker.groups.resetting import Reset
-from broker.model import Beat, Edge, GroupName, HolderId, MemberId, ProducerId, Publish, TopicBatch, TopicName
+from broker.model import (
+    Beat,
+    Edge,
+    GroupName,
+    GroupPolicy,
+    HolderId,
+    MemberId,
+    ProducerId,
+    Publish,
+    TopicBatch,
+    TopicName,
+)
 from broker.settings import BrokerSettings
 
 pytestmark = pytest.mark.anyio
@@ -119,3 +134,74 @@ async def test_what_is_done_is_counted_once_whatever_else_is_said_with_it(tmp_pa
         refused = await broker.leasing.settle(GROUP, ANN, ORDERS, [*words, words[0]])
         assert len(refused) == 1
         assert (await broker.groups.get(GROUP)).status.consumed_per_second == 1.0
+
+
+async def test_a_message_whose_last_lease_ran_out_is_buried_though_nobody_asks(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, clock) as broker:
+        await broker.groups.alter(GROUP, GroupPolicy(attempts=2))
+        for buried in (0, 3):
+            assert len((await lease(broker, 3)).bodies) == 3
+            assert await broker.burier.run_once() == 0
+            clock.now_ms += LEASE_MS
+            assert await broker.burier.run_once() == buried
+        assert await broker.burier.run_once() == 0
+        report = await broker.groups.get(GROUP)
+        assert (report.dead_letters, report.status.leases) == (3, LeaseCounts())
+
+
+async def test_who_waits_has_room_when_what_others_had_is_buried(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, clock) as broker:
+        await broker.groups.alter(GROUP, GroupPolicy(attempts=1, most_leased=3))
+        await lease(broker, 2)
+        await broker.groups.alter(GROUP, GroupPolicy(attempts=1, most_leased=2))
+        waiting = asyncio.create_task(lease(broker, 3, BOB, wait_seconds=20.0))
+        while BOB not in (await broker.groups.get(GROUP)).status.group.members:
+            await asyncio.sleep(0)
+        clock.now_ms += LEASE_MS
+        assert await broker.burier.run_once() == 2
+        assert (await waiting).bodies == [b"2"]
+
+
+async def test_a_group_that_is_read_by_offset_now_loses_nothing_to_the_dead_letters(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, clock) as broker:
+        await broker.groups.alter(GROUP, GroupPolicy(attempts=1))
+        await lease(broker, 3)
+        await broker.leasing._parts.ask(DropSilent(broker.awake() + SESSION_SECONDS))
+        clock.now_ms += LEASE_MS
+        await broker.groups.beat(beat())
+        assert await broker.burier.run_once() == 0
+        assert (await broker.groups.get(GROUP)).dead_letters == 0
+
+
+async def test_messages_that_are_still_read_for_somebody_who_goes_are_for_others_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def read(*given: object) -> object:
+        begun.set()
+        may_end.wait()
+        return read_records(*given)  # type: ignore[arg-type]
+
+    async with running(tmp_path, Clock()) as broker:
+        monkeypatch.setattr(leasing, "read_records", read)
+        asking = asyncio.create_task(lease(broker, 3))
+        await asyncio.to_thread(begun.wait)
+        asking.cancel()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert len((await lease(broker, 3, BOB)).bodies) == 3
+
+
+async def test_a_batch_that_is_cut_off_on_its_way_is_for_others_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path, Clock()) as broker:
+        wanted = WantedLease(GROUP, ANN, ORDERS, 3, LEASE_MS, 0.0, frozenset(), Edge.EARLIEST)
+        batch = await broker.leasing.lease(wanted)
+        with pytest.raises(asyncio.CancelledError):
+            async with broker.leasing.on_its_way(wanted, batch):
+                raise asyncio.CancelledError
+        assert len((await lease(broker, 3, BOB)).bodies) == 3

@@ -7,7 +7,7 @@ import pytest
 from broker.delivery.dead_letters import Gone
 from broker.delivery.leases.changes import from_stored, to_stored
 from broker.delivery.leases.handing import Asking, Entry, Handing, hand_out_again, hand_out_new
-from broker.delivery.leases.settling import Action, Settlement, settle
+from broker.delivery.leases.settling import Action, Settlement, settle, spent
 from broker.delivery.leases.state import LEASES, NEVER_MS, WINDOW, Change, Held, Leases, Move, State, retired, step
 from broker.model import Exponential, GroupPolicy, MemberId, Steps
 
@@ -222,3 +222,14 @@ def test_gone_dead_letters_leave_a_floor_behind_them() -> None:
     assert ([offset for offset in range(5) if offset in gone], gone.floor, len(gone)) == ([1, 3], 0, 2)
     assert gone.with_([0]) == Gone(2, frozenset({3}))
     assert gone.before(3) == Gone(4)
+
+
+def test_only_what_is_due_and_free_and_has_no_attempt_left_is_spent() -> None:
+    leases = leased(7, 7, 0, 0)
+    assert not leases.may_have_spent(1, 999)
+    settled(leases, Action.GIVE_BACK, 2)
+    assert [dead.offset for dead in spent(leases, 1, 600)] == []
+    assert [(dead.offset, dead.attempts) for dead in spent(leases, 1, 1_000)] == [(0, 1), (3, 1)]
+    leases.apply(Change(leases.next, [0, 3]))
+    assert [*spent(leases, 1, 1_000)] == []
+    assert not leases.may_have_spent(1, 1_000), "what was looked at once is not looked at again"
