@@ -11,7 +11,7 @@ import structlog
 
 from broker.engine.commands import CheckTransactions, EndTransaction, GiveUpTransaction, TransactingCommand
 from broker.engine.journal import Journal, ranges
-from broker.errors import LogDamaged
+from broker.errors import LogDamaged, UnknownTopic
 from broker.log.commit_log import CommitLog
 from broker.log.frame import HEADER, Frame, Kind, decode_frame, frame_length
 from broker.log.payload import (
@@ -70,7 +70,7 @@ class Transacting:
         self.transactions.join(part, position, messages, size, at_ms)
 
     def do(self, command: TransactingCommand, now_ms: int) -> TransactionEnded | EndedBefore | Checked:
-        """Raises LogDamaged, TransactionUnknown."""
+        """Raises LogDamaged, TransactionUnknown, and UnknownTopic where an undecided one cannot go."""
         match command:
             case EndTransaction(transaction_id, outcome):
                 return self._end(transaction_id, outcome, now_ms)
@@ -138,6 +138,8 @@ class Transacting:
 
     def _give_up(self, transaction_id: TransactionId, topic_id: TopicId, now_ms: int) -> TransactionEnded:
         known = self.transactions.get(transaction_id)
+        if self._journal.topics.by_id(topic_id) is None:
+            raise UnknownTopic(topic=self._journal.topics.name_of(topic_id))
         try:
             records = undecided(self._publishes(known), transaction_id, self._name_of, now_ms)
         except LogDamaged as error:

@@ -10,7 +10,7 @@ import structlog
 
 from broker.engine.commands import CheckTransactions, EndTransaction, GiveUpTransaction
 from broker.engine.transacting import read_publish
-from broker.errors import BrokerStopping, DiskFull, LogDamaged, TransactionUnknown
+from broker.errors import BrokerStopping, DiskFull, LogDamaged, TransactionUnknown, UnknownTopic
 from broker.face.parts import Parts
 from broker.log.attributes import decode_attributes
 from broker.log.record import columns_of
@@ -38,8 +38,8 @@ class Asked:
     attributes: Attributes = field(default_factory=Attributes)
 
 
-Watcher = asyncio.Queue[Asked | None]
-"""What a living producer is asked; None: the broker stops."""
+Watcher = asyncio.Queue[Check | None]
+"""What a living producer is to be asked; None: the broker stops. Messages are read when it takes them."""
 
 
 class Transactions:
@@ -79,15 +79,25 @@ class Transactions:
         """How many producers of the group can be asked."""
         return len(self._watchers.get(producer_group, ()))
 
-    async def ask(self, check: Check) -> bool:
+    def ask(self, check: Check) -> bool:
         """Asks one of the group's producers, another one each time; False if none is there or keeps up."""
         watchers = self._watchers.get(check.producer_group, ())
         free = [watcher for watcher in watchers if watcher.qsize() < _MOST_ASKED]
-        if not free:
-            return False
-        asked = await self._parts.on_disk(self._read, check)
-        free[check.number % len(free)].put_nowait(asked)
-        return True
+        if free:
+            free[check.number % len(free)].put_nowait(check)
+        return bool(free)
+
+    async def read(self, check: Check) -> Asked | None:
+        """What the producer is told; None if the transaction has ended meanwhile, or cannot be read."""
+        transactions = self._parts.engine.transacting.transactions
+        if not transactions.is_open(check.transaction_id):
+            return None
+        try:
+            return await self._parts.on_disk(self._read, check)
+        except LogDamaged as error:
+            if transactions.is_open(check.transaction_id):
+                log.error("a transaction is damaged", action="transaction_damaged", exc_info=error)
+            return None
 
     def _read(self, check: Check) -> Asked:
         head, parts = read_publish(self._parts.engine.log, check.position)
@@ -141,7 +151,7 @@ class TransactionChecker:
             return CheckCounts(0, 0, 0)
         due = await self._parts.ask(CheckTransactions())
         assert isinstance(due, Checked)
-        asked = [await self._ask(check) for check in due.asked]
+        asked = [self._transactions.ask(check) for check in due.asked]
         undecided = [await self._give_up(check) for check in due.exhausted]
         return CheckCounts(len(due.asked), sum(asked), sum(undecided))
 
@@ -153,21 +163,14 @@ class TransactionChecker:
                     await asyncio.wait_for(self._stopping.wait(), CHECK_SECONDS)
                 await self.run_once()
 
-    async def _ask(self, check: Check) -> bool:
-        try:
-            return await self._transactions.ask(check)
-        except LogDamaged as error:
-            log.error("a transaction is damaged", action="transaction_damaged", exc_info=error)
-            return False
-
     async def _give_up(self, check: Check) -> bool:
-        """False if it has to wait for room on the disk, or was ended just now."""
+        """False if it was ended just now, or has to wait: the disk is full, or its topic was deleted just now."""
         name = TopicName(f"{UNDECIDED_PREFIX}{check.producer_group}")
         try:
             self._parts.space.check()
             topic = await self._parts.on_disk(self._parts.catalog.topics.get_or_create_own, name)
             await self._parts.ask(GiveUpTransaction(check.transaction_id, topic.topic_id))
-        except (DiskFull, TransactionUnknown):
+        except (DiskFull, TransactionUnknown, UnknownTopic):
             return False
         log.warning("a transaction is given up", action="transaction_undecided", transaction=check.transaction_id)
         return True

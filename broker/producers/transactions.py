@@ -109,7 +109,7 @@ def checked(known: Open, now_ms: int) -> Open:
 
 
 class Transactions:
-    """For the writer's thread; any thread may ask for the lowest position and whether any is open."""
+    """For the writer's thread; any thread may ask for the lowest position and what is open."""
 
     def __init__(
         self,
@@ -161,8 +161,12 @@ class Transactions:
             del self._ended[next(iter(self._ended))]
 
     def due(self, now_ms: int) -> list[tuple[TransactionId, Open]]:
-        """Those to be checked or, after the last check, to be given up."""
-        return [known for known in self._open.items() if known[1].check_at_ms <= now_ms]
+        """Those to be checked or, after the last check, to be given up.
+
+        A check further away than the longest pause was planned by a clock that has been set back since.
+        """
+        latest_ms = now_ms + LONGEST_PAUSE // _MS
+        return [known for known in self._open.items() if not now_ms < known[1].check_at_ms <= latest_ms]
 
     def check(self, transaction_id: TransactionId, now_ms: int) -> None:
         """What a stored check changes."""
@@ -172,6 +176,10 @@ class Transactions:
     def has_open(self) -> bool:
         """Whether there is anything to check, now or later."""
         return bool(self._open)
+
+    def is_open(self, transaction_id: TransactionId) -> bool:
+        """Whether nobody has told its outcome yet."""
+        return transaction_id in self._open
 
     def lowest_position(self) -> int | None:
         """No publish of an open transaction lies before this position of the log; None: there are none."""

@@ -19,5 +19,6 @@ class BulkService(
     def __init__(self, broker: Broker, limits: ClientLimits = DEFAULT_LIMITS) -> None:
         self._broker = broker
         self._streams = Open("publish streams", limits.streams)
+        self._watches = Open("watches of transactions", limits.streams)
         self._reads = Open("reads", limits.reads)
         self._untaken = Untaken(limits.untaken_bytes)

@@ -12,7 +12,10 @@ from broker.rpc.context import Context
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """Of all clients together, but for the bytes of answers, which are those of one connection."""
+    """Of all clients together, but for the bytes of answers, which are those of one connection.
+
+    So many streams that publish, and so many that watch transactions.
+    """
 
     streams: int = 1_024
     reads: int = 8_192

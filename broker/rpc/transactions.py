@@ -7,6 +7,7 @@ from broker.errors import BrokerStopping
 from broker.model import TransactionId
 from broker.rpc.context import Context
 from broker.rpc.convert import transactions as convert
+from broker.rpc.limits import Open
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1 import broker_pb2_grpc
 
@@ -15,6 +16,7 @@ class TransactionCalls(broker_pb2_grpc.BrokerServiceServicer):
     """Message in, one call, message out."""
 
     _broker: Broker
+    _watches: Open
 
     async def Recall(self, request: pb.RecallRequest, context: Context) -> pb.RecallResponse:
         await self._broker.delays.recall(request.handle)
@@ -28,7 +30,8 @@ class TransactionCalls(broker_pb2_grpc.BrokerServiceServicer):
     async def WatchTransactions(
         self, request: pb.WatchTransactionsRequest, context: Context
     ) -> AsyncIterator[pb.WatchTransactionsResponse]:
-        with self._broker.transactions.watch(request.producer_group) as watcher:
-            while (asked := await watcher.get()) is not None:
-                yield convert.from_asked(asked)
+        with self._watches.one_more(), self._broker.transactions.watch(request.producer_group) as watcher:
+            while (check := await watcher.get()) is not None:
+                if (asked := await self._broker.transactions.read(check)) is not None:
+                    yield convert.from_asked(asked)
         raise BrokerStopping

@@ -150,7 +150,7 @@ class Transaction:
         self._transactions = transactions
         self._publish = publish
         self._id = uuid.uuid4().hex
-        self._is_open = self._is_begun = False
+        self._is_open = self._is_begun = self._has_messages = False
 
     async def __aenter__(self) -> Self:
         self._is_open = True
@@ -164,7 +164,7 @@ class Transaction:
         try:
             if not self._is_begun:
                 return
-            if error is None:
+            if error is None and self._has_messages:
                 await self._transactions.commit(self._id)
             else:
                 await self._roll_back()
@@ -185,6 +185,7 @@ class Transaction:
         self._is_begun = True
         part = pb.TransactionPart(transaction_id=self._id, producer_group=self._transactions.group)
         await self._publish(topic, messages, part)
+        self._has_messages = True
 
     async def _roll_back(self) -> None:
         """Tries once: what raised shall not wait for a broker that is away, which asks for the outcome then."""

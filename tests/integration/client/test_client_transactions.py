@@ -17,9 +17,13 @@ from broker.client.publishing.transaction import Transactions
 from broker.daemon import House, build
 from broker.errors import BadName, BadRequest, NotOpen, TooLarge, TooMany, TransactionUnknown
 from broker.face.transactions import CheckCounts
+from broker.model import TransactionId
+from broker.producers.transactions import Outcome
 from broker.settings import BrokerSettings
 from broker.testing import running_broker
 from protos.broker.v1 import broker_pb2 as pb
+from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
+from protos.channel import dial, renamed
 from tests.support.broker_process import free_port
 
 pytestmark = pytest.mark.anyio
@@ -104,6 +108,18 @@ async def test_a_block_without_messages_asks_nothing_of_the_broker(tmp_path: Pat
         pass
 
 
+async def test_a_block_that_lives_with_a_refusal_ends_as_if_the_refused_had_never_been(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint) as producer:
+        async with producer.transaction() as transaction:
+            with pytest.raises(TooLarge):
+                await transaction.publish("t", Message(bytes(9 << 20)))
+        async with producer.transaction() as transaction:
+            with pytest.raises(TooLarge):
+                await transaction.publish("t", Message(bytes(9 << 20)))
+            await transaction.publish("t", Message(b"a"))
+        assert [message.body for message in await read(endpoint, "t", 1)] == [b"a"]
+
+
 async def test_a_restart_in_the_middle_of_a_block_loses_nothing(tmp_path: Path) -> None:
     clock = Clock()
     async with house_at(tmp_path, clock) as house:
@@ -147,6 +163,33 @@ async def test_a_living_producer_of_the_group_tells_what_a_dead_one_left_open(tm
             await until(lambda: len(house.broker.transactions.open()) == 1)
             assert await checked(house, clock) == CheckCounts(1, 1, 0)
             assert (await asked.get()).body == b"later"
+
+
+async def test_one_that_ends_before_its_check_is_taken_is_not_asked_for(tmp_path: Path) -> None:
+    clock = Clock()
+    async with house_at(tmp_path, clock) as house:
+        broker = house.broker.transactions
+        transaction_id = TransactionId(await leave_open(house.endpoints["grpc"], b"a"))
+        with broker.watch("orders") as watcher:
+            assert await checked(house, clock) == CheckCounts(1, 1, 0)
+            check = watcher.get_nowait()
+            assert check is not None
+            asked = await broker.read(check)
+            assert asked is not None
+            assert asked.body == b"a"
+            await broker.end(transaction_id, Outcome.COMMITTED)
+            assert await broker.read(check) is None
+
+
+async def test_watches_beyond_the_most_are_refused(tmp_path: Path) -> None:
+    request = pb.WatchTransactionsRequest(producer_group="orders")
+    async with house_at(tmp_path, Clock(), publish_streams=1) as house, dial(house.endpoints["grpc"]) as channel:
+        stub = BrokerServiceStub(channel)
+        first = asyncio.create_task(stub.WatchTransactions(request).read())
+        await until(lambda: house.broker.transactions.watchers("orders") == 1)
+        with pytest.raises(TooMany, match="watches of transactions: the limit is 1"), renamed("broker"):
+            await stub.WatchTransactions(request).read()
+        first.cancel()
 
 
 async def test_a_check_without_an_answer_is_asked_again_and_an_open_block_is_not_asked_for(tmp_path: Path) -> None:

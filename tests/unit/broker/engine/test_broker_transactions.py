@@ -9,7 +9,7 @@ from broker.delivery.reader import read_batch
 from broker.engine.commands import CheckTransactions, DeleteTopic, EndTransaction, GiveUpTransaction, StorePublish
 from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
-from broker.errors import BadName, BadRequest, BrokerError, TooLarge, TooMany, TransactionUnknown
+from broker.errors import BadName, BadRequest, BrokerError, TooLarge, TooMany, TransactionUnknown, UnknownTopic
 from broker.log.disk import Disk
 from broker.model import (
     Attributes,
@@ -275,6 +275,23 @@ def test_a_transaction_of_a_topic_that_is_gone_is_given_up_without_its_name(tmp_
         found = read_batch(engine.log, queue, place.topic_id, 0, max_messages=10, max_bytes=10_000)
         assert [*found.bodies] == [b"a"]
         assert found.attributes[0].properties == {TOPIC_PROPERTY: "", TRANSACTION_PROPERTY: ONE}
+
+
+def test_a_clock_that_is_set_back_postpones_no_check() -> None:
+    known = Transactions({ONE: Open("g", (0,), 1, 1, 0, 10 * HOUR_MS)})
+    assert known.due(10 * HOUR_MS - 1) == []
+    assert [transaction_id for transaction_id, _ in known.due(HOUR_MS)] == [ONE]
+    known.check(ONE, HOUR_MS)
+    assert known.due(HOUR_MS) == []
+
+
+def test_a_transaction_is_not_given_up_into_a_topic_that_is_gone(tmp_path: Path) -> None:
+    with running_engine(tmp_path, segment=SEGMENT) as (engine, _):
+        place = engine.catalog.topics.get_or_create_own(TopicName("%UNDECIDED%g"))
+        engine.commit([opening("run/a/0", 1, "h"), half(1, b"a")])
+        _, answer = engine.commit([DeleteTopic(place.name), GiveUpTransaction(ONE, place.topic_id)]).answers
+        assert refused(answer) is UnknownTopic
+        assert engine.transacting.transactions.is_open(ONE)
 
 
 def test_a_checkpoint_keeps_what_is_open_and_what_ended(tmp_path: Path) -> None:
