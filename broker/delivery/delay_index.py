@@ -48,16 +48,21 @@ class DelayIndex:
         self._open()
 
     def _open(self) -> None:
+        self._rows = self._connect()
         try:
-            self._connect()
+            self._prepare()
             self._load()
         except sqlite3.DatabaseError:
             self._drop()
-            self._connect()
+            self._rows = self._connect()
+            self._prepare()
             self._load()
 
-    def _connect(self) -> None:
-        self._rows = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+
+    def _prepare(self) -> None:
+        """Raises sqlite3.DatabaseError for a damaged file, or one of another version."""
         self._rows.execute("PRAGMA journal_mode = WAL")
         self._rows.execute("PRAGMA synchronous = NORMAL")
         self._rows.execute(f"PRAGMA wal_autocheckpoint = {_PAGES}")

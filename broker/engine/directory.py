@@ -78,6 +78,8 @@ def open_directory(root: Path, disk: Disk, new_log_id: Callable[[], LogId] = ran
 
 def _log_id(path: Path, disk: Disk, new_log_id: Callable[[], LogId]) -> LogId:
     if not path.exists():
+        if any((path.parent / "log").glob("*")):
+            raise ValueError(f"{path.name} is missing, which says whose the log is")
         disk.replace(path, json.dumps({"log_id": new_log_id(), "format": FORMAT}).encode())
     meta = read_json(path)
     if meta["format"] != FORMAT:

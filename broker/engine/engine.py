@@ -104,6 +104,7 @@ class Engine:
         self.altering = Altering(journal, self.grouping, self.delaying)
         self.burying = Burying(journal, self.grouping)
         self.retiring = Retiring(
+            journal.log,
             journal.queues,
             catalog.topics,
             self.grouping.groups,

@@ -84,7 +84,11 @@ class Journal:
         self.log_index.add_keys(hashes, records.sizes, position)
 
     def index_again(self, frame: Frame, runs: Sequence[RunHead]) -> None:
-        """What `index` did when the frame was stored, as far as the queues lack it; for recovery."""
+        """What `index` did when the frame was stored, as far as the queues lack it; for recovery.
+
+        Raises DirectoryUnusable for topics that there never were.
+        """
+        self.topics.check(TopicId(run.topic_id) for run in runs)
         start = publish_head_size(frame.payload)
         for run in runs:
             if not run.is_delayed and self.topics.by_id(TopicId(run.topic_id)):

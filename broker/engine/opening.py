@@ -1,7 +1,9 @@
 """Opening the engine over its data directory, checkpoints while it runs, and closing it."""
 
+import sqlite3
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 from broker.delivery.delay_index import DelayIndex
@@ -20,6 +22,7 @@ from broker.producers.transactions import MOST_OPEN
 from broker.queues.builder import QueueBuilder
 from broker.queues.catalog import Catalog
 from broker.queues.topics import Topics
+from protos.errors import DirectoryUnusable
 
 Die = Callable[[BaseException], None]
 """Ends the process; called where memory and disk may differ, and never returns."""
@@ -36,13 +39,29 @@ class Limits:
 
 
 def open_engine(directory: DataDirectory, disk: Disk, limits: Limits, clock: Clock, topics: Topics) -> Engine:
-    """Reads the checkpoint and what lies behind it in the log. Raises DirectoryUnusable, LogDamaged."""
+    """Reads the checkpoint and what lies behind it in the log. Raises DirectoryUnusable, LogDamaged.
+
+    Everything that was opened is closed again if it cannot be done.
+    """
+    try:
+        with ExitStack() as opened:
+            engine = _open(directory, disk, limits, clock, topics, opened=opened)
+            opened.pop_all()
+            return engine
+    except (OSError, sqlite3.Error) as error:
+        raise DirectoryUnusable(path=directory.root, reason=error) from error
+
+
+def _open(
+    directory: DataDirectory, disk: Disk, limits: Limits, clock: Clock, topics: Topics, *, opened: ExitStack
+) -> Engine:
     checkpoint = _without_deleted(read_checkpoint(directory.checkpoint), topics)
-    queues = QueueBuilder(directory.queues, disk)
+    queues = opened.enter_context(closing(QueueBuilder(directory.queues, disk)))
     queues.forget_all_but(topics.ids())
-    log = CommitLog(directory.log, disk, limits.segment, limits.durability)
+    log = opened.enter_context(closing(CommitLog(directory.log, disk, limits.segment, limits.durability)))
     log.check(checkpoint.position)
-    journal = Journal(log, queues, _open_index(log, disk, checkpoint), topics)
+    index = opened.enter_context(closing(_open_index(log, disk, checkpoint)))
+    journal = Journal(log, queues, index, topics)
     if not queues.restore(checkpoint.queues):
         _rebuild(journal, checkpoint)
     delays = opened.enter_context(closing(DelayIndex(directory.delays)))
@@ -57,14 +76,14 @@ def _recover(engine: Engine, checkpoint: Checkpoint, limits: Limits) -> None:
     engine.transacting.restore(checkpoint.rooms.get("transacting"), limits.open_transactions)
     engine.leasing.restore(checkpoint.rooms.get("leasing"))
     engine.grouping.restore(checkpoint.rooms.get("grouping", ()))
-    log.recover(checkpoint.position, engine.replay)
+    engine.log.recover(checkpoint.position, engine.replay)
     engine.delaying.settle()
     engine.altering.settle()
-    return engine
 
 
 def _without_deleted(checkpoint: Checkpoint, topics: Topics) -> Checkpoint:
-    """The checkpoint without the queues of topics that were deleted since."""
+    """The checkpoint without the queues of topics that were deleted since. Raises DirectoryUnusable."""
+    topics.check({key.topic_id for key in checkpoint.queues})
     queues = {key: held for key, held in checkpoint.queues.items() if key.topic_id in topics.ids()}
     return replace(checkpoint, queues=queues)
 
@@ -134,9 +153,19 @@ class Checkpointer:
             self._is_writing = False
 
     def stored(self) -> Stored:
-        """What the checkpoint on disk says, once the one is stored that is just being written; from any thread."""
-        self._pool.submit(int).result()
+        """What the checkpoint on disk says, once the one is stored that is just being written; from any thread.
+
+        Everything that the log had when this was called is durable too.
+        """
+        self._pool.submit(self._sync).result()
         return self._stored
+
+    def _sync(self) -> None:
+        try:
+            self._engine.log.sync()
+        except BaseException as error:
+            self._die(error)
+            raise
 
     def close(self) -> None:
         """Stores the last state; the writer's thread has ended."""

@@ -155,12 +155,14 @@ class CommitLog:
         """Deletes segments wholly before the position, never the one that is written; returns how many; any thread.
 
         Only what a stored checkpoint does not need any more: it must lie behind them, and its queues begin behind them.
+        Raises OSError: what could not be deleted is still known.
         """
-        with self._syncing:
-            removed = [segment for segment in self._segments[:-1] if segment.end <= position]
-            self._segments = self._segments[len(removed) :]
-        for segment in removed:  # the oldest first, so that a crash leaves no hole
+        removed = [segment for segment in self._segments[:-1] if segment.end <= position]
+        for segment in removed:  # the oldest first, each durably, so that a crash leaves no hole
             segment.remove()
+            self._files.disk.sync_directory(self._directory)
+            with self._syncing:
+                self._segments = tuple(known for known in self._segments if known is not segment)
         return len(removed)
 
     def read(self, position: int, size: int) -> bytes:
@@ -180,8 +182,9 @@ class CommitLog:
         return self._segment_at(position).path
 
     def _segment_at(self, position: int) -> Segment:
-        index = bisect_right(self._segments, position, key=attrgetter("start")) - 1
-        return self._segments[max(index, 0)]
+        segments = self._segments  # looked at once: others may begin and delete segments meanwhile
+        index = bisect_right(segments, position, key=attrgetter("start")) - 1
+        return segments[max(index, 0)]
 
     def close(self) -> None:
         """Gives all descriptors back; nobody reads any more."""

@@ -157,8 +157,10 @@ class OpenFiles:
 
 
 def read_json(path: Path) -> Any:
-    """What a file holds that was stored with `Disk.replace`. Raises DirectoryUnusable if something else changed it."""
+    """What a file holds that was stored with `Disk.replace`. Raises DirectoryUnusable if it cannot be read."""
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise DirectoryUnusable(path=path, reason=f"it is damaged: {error}") from error
+    except OSError as error:
+        raise DirectoryUnusable(path=path, reason=error) from error

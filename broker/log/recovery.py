@@ -31,7 +31,8 @@ def check_chain(segments: Sequence[Segment], checked: int) -> None:
     if last.end < checked:
         raise LogDamaged(position=last.end, path=last.path, reason=f"it had been durable up to {checked}")
     if first.start > checked:
-        raise LogDamaged(position=checked, path=first.path, reason=f"it begins at {first.start}")
+        reason = f"the log begins at {first.start} by now: the checkpoint is missing, or older than the log"
+        raise LogDamaged(position=checked, path=first.path, reason=reason)
 
 
 def read_frames(segment: Segment, position: int) -> Iterator[Frame]:

@@ -11,6 +11,7 @@ from broker.errors import BadName, BadRequest, TopicExists, UnknownTopic
 from broker.log.disk import Disk
 from broker.model import Topic, TopicId, TopicName, TopicPolicy
 from broker.queues.topic_file import Stored, read_topics, write_topics
+from protos.errors import DirectoryUnusable
 
 DEFAULT_QUEUES = 4
 MOST_QUEUES = 1_024
@@ -69,6 +70,13 @@ class Topics:
     def ids(self) -> Container[TopicId]:
         """Of all that there are."""
         return self._by_id
+
+    def check(self, ids: Iterable[TopicId]) -> None:
+        """Raises DirectoryUnusable if the file never gave out one of the ids: whoever has it was written later."""
+        unknown = max(ids, default=0)
+        if unknown >= self._next_id:
+            reason = f"it does not know topic {unknown} of the log: it is missing, or older than the log"
+            raise DirectoryUnusable(path=self._path, reason=reason)
 
     def name_of(self, topic_id: TopicId) -> TopicName:
         """Of a topic that there is, or was since the broker started."""

@@ -10,14 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.delivery.reader import read_batch
-from broker.delivery.retention.retiring import RetireMessages
-from broker.engine.commands import StorePublish
+from broker.delivery.retention.retiring import Retired, RetireMessages
+from broker.engine.commands import DeliverDue, StorePublish
 from broker.engine.directory import DataDirectory
 from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
 from broker.face.upkeep.retention import Keep, Sweeping
 from broker.log.disk import Disk
-from broker.model import HolderId, ProducerId, QueueKey, TopicBatch
+from broker.model import Attributes, HolderId, ProducerId, QueueKey, TopicBatch
 from broker.queues.encoding import encode_batch
 from tests.support.broker_engine import TOPIC, opening, running_engine
 
@@ -72,6 +72,11 @@ class Run:
         self.checkpointer.stored()
         self.model.stored_lowest = self.model.lowest
 
+    def delete(self) -> None:
+        (retired,) = self.engine.commit([RetireMessages({}, timedelta(days=7))]).answers
+        assert isinstance(retired, Retired)
+        self.sweeping.delete(retired, self.model.now_ms)
+
     def check(self) -> None:
         for key, published in self.model.published.items():
             queue = self.engine.queues.queue(key)
@@ -103,7 +108,7 @@ def test_nothing_young_goes_and_nothing_is_garbled(steps: list[Step]) -> None:
                     elif step == "store":
                         run.store()
                     else:
-                        run.sweeping.delete(engine.retiring.holds(), model.now_ms)
+                        run.delete()
                     run.check()
 
 
@@ -126,8 +131,43 @@ def test_the_log_shrinks(tmp_path: Path) -> None:
             run.publish(3)
             run.retire()
             run.store()
-            run.sweeping.delete(engine.retiring.holds(), model.now_ms)
+            run.delete()
         assert len(engine.log.segments) <= 1 + AGE_MS + 2
         assert {path.stem for path in directory.log.iterdir()} == {
             path.stem for path in (segment.path for segment in engine.log.segments)
         }
+
+
+def test_what_comes_while_a_checkpoint_is_written_is_not_deleted_by_it(tmp_path: Path) -> None:
+    """Nobody had asked the index of delayed messages about it."""
+    model = Model()
+    with running_engine(tmp_path, clock=lambda: model.now_ms, segment=400) as (engine, directory):
+        engine.commit([opening("run/a/0", 1, "h")])
+        run = Run(engine, directory, model)
+        run.publish(3)
+        (retired,) = engine.commit([RetireMessages({}, timedelta(days=7))]).answers
+        assert isinstance(retired, Retired)
+        assert not retired.holds
+        due = {0: Attributes(deliver_at_ms=1_000)}
+        runs = encode_batch(0, TOPIC, TopicBatch(TOPIC.name, [b"later"], attributes=due, queue=0), 0, 1)
+        engine.commit([StorePublish(ProducerId("run/a/0"), 1, HolderId("h"), 2, None, runs, 1)])
+        model.now_ms += 1
+        for _ in range(10):
+            run.publish(3)
+        run.retire()
+        run.store()
+        run.sweeping.delete(retired, model.now_ms)
+        model.now_ms = 1_000
+        engine.commit([DeliverDue()])
+        assert b"later" in [
+            body
+            for key in KEYS
+            for body in read_batch(
+                engine.log,
+                engine.queues.queue(key),
+                key.topic_id,
+                engine.queues.queue(key).lowest,
+                max_messages=1_000,
+                max_bytes=1 << 20,
+            ).bodies
+        ]

@@ -10,6 +10,7 @@ from datetime import timedelta
 from broker.delivery.retention.rules import Hold, Holder, HolderKind, QueueFacts, kept_from
 from broker.groups.membership import Group
 from broker.groups.retention import needed
+from broker.log.commit_log import CommitLog
 from broker.model import QueueKey, QueueRange, TopicQueue
 from broker.queues.builder import QueueBuilder
 from broker.queues.topics import Topics
@@ -25,10 +26,14 @@ class RetireMessages:
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """So many messages are not offered any more; `holds` are of what is not in a queue, as it was then."""
+    """So many messages are not offered any more; `holds` are of what is not in a queue, as it was then.
+
+    Nothing is known of what came later, at `end` of the log and behind it.
+    """
 
     messages: int
     holds: Sequence[Hold]
+    end: int
 
 
 class Retiring:
@@ -36,12 +41,14 @@ class Retiring:
 
     def __init__(
         self,
+        log: CommitLog,
         queues: QueueBuilder,
         topics: Topics,
         groups: Callable[[], Sequence[Group]],
         others: Mapping[HolderKind, Callable[[], int | None]],
     ) -> None:
         """`others` tell the lowest position of the log that they need; None: they need none."""
+        self._log = log
         self._queues = queues
         self._topics = topics
         self._groups = groups
@@ -56,7 +63,7 @@ class Retiring:
             retired += lowest - queue.held.lowest_offset
             self._queues.queue(queue.key).drop_before(lowest)
         self.is_ahead |= retired > 0
-        return Retired(retired, self.holds())
+        return Retired(retired, self.holds(), self._log.written)
 
     def holds(self) -> list[Hold]:
         """Of what is not in a queue; as durable as what was answered before."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
 
+import structlog
+
 from broker.delivery.retention.retiring import Retired, RetireMessages
 from broker.delivery.retention.rules import (
     Extent,
@@ -25,6 +27,8 @@ from broker.errors import BrokerStopping
 from broker.face.parts import Parts
 from broker.model import QueueKey, QueueRange, Topic
 from broker.queues.finding import offset_behind, position_of
+
+log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 30.0
 
@@ -86,16 +90,15 @@ class Sweeping:
         index = self._engine.log_index
         return 0 if age is None else index.position_at(now_ms - age // timedelta(milliseconds=1))
 
-    def delete(self, others: Iterable[Hold], now_ms: int) -> int:
+    def delete(self, retired: Retired, now_ms: int) -> int:
         """Deletes what neither a start from the stored checkpoint nor anybody else needs; returns how many segments.
 
-        What the others do not need any more they must not need again after a power loss: the log is synced first.
+        What others do not need any more they must not need again after a power loss: the log is durable first.
         """
         engine, stored = self._engine, self._checkpointer.stored()
-        engine.log.sync()
         facts = engine.retiring.facts(RetireMessages({}, self._keep.groups_hold_for), now_ms)
-        start = Hold(Holder(HolderKind.ACTIVE), stored.position)
-        holds = [start, *others, *self._queues_hold(facts, stored.queues)]
+        later = Hold(Holder(HolderKind.ACTIVE), min(stored.position, retired.end))
+        holds = [later, *retired.holds, *self._queues_hold(facts, stored.queues)]
         removed = engine.log.remove_before(free_before(self._extents(), holds))
         if removed:
             engine.log_index.sweep()
@@ -126,7 +129,7 @@ class Retainer:
         retired = await self._retire(outlived)
         if retired.messages:
             await self._retire({})  # answered when the writer has looked whether a checkpoint is due
-        segments = await self._parts.on_disk(self._sweeping.delete, retired.holds, self._parts.clock())
+        segments = await self._parts.on_disk(self._sweeping.delete, retired, self._parts.clock())
         return Swept(retired.messages, segments)
 
     async def _retire(self, outlived: Mapping[QueueKey, int]) -> Retired:
@@ -138,7 +141,14 @@ class Retainer:
         """Until the broker stops."""
         with suppress(BrokerStopping):
             while not await self._parts.is_stopping_within(EVERY_SECONDS):
-                await self.run_once()
+                await self._try_once()
+
+    async def _try_once(self) -> None:
+        """What a disk cannot read or delete now is tried again with the next round."""
+        try:
+            await self.run_once()
+        except OSError as error:
+            log.error("retention failed", action="retention_failed", error=str(error))
 
     async def oldest_held_by(self) -> list[Holder]:
         """What the oldest segment is still there for."""

@@ -33,6 +33,7 @@ class EntryFile:
         self.mark = Mark()
         self._disk = disk
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._is_open = True
 
     def restore(self, mark: Mark) -> bool:
         """Cuts the file back to what it held; False, and empty, if it does not hold that."""
@@ -52,7 +53,10 @@ class EntryFile:
         self.close()
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Nothing happens if it was closed before: the one of two files may be finished when the other fails."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._fd)
 
 
 def finished_size(path: Path) -> int | None:

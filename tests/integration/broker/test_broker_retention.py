@@ -1,6 +1,7 @@
 """Retention over a whole broker: what is old goes, whole segments at a time, and nothing that somebody needs."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,7 +18,9 @@ from broker.errors import OffsetOutOfRange
 from broker.face import reading
 from broker.face.leasing import WantedLease
 from broker.face.reading import Wanted
-from broker.face.upkeep.retention import Swept
+from broker.face.upkeep import retention
+from broker.face.upkeep.retention import Retainer, Swept
+from broker.log.disk import Disk
 from broker.model import (
     Attributes,
     Beat,
@@ -56,10 +59,10 @@ class Clock:
 
 
 @asynccontextmanager
-async def running(data: Path, clock: Clock, **settings: object) -> AsyncIterator[Broker]:
+async def running(data: Path, clock: Clock, disk: Disk | None = None, **settings: object) -> AsyncIterator[Broker]:
     """A broker without its loops."""
     given = {"data": data, "port": 0, "segment_bytes": 16 << 20, "disk_reserve_bytes": 0, **settings}
-    async with build(BrokerSettings.from_env(**given), clock=clock) as house:
+    async with build(BrokerSettings.from_env(**given), disk=disk, clock=clock) as house:
         yield house.broker
 
 
@@ -230,3 +233,66 @@ async def test_a_reader_whose_segment_is_deleted_under_it_gets_no_garbage(
         monkeypatch.setattr(reading, "read_batch", read_too_late)
         with pytest.raises(OffsetOutOfRange):
             await fetch(broker, 1)
+
+
+class SickDisk(Disk):
+    """Neither syncs nor deletes while it is told not to."""
+
+    may_sync = may_remove = True
+
+    def sync(self, fd: int) -> None:
+        if not self.may_sync:
+            raise OSError(errno.EIO, "Input/output error")
+        super().sync(fd)
+
+    def remove(self, path: Path) -> None:
+        if not self.may_remove:
+            raise OSError(errno.EIO, "Input/output error")
+        super().remove(path)
+
+
+class Died(Exception):
+    """The process would have ended here."""
+
+
+def _die(error: BaseException) -> None:
+    raise Died from error
+
+
+async def test_a_log_that_cannot_be_synced_before_a_deletion_ends_the_process(tmp_path: Path) -> None:
+    clock, disk = Clock(), SickDisk()
+    settings = BrokerSettings.from_env(data=tmp_path, port=0, disk_reserve_bytes=0, durability="os")
+    async with build(settings, disk=disk, clock=clock, die=_die) as house:
+        await house.broker.publishing.open_producer(RUN, 1, HolderId("h"))
+        disk.may_sync = False
+        with pytest.raises(Died):
+            await house.broker.retainer.run_once()
+        disk.may_sync = True
+
+
+async def test_what_cannot_be_deleted_now_is_deleted_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, disk = Clock(), SickDisk()
+    rounds = asyncio.Semaphore(0)
+    run_once = Retainer.run_once
+
+    async def counted(retainer: Retainer) -> Swept:
+        try:
+            return await run_once(retainer)
+        finally:
+            rounds.release()
+
+    monkeypatch.setattr(Retainer, "run_once", counted)
+    monkeypatch.setattr(retention, "EVERY_SECONDS", 0.001)
+    async with running(tmp_path, clock, disk=disk) as broker:
+        await fill(broker, clock)
+        disk.may_remove = False
+        loop = asyncio.create_task(broker.retainer.run())
+        for _ in range(3):
+            await rounds.acquire()
+        assert segments(tmp_path) == [0, 14, 28]
+        disk.may_remove = True
+        for _ in range(3):
+            await rounds.acquire()
+        assert segments(tmp_path) == [14, 28]
+        broker.drain()
+        await loop

@@ -13,7 +13,7 @@ from broker.log.disk import Disk, OpenFiles
 from broker.log.frame import Frame, Kind
 from broker.log.record import ENTRY_BYTES
 from broker.log.recovery import verify
-from broker.log.segment import Seal
+from broker.log.segment import Seal, Segment
 from broker.queues.consume_queue import ConsumeQueue
 
 SEGMENT = 200
@@ -238,3 +238,26 @@ def test_a_dropped_file_is_closed_when_its_last_user_leaves(tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError), files.use(tmp_path / "a"):
         pass
     files.close()
+
+
+class Shrinking(tuple[Segment, ...]):
+    """Segments of which the first is deleted when somebody has looked how many there are."""
+
+    log: CommitLog
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        self.log.remove_before(self[0].end)
+        return count
+
+
+def test_a_reader_finds_its_segment_while_another_one_is_deleted(tmp_path: Path) -> None:
+    log = filled(tmp_path)
+    second = log.segments[1]
+    stored = log.read(second.start, SEGMENT)
+    shrinking = Shrinking(log.segments)
+    shrinking.log = log
+    log._segments = shrinking  # the moment between two looks has no door of its own
+    assert log.read(second.start, SEGMENT) == stored != b""
+    assert log.start == second.start
+    log.close()
