@@ -1,7 +1,8 @@
 """What a user writes handlers with: `app = Executor("group")` and its decorators."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Literal, TypeVar, overload
 
 from broker.model import Mode
@@ -10,6 +11,8 @@ from executor.registry import Function, Listener, Registry, describe, takes_one
 from executor.running.context import AsyncContext, Context
 
 F = TypeVar("F", bound=Function)
+
+SHORTEST_LEASE, LONGEST_LEASE = timedelta(seconds=1), timedelta(hours=12)  # as the broker takes them
 
 
 class Executor:
@@ -50,6 +53,9 @@ class Executor:
         mode: Literal["lease", "offset"] = "lease",
         slots: int = 8,
         max_messages: int = 100,
+        tags: Sequence[str] = (),
+        start: Literal["earliest", "latest"] | datetime = "earliest",
+        lease: timedelta = timedelta(seconds=30),
     ) -> Callable[[F], F]:
         """Calls a function, plain or async, with the messages of the topics, as a member of the group.
 
@@ -61,20 +67,39 @@ class Executor:
 
         By lease each message is settled for itself, and one that fails holds up nobody but, if it is `ordered`, those
         with its key. By offset a queue is read strictly in order: a message that fails holds up its queue until it
-        succeeds or is given up. Raises BadHandler.
+        succeeds or is given up.
+
+        With `tags` only messages that have one of them come, the others count as done. `start` is where a queue begins
+        that the group never read: "earliest", "latest", or at an aware datetime. `lease`, of 1 s to 12 h, is how long
+        others wait for the messages of a process that died; while a call runs it is extended. Raises BadHandler.
         """
-        if not topics:
-            raise BadHandler(name=group, reason="a consumer needs at least one topic")
-        if mode not in set(Mode):
-            raise BadHandler(name=group, reason=f"mode is lease or offset, not {mode!r}")
-        if slots < 1 or max_messages < 1:
-            raise BadHandler(name=group, reason="slots and max_messages are at least 1")
+        reason = _unfit(topics, mode, tags, start, lease)
+        if reason is None and (slots < 1 or max_messages < 1):
+            reason = "slots and max_messages are at least 1"
+        if reason is not None:
+            raise BadHandler(name=group, reason=reason)
 
         def offer(function: F) -> F:
             is_async, is_single = inspect.iscoroutinefunction(function), takes_one(group, function)
-            self.registry.listeners.append(
-                Listener(topics, group, function, is_async, is_single, Mode(mode), slots, max_messages)
-            )
+            how = (is_async, is_single, Mode(mode), slots, max_messages, tuple(tags), start, lease)
+            self.registry.listeners.append(Listener(topics, group, function, *how))
             return function
 
         return offer
+
+
+def _unfit(
+    topics: Sequence[str], mode: str, tags: Sequence[str], start: str | datetime, lease: timedelta
+) -> str | None:
+    """Why a consumer cannot be run so; None: it can."""
+    if not topics:
+        return "a consumer needs at least one topic"
+    if mode not in set(Mode):
+        return f"mode is lease or offset, not {mode!r}"
+    if isinstance(tags, str):
+        return f"tags are a list of texts, not {tags!r}"
+    if start not in ("earliest", "latest") and (not isinstance(start, datetime) or start.tzinfo is None):
+        return f"start is earliest, latest or an aware datetime, not {start!r}"
+    if not SHORTEST_LEASE <= lease <= LONGEST_LEASE:
+        return f"a lease is {SHORTEST_LEASE} to {LONGEST_LEASE} long, not {lease}"
+    return None

@@ -4,7 +4,8 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from datetime import datetime, timedelta
+from typing import Literal, cast
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
@@ -61,6 +62,9 @@ class Listener:
     mode: Mode
     slots: int  # calls side by side
     max_messages: int  # of one call
+    tags: Sequence[str] = ()  # none: all messages
+    start: Literal["earliest", "latest"] | datetime = "earliest"  # of a queue that the group never read
+    lease: timedelta = timedelta(seconds=30)  # by lease: what a process has that dies is for others then
 
 
 class Registry:

@@ -31,6 +31,9 @@ class BrokerGroups:
             mode=listener.mode.value,
             token=self._token,
             max_messages=max_messages,
+            tags=listener.tags,
+            start=listener.start,
+            lease=listener.lease,
         )
 
     async def policy(self, group: str) -> GroupPolicy:

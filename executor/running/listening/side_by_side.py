@@ -25,7 +25,6 @@ from protos.errors import ShardcastError
 
 log = structlog.get_logger(__name__)
 
-LEASE = timedelta(seconds=30)
 EXTENSIONS_A_LEASE = 3
 
 
@@ -50,6 +49,7 @@ class SideBySide:
 
     def __init__(self, listener: Listener, caller: Caller, consumer: LeaseConsumer, stopping: Stopping) -> None:
         self._slots = listener.slots
+        self._lease = listener.lease
         self._caller = caller
         self._consumer = consumer
         self._stopping = stopping
@@ -129,9 +129,9 @@ class SideBySide:
 
     async def _keep_extending(self) -> None:
         while True:
-            await asyncio.sleep(LEASE.total_seconds() / EXTENSIONS_A_LEASE)
+            await asyncio.sleep(self._lease.total_seconds() / EXTENSIONS_A_LEASE)
             if self._held:
                 try:
-                    await self._consumer.extend(*self._held.values(), by=LEASE)
+                    await self._consumer.extend(*self._held.values(), by=self._lease)
                 except ShardcastError as error:
                     log.warning("leases were not extended", action="extend_failed", error=str(error))

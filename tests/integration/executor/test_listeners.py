@@ -180,3 +180,22 @@ async def test_a_drain_finishes_what_is_at_hand_and_leaves_the_rest_to_others(tm
         async with listening(broker, second):
             await rest.until(lambda messages: len(messages) == 4)
     assert sorted(message.body for message in rest.messages) == [b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_listener_says_which_tags_it_wants_and_where_it_begins(tmp_path: Path, mode: str) -> None:
+    app, seen = Executor("group"), Seen()
+
+    @app.consumer("t", group="g", mode=mode, tags=["vip"], start="latest")  # type: ignore[arg-type]
+    async def listen(message: ReceivedMessage) -> None:
+        await seen.add(message)
+
+    async with running_broker(tmp_path) as broker, GroupClient(broker) as groups:
+        await set_policy(broker, attempts=1)
+        await publish(broker, Message(b"old", tag="vip"))
+        async with listening(broker, app):
+            while not (await groups.get("g")).queues:
+                await asyncio.sleep(0)
+            await publish(broker, Message(b"dull", tag="plain"), Message(b"new", tag="vip"))
+            await seen.until(lambda messages: len(messages) == 1)
+    assert [message.body for message in seen.messages] == [b"new"]

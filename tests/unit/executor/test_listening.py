@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -408,7 +408,35 @@ def test_a_function_that_cannot_be_a_listener_is_refused(function: Function) -> 
         Executor("group").consumer("t", group="g")(function)
 
 
-@pytest.mark.parametrize("options", [{"mode": "both"}, {"slots": 0}, {"max_messages": 0}])
+async def test_messages_at_work_are_kept_for_the_time_of_a_lease() -> None:
+    groups, done, lease = FakeGroups(leased=[[a_message(0)]]), asyncio.Event(), timedelta(milliseconds=3)
+
+    async def listen(messages: list[ReceivedMessage]) -> None:
+        await done.wait()
+
+    listener = Listener(("t",), "group", listen, True, False, Mode.LEASE, 1, 1, lease=lease)
+
+    def is_extended() -> bool:
+        if ("extend", [0], lease) in groups.told:
+            done.set()
+        return done.is_set()
+
+    await finish_after(groups, Listening(listener, groups), is_extended)
+
+
+UNFIT = (
+    {"mode": "both"},
+    {"slots": 0},
+    {"max_messages": 0},
+    {"tags": "vip"},
+    {"start": "now"},
+    {"start": datetime(2026, 12, 1)},  # noqa: DTZ001  # that is what is wrong with it
+    {"lease": timedelta(milliseconds=999)},
+    {"lease": timedelta(hours=13)},
+)
+
+
+@pytest.mark.parametrize("options", UNFIT)
 def test_options_that_a_listener_cannot_have_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(BadHandler):
         Executor("group").consumer("t", group="g", **options)  # type: ignore[arg-type]
