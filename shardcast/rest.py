@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import httpx
 
+import broker.errors  # noqa: F401  # what the admin passes on comes out as the class that declares its code
 from protos.errors import InvalidArgument, PermissionDenied, RemoteError, ShardcastError, TimedOut, Unreachable, restore
 
 CALL_SECONDS = 30.0
@@ -43,6 +44,15 @@ class RestClient:
         """The body of the answer, as JSON gives it."""
         return self._call("GET", path, params={key: value for key, value in query.items() if value is not None})
 
+    def get_all(self, path: str, field: str, **query: str | int | None) -> dict[str, list[Any]]:
+        """All pages of a list as one body."""
+        found, page_token = [], ""
+        while True:
+            page = self.get(path, page_token=page_token or None, **query)
+            found += page[field]
+            if not (page_token := page["next_page_token"]):
+                return {field: found}
+
     def post(self, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Any:
         return self._call("POST", path, json=body, headers=headers)
 
@@ -62,6 +72,8 @@ class RestClient:
             raise TimedOut(address=self._server) from error
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise Unreachable(address=self._server) from error
+        except ValueError as error:
+            raise InvalidArgument(reason=f"What was given cannot be sent as JSON: {error}.") from error
         if response.is_error:
             raise _problem(response, self._server)
         return response.json() if response.content else None

@@ -108,7 +108,7 @@ def duration_of(value: object) -> timedelta:
     """Reads "30s", "5m", "1h30m", "250ms"; raises ValueError."""
     match = _DURATION.fullmatch(_text(value))
     if match is None or not any(match.groups()):
-        raise ValueError(f"{value!r} is no duration: write 30s, 5m, 1h or 1h30m")
+        raise ValueError(f"{value!r} is no duration: write 30s, 5m, 1h30m or 3d")
     try:
         found = sum((int(part) * unit for part, unit in zip(match.groups(), _UNITS, strict=True) if part), timedelta())
     except OverflowError:

@@ -1,9 +1,10 @@
 """Consumer groups: how far they are, how they are redelivered to, where they go on, and what they gave up."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from admin.operations.paging import Page, page_of
 from admin.ports import Groups
 from broker.client.operating.dead_letters import DeadLetters, Resent
 from broker.client.operating.groups import GroupState, Reset, ResetTarget
@@ -30,11 +31,27 @@ class GroupDesk:
 
     groups: Groups
 
-    async def list(self, topic: str | None = None) -> Sequence[GroupState]:
-        """By name: all, or those that read a topic."""
-        names = sorted(await self.groups.list())
-        groups = await asyncio.gather(*map(self.groups.get, names))
-        return [group for group in groups if topic is None or any(queue.topic == topic for queue in group.queues)]
+    async def list(self, *, topic: str | None, after: str, size: int) -> Page[GroupState]:
+        """By name, those behind one: all, or those that read a topic."""
+        if topic is None:
+            names = sorted(name for name in await self.groups.list() if name > after)
+            found = await self._all(names[: size + 1])
+        else:
+            found = [group for group in await self.readers(topic) if group.name > after][: size + 1]
+        return page_of(found, size, lambda group: group.name)
+
+    async def readers(self, topic: str) -> Sequence[GroupState]:
+        """Those that read a topic, by name."""
+        groups = await self._all(sorted(await self.groups.list()))
+        return [group for group in groups if any(queue.topic == topic for queue in group.queues)]
+
+    async def _all(self, names: Iterable[str]) -> Sequence[GroupState]:
+        """Those that are there; one may have gone since its name was told."""
+        found = await asyncio.gather(*map(self.groups.get, names), return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException) and not isinstance(each, UnknownGroup):
+                raise each
+        return [each for each in found if not isinstance(each, BaseException)]
 
     async def get(self, name: str) -> GroupState:
         """Raises UnknownGroup."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from admin.operations.paging import Page, page_of
 from admin.ports import Topics
 from broker.client.message import ReceivedMessage
 from broker.client.operating.broker import BrokerState
@@ -32,9 +33,10 @@ class TopicDesk:
         """The broker as a whole."""
         return await self.topics.broker()
 
-    async def list(self) -> Sequence[TopicState]:
-        """By name."""
-        return sorted(await self.topics.list(), key=lambda topic: topic.name)
+    async def list(self, *, after: str, size: int) -> Page[TopicState]:
+        """By name, those behind one."""
+        topics = sorted(await self.topics.list(), key=lambda topic: topic.name)
+        return page_of([topic for topic in topics if topic.name > after][: size + 1], size, lambda topic: topic.name)
 
     async def get(self, name: str) -> TopicState:
         """Raises UnknownTopic."""

@@ -81,8 +81,15 @@ def cell(value: object) -> str:
 
 
 def confirm(question: str, yes: bool) -> None:
-    if not yes:
+    """Exits with 1 if the answer is no. Raises InvalidArgument where nobody can be asked."""
+    if yes:
+        return
+    try:
         typer.confirm(question, abort=True)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise InvalidArgument(reason="Nothing is done without a yes: give --yes where nobody can answer.") from None
 
 
 def parsed_params(pairs: Sequence[str]) -> dict[str, Any]:

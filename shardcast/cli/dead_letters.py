@@ -17,7 +17,7 @@ from shardcast.cli.context import (
     confirm,
     connect,
 )
-from shardcast.cli.topics import Limit, group_path, show_messages
+from shardcast.cli.topics import MAX_RATE, Limit, group_path, show_messages
 from shardcast.rest import RestClient
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Dead letters: messages that a group gave up.")
@@ -61,7 +61,9 @@ def resend(
     group: Group,
     offset: Offsets = None,
     every: All = False,
-    rate: Annotated[float, typer.Option(min=0, help="Messages a second at most; 0: as fast as it goes.")] = 0,
+    rate: Annotated[
+        float, typer.Option(min=0, max=MAX_RATE, help="Messages a second at most; 0: as fast as it goes.")
+    ] = 0,
     yes: YesOption = False,
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = None,
@@ -88,7 +90,7 @@ def purge(
     _check_chosen(offset, every)
     confirm(f"Drop {_counted(offset)} of {group} for good?", yes)
     with connect(server, token) as api:
-        purged = api.post(f"{_path(group)}/purge", {"offsets": offset or []})["purged"]
+        purged = api.post(f"{_path(group)}/purge", {"offsets": offset or None})["purged"]
     print(f"{purged} dropped.")
 
 

@@ -17,7 +17,7 @@ from shardcast.cli.context import (
     connect,
     show,
 )
-from shardcast.cli.topics import QUEUE_LAG_COLUMNS, group_path
+from shardcast.cli.topics import MAX_RATE, QUEUE_LAG_COLUMNS, group_path
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Consumer groups, and how they are redelivered to.")
 
@@ -32,7 +32,7 @@ def list_groups(
 ) -> None:
     """List all groups by name."""
     with connect(server, token) as api:
-        body = api.get("/groups")
+        body = api.get_all("/groups", "groups")
     show(body, output, COLUMNS, body["groups"])
 
 
@@ -63,7 +63,9 @@ def alter(
         str | None,
         typer.Option(metavar="WAITS", help="Between attempts: 1s,10s,1m (the last counts on), or 1s*2..5m."),
     ] = None,
-    rate: Annotated[float | None, typer.Option(min=0, help="Messages read a second; 0: no limit.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0, max=MAX_RATE, help="Messages read a second; 0: no limit.")
+    ] = None,
     most_leased: Annotated[int | None, typer.Option(min=1, help="Messages that members may hold together.")] = None,
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = None,

@@ -51,7 +51,7 @@ def list_jobs(
 ) -> None:
     """List all jobs by name."""
     with connect(server, token) as api:
-        body = {"jobs": _all_jobs(api)}
+        body = api.get_all("/jobs", "jobs")
     show(body, output, COLUMNS, body["jobs"])
 
 
@@ -74,7 +74,7 @@ def apply(
     """Create or change jobs so that they are as in the file; others stay as they are."""
     wanted = _read_jobs(file)
     with connect(server, token) as api:
-        known = {job["name"]: job for job in _all_jobs(api)}
+        known = {job["name"]: job for job in api.get_all("/jobs", "jobs")["jobs"]}
         for job in wanted:
             print(f"{job['name']}: {_apply(api, job, known.get(job['name']), dry_run)}")
 
@@ -88,7 +88,7 @@ def diff(
     """Show what apply would change; exit code 1 if that is anything."""
     wanted = _read_jobs(file)
     with connect(server, token) as api:
-        known = {job["name"]: job for job in _all_jobs(api)}
+        known = {job["name"]: job for job in api.get_all("/jobs", "jobs")["jobs"]}
     lines = [line for job in wanted for line in _differences(known.get(job["name"], {}), job)]
     print("".join(lines), end="")
     if lines:
@@ -99,7 +99,7 @@ def diff(
 def export(server: ServerOption = DEFAULT_SERVER, token: TokenOption = None) -> None:
     """Print all jobs as YAML that `job apply` takes."""
     with connect(server, token) as api:
-        jobs = [_definition(job) for job in _all_jobs(api)]
+        jobs = [_definition(job) for job in api.get_all("/jobs", "jobs")["jobs"]]
     print(yaml.safe_dump({"jobs": jobs}, sort_keys=False, allow_unicode=True), end="")
 
 
@@ -151,16 +151,6 @@ def delete(
     with connect(server, token) as api:
         api.delete(f"/jobs/{name}")
     print(f"{name} is deleted.")
-
-
-def _all_jobs(api: RestClient) -> list[dict[str, Any]]:
-    jobs: list[dict[str, Any]] = []
-    page_token: str | None = None
-    while True:
-        page = api.get("/jobs", page_token=page_token)
-        jobs += page["jobs"]
-        if not (page_token := page.get("next_page_token")):
-            return jobs
 
 
 def _read_jobs(file: Path) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ QUEUE_COLUMNS = ("queue", "lowest_offset", "end_offset")
 QUEUE_LAG_COLUMNS = ("topic", "queue", "committed_offset", "end_offset", "lag", "oldest_unread_at", "owner")
 LAG_COLUMNS = ("group", *QUEUE_LAG_COLUMNS)
 MESSAGE_COLUMNS = ("queue", "offset", "published_at", "key", "tag", "body")
+MAX_RATE = 1e9  # messages a second; keeps infinity out
 MAX_BODY = 120  # characters of a body in a table; -o json has all of it
 
 Name = Annotated[str, typer.Argument(help="The topic's name.")]
@@ -41,7 +42,9 @@ Retention = Annotated[
     str | None, typer.Option(metavar="DURATION", help='How long messages stay, e.g. 3d; "default": the broker\'s.')
 ]
 RetentionBytes = Annotated[int | None, typer.Option(min=0, help="How many bytes stay; 0: no limit.")]
-Rate = Annotated[float | None, typer.Option("--rate", min=0, help="Messages published a second; 0: no limit.")]
+Rate = Annotated[
+    float | None, typer.Option("--rate", min=0, max=MAX_RATE, help="Messages published a second; 0: no limit.")
+]
 
 
 @app.command("list")
@@ -50,7 +53,7 @@ def list_topics(
 ) -> None:
     """List all topics by name."""
     with connect(server, token) as api:
-        body = api.get("/topics")
+        body = api.get_all("/topics", "topics")
     show(body, output, COLUMNS, body["topics"])
 
 
@@ -58,6 +61,8 @@ def list_topics(
 def create(
     name: Name,
     queues: Annotated[int | None, typer.Option(min=1, max=1024, help="Default: 4.")] = None,
+    writable: Writable = None,
+    readable: Readable = None,
     retention: Retention = None,
     retention_bytes: RetentionBytes = None,
     rate: Rate = None,
@@ -66,7 +71,8 @@ def create(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Create a topic; the same one again changes nothing."""
-    form = {"name": name, "queues": queues, **_policy(retention, retention_bytes, rate)}
+    policy = _policy(writable, readable, retention, retention_bytes, rate)
+    form = {"name": name, "queues": queues, **policy}
     with connect(server, token) as api:
         body = api.post("/topics", {field: value for field, value in form.items() if value is not None})
     show(body, output, COLUMNS)
@@ -112,13 +118,8 @@ def alter(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Change a topic: only what is named."""
-    change = _policy(retention, retention_bytes, rate)
-    given = {
-        "write_queues": write_queues or queues,
-        "read_queues": read_queues or queues,
-        "writable": writable,
-        "readable": readable,
-    }
+    change = _policy(writable, readable, retention, retention_bytes, rate)
+    given = {"write_queues": write_queues or queues, "read_queues": read_queues or queues}
     change |= {field: value for field, value in given.items() if value is not None}
     if not change:
         raise InvalidArgument(reason="Say what to change; `shardcast topic alter --help` lists it.")
@@ -183,7 +184,11 @@ def lag(
 ) -> None:
     """Show how far groups have read each queue."""
     with connect(server, token) as api:
-        body = api.get("/groups", topic=name) if group is None else {"groups": [api.get(group_path(group))]}
+        if name is not None:
+            api.get(topic_path(name))  # a name that is mistyped is refused, and not a topic that nobody reads
+        body = (
+            api.get_all("/groups", "groups", topic=name) if group is None else {"groups": [api.get(group_path(group))]}
+        )
     queues = [
         {"group": each["name"], **queue}
         for each in body["groups"]
@@ -244,9 +249,12 @@ def _line(body: str) -> str:
     return line if len(body) <= MAX_BODY else f"{line[:MAX_BODY]}…"
 
 
-def _policy(retention: str | None, retention_bytes: int | None, rate: float | None) -> dict[str, Any]:
+def _policy(
+    writable: bool | None, readable: bool | None, retention: str | None, retention_bytes: int | None, rate: float | None
+) -> dict[str, Any]:
     """What was given; null in the API says that there is no limit of its own."""
-    policy: dict[str, Any] = {}
+    given: dict[str, Any] = {"writable": writable, "readable": readable}
+    policy = {field: value for field, value in given.items() if value is not None}
     if retention is not None:
         policy["retention"] = None if retention == "default" else retention
     if retention_bytes is not None:

@@ -76,7 +76,7 @@ async def test_a_look_at_messages_moves_no_group(tmp_path: Path) -> None:
         assert (await client.get("/topics/t/messages", params=at)).json()["messages"][0]["published_at"] >= one[
             "published_at"
         ]
-        assert (await client.get("/groups")).json() == {"groups": []}
+        assert (await client.get("/groups")).json() == {"groups": [], "next_page_token": ""}
 
 
 @pytest.mark.parametrize(
@@ -170,3 +170,44 @@ async def test_topics_are_for_administrators(tmp_path: Path) -> None:
             async with admin.client(token) as client:
                 assert (await client.get("/topics")).status_code == status
                 assert (await client.post("/groups/g/dead-letters/purge", json={})).status_code == status
+
+
+async def pages(client: httpx.AsyncClient, path: str, field: str, **query: str) -> list[list[str]]:
+    """The names on each page of two."""
+    found, page_token = [], ""
+    while True:
+        page = (await client.get(path, params={"page_size": 2, "page_token": page_token, **query})).json()
+        found.append([each["name"] for each in page[field]])
+        if not (page_token := page["next_page_token"]):
+            return found
+
+
+async def test_lists_of_topics_and_groups_come_in_pages(tmp_path: Path) -> None:
+    async with rest(tmp_path) as (client, broker):
+        for name in ("c", "a", "e", "b"):
+            await client.post("/topics", json={"name": name})
+            await client.patch(f"/groups/{name}", json={"attempts": 3})
+        await read_nothing(broker, "a", "e")
+        await client.post("/topics", json={"name": "d"})
+        assert await pages(client, "/topics", "topics") == [["a", "b"], ["c", "d"], ["e"]]
+        assert await pages(client, "/groups", "groups") == [["a", "b"], ["c", "e"]]
+        assert await pages(client, "/groups", "groups", topic="a") == [["e"]]
+        assert (await client.get("/topics", params={"page_size": 0})).json()["code"] == "invalid_argument"
+
+
+async def read_nothing(broker: str, topic: str, group: str) -> None:
+    async with Consumer(broker, group, [topic]):
+        pass
+
+
+@pytest.mark.parametrize("call", ["resend", "purge"])
+async def test_a_selection_of_dead_letters_that_came_out_empty_is_not_all_of_them(tmp_path: Path, call: str) -> None:
+    async with rest(tmp_path) as (client, broker):
+        await publish(broker, "t", Message(b"x"))
+        async with Consumer(broker, "g", ["t"]) as consumer:
+            await consumer.give_up(*await anext(consumer), error="no")
+        refused = await client.post(f"/groups/g/dead-letters/{call}", json={"offsets": []})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_argument")
+        assert len((await client.get("/groups/g/dead-letters")).json()["dead_letters"]) == 1
+        assert (await client.post(f"/groups/g/dead-letters/{call}", json={})).status_code == 200
+        assert (await client.get("/groups/g/dead-letters")).json()["dead_letters"] == []

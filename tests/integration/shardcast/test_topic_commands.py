@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broker.client import Consumer, Message, Producer
+from broker.errors import OffsetOutOfRange
 from broker.testing import running_broker
 from protos.errors import ShardcastError
+from protos.exits import Exit, exit_code_of
 from shardcast.cli import app
 from tests.support.admin_harness import running_admin
 
@@ -152,13 +154,17 @@ async def test_dead_letters_are_listed_sent_again_and_dropped(tmp_path: Path) ->
         (["group", "alter", "g", "--backoff", "1s*x..5m"], "--backoff takes"),
         (
             ["group", "alter", "g", "--backoff", "soon"],
-            "backoff.steps.steps.0: 'soon' is no duration: write 30s, 5m, 1h or 1h30m",
+            "backoff.steps.steps.0: 'soon' is no duration: write 30s, 5m, 1h30m or 3d",
         ),
         (["topic", "alter", "t", "--retention", "soon"], "no duration"),
         (["topic", "reset", "t", "--group", "g", "--to", "yesterday"], "earliest, latest, an instant"),
         (["dead-letter", "purge", "g"], "--offset, or take --all"),
         (["dead-letter", "resend", "g", "--all", "--offset", "1"], "--offset, or take --all"),
         (["dead-letter", "list", "nobody"], "no consumer group nobody"),
+        (["topic", "lag", "nothing"], "no topic nothing"),
+        (["topic", "lag", "--group", "nobody"], "no consumer group nobody"),
+        (["topic", "delete", "t"], "give --yes"),
+        (["job", "trigger", "j", "--param", "x=NaN"], "cannot be sent as JSON"),
     ],
 )
 async def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -167,3 +173,25 @@ async def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, arguments: li
         assert isinstance(refused.exception, ShardcastError)
         assert words in str(refused.exception)
         assert "Value error" not in str(refused.exception)
+
+
+async def test_a_topic_is_made_with_its_permissions(tmp_path: Path) -> None:
+    async with command_line(tmp_path) as (cli, _):
+        made = await cli("topic", "create", "archive", "--read-only", "--unreadable", "-o", "json")
+        topic = json.loads(made.stdout)
+        assert (topic["writable"], topic["readable"]) == (False, False)
+
+
+async def test_what_the_broker_refuses_ends_with_the_exit_code_of_its_own_error(tmp_path: Path) -> None:
+    async with command_line(tmp_path) as (cli, _):
+        await cli("topic", "create", "t", "--queues", "1")
+        refused = await cli("topic", "peek", "t", "--queue", "0", "--offset", "9")
+        assert isinstance(refused.exception, OffsetOutOfRange)
+        assert exit_code_of(refused.exception) is Exit.FAILED
+
+
+@pytest.mark.parametrize("rate", ["inf", "nan", "-1"])
+async def test_a_rate_is_a_number_that_can_be_kept(tmp_path: Path, rate: str) -> None:
+    async with command_line(tmp_path) as (cli, _):
+        for command in (["topic", "create"], ["topic", "alter"], ["group", "alter"]):
+            assert (await cli(*command, "t", "--rate", rate)).exit_code == 2

@@ -17,8 +17,8 @@ class Recorder:
     def __init__(self) -> None:
         self.created: list[Any] = []
 
-    def get(self, path: str, **query: object) -> Any:
-        return {"jobs": [], "next_page_token": ""}
+    def get_all(self, path: str, field: str) -> Any:
+        return {field: []}
 
     def post(self, path: str, body: object) -> None:
         self.created.append(body)

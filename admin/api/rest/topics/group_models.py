@@ -134,6 +134,7 @@ class GroupBody(GroupPolicyBody, GroupFacts):
 
 class GroupsBody(BaseModel):
     groups: list[GroupBody]
+    next_page_token: str = ""
 
 
 class ResetForm(BaseModel):
@@ -184,15 +185,18 @@ class DeadLettersBody(BaseModel):
     end_offset: int
 
 
+Chosen = Annotated[list[Offset], Field(min_length=1)]  # a selection that came out empty is a mistake, not "all"
+
+
 class ResendForm(BaseModel):
-    """Those named, else all from `first_offset` up to `before_offset` (0: the end as it is now)."""
+    """Those named; without offsets all from `first_offset` up to `before_offset` (0: the end as it is now)."""
 
     model_config = ConfigDict(extra="forbid")
 
-    offsets: list[Offset] = []
+    offsets: Chosen | None = None
     first_offset: Offset = 0
     before_offset: Offset = 0
-    messages_per_second: Annotated[float, Field(ge=0)] = 0.0
+    messages_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class ResentBody(BaseModel):
@@ -203,11 +207,11 @@ class ResentBody(BaseModel):
 
 
 class PurgeForm(BaseModel):
-    """Those named, else all."""
+    """Those named; without offsets all."""
 
     model_config = ConfigDict(extra="forbid")
 
-    offsets: list[Offset] = []
+    offsets: Chosen | None = None
 
 
 class PurgedBody(BaseModel):

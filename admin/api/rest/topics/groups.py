@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from admin.api.rest.jobs import PAGE, PageSize
 from admin.api.rest.topics.group_models import (
     DeadLettersBody,
     GroupBody,
@@ -27,9 +28,10 @@ def groups_router(groups: GroupDesk) -> APIRouter:
     router = APIRouter(prefix="/groups", tags=["groups"])
 
     @router.get("")
-    async def list_groups(topic: str | None = None) -> GroupsBody:
+    async def list_groups(topic: str | None = None, page_size: PageSize = PAGE, page_token: str = "") -> GroupsBody:
         """All groups, or those that read a topic."""
-        return GroupsBody(groups=[group_body(group) for group in await groups.list(topic)])
+        page = await groups.list(topic=topic, after=page_token, size=page_size)
+        return GroupsBody(groups=[group_body(group) for group in page.items], next_page_token=page.next_token)
 
     @router.get("/{name}")
     async def get_group(name: str) -> GroupBody:
@@ -67,12 +69,12 @@ def dead_letters_router(groups: GroupDesk) -> APIRouter:
     @router.post("/resend")
     async def resend_dead_letters(name: str, form: ResendForm) -> ResentBody:
         """Publishes dead letters to their own topic again, and drops them here."""
-        order = Resending(form.offsets, form.first_offset, form.before_offset, form.messages_per_second)
+        order = Resending(form.offsets or (), form.first_offset, form.before_offset, form.messages_per_second)
         resent = await groups.resend(name, order)
         return ResentBody(resent=resent.count, next_offset=resent.next_offset)
 
     @router.post("/purge")
     async def purge_dead_letters(name: str, form: PurgeForm) -> PurgedBody:
-        return PurgedBody(purged=await groups.purge(name, form.offsets))
+        return PurgedBody(purged=await groups.purge(name, form.offsets or ()))
 
     return router

@@ -47,7 +47,7 @@ def _instant(value: object, read: ValidatorFunctionWrapHandler) -> object:
 
 
 Moment = Annotated[AwareDatetime, WrapValidator(_instant)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, PlainSerializer(lambda rate: round(rate, 2), return_type=float)]
 Offset = Annotated[int, Field(ge=0, lt=1 << 63)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
@@ -131,6 +131,7 @@ class TopicBody(TopicPolicyBody, TopicFacts):
 
 class TopicsBody(BaseModel):
     topics: list[TopicBody]
+    next_page_token: str = ""
 
 
 class ReaderBody(BaseModel):

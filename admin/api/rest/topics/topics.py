@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from admin.api.rest.jobs import PAGE, PageSize
 from admin.api.rest.topics.broker_models import BrokerBody, broker_body
 from admin.api.rest.topics.topic_models import (
     LookForm,
@@ -38,8 +39,9 @@ def topics_router(topics: TopicDesk, groups: GroupDesk) -> APIRouter:
     router = APIRouter(prefix="/topics", tags=["topics"])
 
     @router.get("")
-    async def list_topics() -> TopicsBody:
-        return TopicsBody(topics=[topic_body(topic) for topic in await topics.list()])
+    async def list_topics(page_size: PageSize = PAGE, page_token: str = "") -> TopicsBody:
+        page = await topics.list(after=page_token, size=page_size)
+        return TopicsBody(topics=[topic_body(topic) for topic in page.items], next_page_token=page.next_token)
 
     @router.post("", status_code=201)
     async def create_topic(form: TopicForm) -> TopicBody:
@@ -48,7 +50,7 @@ def topics_router(topics: TopicDesk, groups: GroupDesk) -> APIRouter:
 
     @router.get("/{name}")
     async def get_topic(name: str) -> TopicDetailBody:
-        return topic_detail_body(await topics.get(name), await groups.list(name))
+        return topic_detail_body(await topics.get(name), await groups.readers(name))
 
     @router.patch("/{name}")
     async def alter_topic(name: str, form: TopicPatch) -> TopicBody:
