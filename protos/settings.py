@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -41,8 +42,7 @@ class Settings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            faults = (f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors())
-            raise BadConfiguration(faults="; ".join(faults)) from error
+            raise BadConfiguration(faults="; ".join(map(_told, error.errors()))) from error
         except (OSError, ValueError) as error:
             raise BadConfiguration(faults=str(error)) from error
 
@@ -56,6 +56,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, _NamedFiles(settings_cls), _Toml(settings_cls)
+
+
+def _told(fault: ErrorDetails) -> str:
+    place = ".".join(map(str, fault["loc"]))
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {said}" if place else said
 
 
 class _NamedFiles(PydanticBaseSettingsSource):
@@ -74,8 +80,10 @@ class _Toml(TomlConfigSettingsSource):
     """The daemon's table in shardcast.toml (or the file that SHARDCAST_CONFIG names)."""
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        path = Path(os.environ.get(f"{PREFIX}CONFIG", "shardcast.toml"))
-        super().__init__(settings_cls, path)
+        named = os.environ.get(f"{PREFIX}CONFIG")
+        if named and not Path(named).is_file():  # one that nobody named need not be there
+            raise FileNotFoundError(f"{PREFIX}CONFIG names {named}, which is no file")
+        super().__init__(settings_cls, Path(named or "shardcast.toml"))
 
     def __call__(self) -> dict[str, Any]:
         table = self.settings_cls.__module__.split(".")[0]

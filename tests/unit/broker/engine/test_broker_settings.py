@@ -30,3 +30,24 @@ def test_a_directory_that_is_a_file_ends_with_73(tmp_path: Path, capsys: pytest.
         main(["--data", str(tmp_path / "file"), "--port", "0"])
     assert ended.value.code == 73
     assert "cannot be used" in capsys.readouterr().err
+
+
+def test_a_file_that_was_named_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = tmp_path / "settings.toml"
+    monkeypatch.setenv("SHARDCAST_CONFIG", str(named))
+    with pytest.raises(BadConfiguration, match=r"SHARDCAST_CONFIG names .*, which is no file"):
+        BrokerSettings.from_env()
+    named.write_text("[broker]\nport = 18081\n")
+    assert BrokerSettings.from_env().port == 18081
+
+
+def test_a_file_that_nobody_named_need_not_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHARDCAST_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert BrokerSettings.from_env().port == 8081
+
+
+def test_what_settings_say_together_is_told_without_the_words_of_a_library() -> None:
+    with pytest.raises(BadConfiguration) as refused:
+        BrokerSettings.from_env(host="0.0.0.0")
+    assert str(refused.value).startswith("The configuration is not usable: listening on 0.0.0.0 needs access_keys")
