@@ -94,14 +94,14 @@ class NotOwner(BrokerError):
 
 
 class ModeConflict(BrokerError):
-    """Group {group} is read by {mode}; a group is read one way at a time."""
+    """Group {group} is read by {mode}, and one way at a time: {readers}."""
 
     code = "group_mode"
     status = Status.FAILED_PRECONDITION
 
 
 class GroupActive(BrokerError):
-    """Group {group} has active members: {members}; stop them first, or force it."""
+    """Group {group} is active: {readers}. Ask again when nobody reads; a reset can be forced."""
 
     code = "group_active"
     status = Status.FAILED_PRECONDITION
@@ -187,6 +187,13 @@ class RecordDamaged(BrokerError):
     """Offset {offset} of queue {queue} cannot be served: its record at position {position} of {path} is damaged."""
 
     code = "record_damaged"
+    status = Status.DATA_LOSS
+
+
+class QueueDamaged(BrokerError):
+    """The queue's index {path} is damaged: stop the broker and delete that file; a start makes it again from the log."""
+
+    code = "queue_damaged"
     status = Status.DATA_LOSS
 
 

@@ -1,5 +1,6 @@
 """The engine's room of consumer groups: who is alive, who reads which queue, up to where, and how."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never, cast
@@ -184,9 +185,9 @@ class Grouping:
 
     def _entered(self, group: Group, mode: Mode, now_ms: int) -> Group:
         """The group read this way; one that changes over goes on where it stands. Raises ModeConflict."""
-        entered = membership.enter(group, mode, self._counts(group, now_ms).leased)
         if group.mode is mode:
-            return entered
+            return group
+        entered = membership.enter(group, mode, self._readers(group, now_ms))
         if mode is Mode.OFFSET:
             return membership.moved(entered, self._leases.floors(group.name)) if group.mode else entered
         self._leases.forget(group.name, now_ms)  # of a group of this name that was deleted, or of long ago
@@ -244,10 +245,17 @@ class Grouping:
 
     def _check_idle(self, group: Group, now_ms: int) -> None:
         """Raises GroupActive while anybody reads, or has messages."""
-        leased = self._counts(group, now_ms).leased
-        if group.members or leased:
-            members = ", ".join(sorted(group.members)) or f"none alive, but {leased} messages are leased"
-            raise GroupActive(group=group.name, members=members)
+        if readers := self._readers(group, now_ms):
+            raise GroupActive(group=group.name, readers=readers)
+
+    def _readers(self, group: Group, now_ms: int) -> str:
+        """Who keeps the group as it is, in words; "": nobody."""
+        if group.members:
+            return f"its members are {', '.join(sorted(group.members))}"
+        counts = self._counts(group, now_ms)
+        seconds = math.ceil((counts.until_ms - now_ms) / 1_000)
+        gone = f"no member is alive, but {counts.leased} messages are leased for up to {seconds} s more"
+        return gone if counts.leased else ""
 
     def _drop_silent(self, now: float, now_ms: int) -> Forgotten:
         """Lets members go in whose groups nobody beats any more, so that it is known since when those have none."""

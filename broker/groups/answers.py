@@ -38,6 +38,8 @@ class LeaseCounts:
 
     leased: int = 0
     waiting: int = 0
+    until_ms: int = 0
+    """When the last of the leases runs out, milliseconds since the epoch; 0: there are none."""
 
 
 class Leases(Protocol):

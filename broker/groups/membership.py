@@ -78,12 +78,10 @@ class Group:
         return frozenset[TopicName]().union(*(member.topics for member in self.members.values()))
 
 
-def enter(group: Group, mode: Mode, leased: int) -> Group:
-    """The group read this way. Raises ModeConflict while anybody reads it the other way, or has messages of it."""
-    if group.mode in (None, mode):
-        return group if group.mode else replace(group, mode=mode)
-    if group.members or leased:
-        raise ModeConflict(group=group.name, mode=group.mode)
+def enter(group: Group, mode: Mode, readers: str) -> Group:
+    """The group read this way. Raises ModeConflict while there are readers the other way."""
+    if group.mode not in (None, mode) and readers:
+        raise ModeConflict(group=group.name, mode=group.mode, readers=readers)
     return replace(group, mode=mode)
 
 

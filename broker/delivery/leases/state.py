@@ -117,9 +117,9 @@ class Leases:
         """Whether anything here keeps other messages from being handed out."""
         return bool(self._lanes) or len(self.held) >= WINDOW
 
-    def leased_at(self, now_ms: int) -> int:
-        """How many messages members have then; `leased` counts those too whose lease has run out since."""
-        return sum(1 for held in self.held.values() if held.member and held.until_ms > now_ms)
+    def lease_ends(self, now_ms: int) -> Sequence[int]:
+        """Of each message that a member has then; `leased` counts those too whose lease has run out since."""
+        return [held.until_ms for held in self.held.values() if held.member and held.until_ms > now_ms]
 
     def next_expiry_ms(self) -> int:
         """When the first lease runs out."""

@@ -171,6 +171,8 @@ class Standing:
     next: int
     leased: int
     waiting: int
+    until_ms: int = 0
+    """When the last lease runs out; 0: there are none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ class GroupLeases:
         """All zero for a group that has none."""
         report = self._leasing.do_for_group(GetLeases(group), now_ms)
         queues = report.queues.values()
-        return LeaseCounts(sum(each.leased for each in queues), sum(each.waiting for each in queues))
+        until_ms = max((each.until_ms for each in queues), default=0)
+        return LeaseCounts(sum(each.leased for each in queues), sum(each.waiting for each in queues), until_ms)
 
     def floors(self, group: GroupName) -> Floors:
         """Of every queue that the group ever leased from."""

@@ -193,9 +193,9 @@ class Leasing:
             self._check_there(topic_id, command.offsets)
             self._remove(topic_id, command.offsets, now_ms)
             return Moved(len(command.offsets))
-        end = self._journal.queues.queue(QueueKey(topic_id, 0)).end
-        purged = end - len(self.gone(topic_id))
-        self._remove(topic_id, (), now_ms, before=end)
+        queue = self._journal.queues.queue(QueueKey(topic_id, 0))
+        purged = self.gone(topic_id).left_of(QueueRange(queue.lowest, queue.end))
+        self._remove(topic_id, (), now_ms, before=queue.end)
         return Moved(purged)
 
     def _check_there(self, topic_id: TopicId, offsets: Sequence[int]) -> None:
@@ -224,13 +224,7 @@ class Leasing:
             self._change(group, topic_id, queues, now_ms)
 
     def _report(self, group: GroupName, now_ms: int) -> LeaseReport:
-        queues = [(key, known, known.leased_at(now_ms)) for key, known in self._table.of_group(group).items()]
-        return LeaseReport(
-            {
-                key: Standing(leases.floor, leases.next, leased, len(leases.held) - leased)
-                for key, leases, leased in queues
-            }
-        )
+        return LeaseReport({key: _standing(known, now_ms) for key, known in self._table.of_group(group).items()})
 
     def _change(
         self,
@@ -263,6 +257,11 @@ class Leasing:
 
 
 _NOTHING = Leases(0)
+
+
+def _standing(leases: Leases, now_ms: int) -> Standing:
+    ends = leases.lease_ends(now_ms)
+    return Standing(leases.floor, leases.next, len(ends), len(leases.held) - len(ends), max(ends, default=0))
 
 
 def _refusal(command: SettleLeases, queue: int, offset: int, attempt: int) -> LeaseExpired:

@@ -232,11 +232,11 @@ async def test_a_group_is_read_one_way_at_a_time_and_goes_on_where_it_stands(tmp
         assert [*leased.messages.bodies] == [b"b", b"c"]
         state = await house.groups.get("g")
         assert (state.mode, state.leased, state.queues[queue].committed) == (Mode.LEASE, 2, 1)
-        await house.leave()
         for call, refusal in ((house.beat(), ModeConflict), (house.groups.delete("g"), GroupActive)):
             with refused(refusal):
                 await call
         await house.settle(leased, pb.ACTION_ACKNOWLEDGE)
+        await house.leave()
         assert offsets_of(await house.beat())[queue] == 3
         assert (await house.groups.get("g")).mode is Mode.OFFSET
 

@@ -31,6 +31,7 @@ from tests.support.broker_engine import FragileDisk, PowerLoss, bodies_of, runni
 from tests.support.broker_leases import (
     DEAD,
     GROUP,
+    LEASE_MS,
     ORDERS,
     joining,
     lease,
@@ -125,7 +126,7 @@ def test_a_checkpoint_keeps_leases_and_what_is_gone(tmp_path: Path) -> None:
         Checkpointer(engine, directory, Disk(), 1, die=pytest.fail).close()
     with running(tmp_path) as engine:
         assert left(engine) == [1, 2]
-        assert standing(engine) == Standing(floor=3, next=4, leased=1, waiting=0)
+        assert standing(engine) == Standing(floor=3, next=4, leased=1, waiting=0, until_ms=1_000 + LEASE_MS)
         assert not settle(engine, "ann", Action.ACKNOWLEDGE, *held).refused
 
 
@@ -178,7 +179,7 @@ def test_what_a_member_has_is_for_others_when_it_leaves(tmp_path: Path) -> None:
         held = lease(engine, "ann", 2)
         lease(engine, "bob", 1)
         ask(engine, LeaveGroup(GROUP, MemberId("ann")))
-        assert standing(engine) == Standing(floor=0, next=3, leased=1, waiting=2)
+        assert standing(engine) == Standing(floor=0, next=3, leased=1, waiting=2, until_ms=1_000 + LEASE_MS)
     with running(tmp_path) as engine:
         assert len(settle(engine, "ann", Action.ACKNOWLEDGE, *held).refused) == 2
         assert lease(engine, "cid", 3) == [(0, 2), (1, 2)]

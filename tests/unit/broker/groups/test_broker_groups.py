@@ -127,13 +127,13 @@ def test_a_beat_is_due_three_times_a_session_and_once_a_second(group: Group) -> 
 
 
 def test_a_group_changes_over_only_when_nobody_reads_it(group: Group) -> None:
-    assert membership.enter(group, Mode.OFFSET, 0) is group
+    assert membership.enter(group, Mode.OFFSET, "a") == group
     with pytest.raises(ModeConflict):
-        membership.enter(group, Mode.LEASE, 0)
-    leasing = membership.enter(membership.leave(group, A), Mode.LEASE, 0)
+        membership.enter(group, Mode.LEASE, "its members are a")
+    leasing = membership.enter(membership.leave(group, A), Mode.LEASE, "")
     with pytest.raises(ModeConflict):
-        membership.enter(leasing, Mode.OFFSET, 1)
-    assert membership.enter(leasing, Mode.OFFSET, 0).mode is Mode.OFFSET
+        membership.enter(leasing, Mode.OFFSET, "a")
+    assert membership.enter(leasing, Mode.OFFSET, "").mode is Mode.OFFSET
 
 
 def test_members_that_lease_own_no_queues() -> None:
