@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, repeat, takewhile
 from operator import add, eq
+from typing import NamedTuple
 
 from broker.log.attributes import is_ordered
 
@@ -26,8 +27,7 @@ _PLACE = struct.Struct("<QII4x")
 ENTRY_BYTES = _ENTRY.size
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
+class Records(NamedTuple):
     """Messages of one queue, encoded back to back."""
 
     data: bytes

@@ -23,6 +23,7 @@ class ConsumeQueue:
         self._dirty: set[int] = set()  # first offsets of files
         self._first_file = 0
         self._has_directory = False
+        self._last_path = (-1, directory)  # with the first offset: to make a path costs more than to write to its file
 
     def append(self, entries: bytes) -> None:
         """Makes the entries readable; they are durable after `sync`, or rebuilt from the log."""
@@ -118,7 +119,11 @@ class ConsumeQueue:
         return offset - at, at
 
     def _path(self, first: int) -> Path:
-        return self.path / f"{first:0{_DIGITS}}"
+        last, path = self._last_path
+        if first != last:
+            path = self.path / f"{first:0{_DIGITS}}"
+            self._last_path = (first, path)
+        return path
 
 
 def _size(path: Path) -> int:

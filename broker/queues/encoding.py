@@ -1,9 +1,9 @@
 """A batch as it will be stored: placed on queues, checked against the limits, encoded, but without offsets yet."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from operator import itemgetter
+from typing import NamedTuple
 
 from broker.errors import BadRequest, DelayTooLong, TooLarge, UnknownQueue
 from broker.log.attributes import encode_attributes
@@ -18,8 +18,7 @@ PROPERTIES_BYTES = 32 << 10
 LONGEST_DELAY = timedelta(days=7)
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedRun:
+class EncodedRun(NamedTuple):
     """Messages of one batch for one queue; no indexes: they follow those of the run before.
 
     `dues` says when each of them is delivered, in milliseconds since the epoch; none: at once. No
@@ -58,6 +57,8 @@ def encode_batch(number: int, topic: Topic, batch: TopicBatch, first_queue: int,
 
 def _delayed(attributes: Mapping[int, Attributes], stored_at_ms: int) -> Mapping[int, int]:
     """When the messages that are not due yet are, by index. Raises DelayTooLong."""
+    if not attributes:
+        return {}
     latest_ms = stored_at_ms + LONGEST_DELAY // timedelta(milliseconds=1)
     dues = {index: given.deliver_at_ms for index, given in attributes.items() if given.deliver_at_ms > stored_at_ms}
     if dues and max(dues.values()) > latest_ms:

@@ -1,13 +1,12 @@
 """Which queue each message of a batch goes to: equal keys share a queue, the others are spread evenly."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 from zlib import crc32
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Messages of a batch that go to one queue, by index; rising."""
 
     queue: int

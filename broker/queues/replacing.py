@@ -1,7 +1,6 @@
 """Runs that were placed on queues before their topics changed, placed again."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import accumulate
 from zlib import crc32
 
@@ -34,7 +33,7 @@ def _placed_again(runs: Sequence[EncodedRun], topic_of: TopicOf) -> Iterator[Enc
         batch, expected = run.batch, indexes[-1] + 1
         topic = topic_of(run.key.topic_id)
         if topic is not None:
-            whole = replace(run, indexes=[*indexes])
+            whole = run._replace(indexes=[*indexes])
             yield from [whole] if _stands(run, topic) else _split(whole, topic.write_queues)
 
 
@@ -45,8 +44,7 @@ def _split(run: EncodedRun, queues: int) -> Iterator[EncodedRun]:
         queue = (crc32(key) if key and run.placed_over else run.key.queue) % queues
         by_queue.setdefault(queue, []).append(at)
     for queue, chosen in by_queue.items():
-        yield replace(
-            run,
+        yield run._replace(
             key=run.key._replace(queue=queue),
             indexes=_pick(run.indexes, chosen),
             records=_pick_records(run.records, chosen),

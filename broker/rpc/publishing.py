@@ -96,7 +96,6 @@ class PublishingCalls(broker_pb2_grpc.BrokerServiceServicer):
 
 async def _converted(request: pb.PublishRequest) -> Publish:
     """Beside the event loop if that takes long. Raises BadRequest, TooMany."""
-    convert.check_counts(request)
-    if convert.has_many_attributes(request):
-        return await asyncio.to_thread(convert.to_publish, request)
-    return convert.to_publish(request)
+    if convert.is_quick(request):
+        return convert.to_publish(request)
+    return await asyncio.to_thread(convert.to_publish, request)

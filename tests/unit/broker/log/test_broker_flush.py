@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 
-from broker.log.flush import GATHER_SECONDS, SIBLINGS, GroupCommit
+from broker.log.flush import GATHER_SECONDS, MOST_GATHERS, SIBLINGS, GroupCommit
 
 
 class Commits:
@@ -10,7 +10,7 @@ class Commits:
 
     def __init__(self) -> None:
         self.naps: list[float] = []
-        self.brought_by_nap: list[str] = []
+        self.brought_by_naps: list[list[str]] = []
         self._groups: SimpleQueue[list[str]] = SimpleQueue()
         self._go_on: SimpleQueue[None] = SimpleQueue()
         self.thread = GroupCommit[str](self._commit, self._die, self._sleep)
@@ -28,7 +28,7 @@ class Commits:
 
     def _sleep(self, seconds: float) -> None:
         self.naps.append(seconds)
-        for item in self.brought_by_nap:
+        for item in self.brought_by_naps.pop(0) if self.brought_by_naps else ():
             self.thread.submit(item)
 
     def _die(self, error: BaseException) -> None:
@@ -63,16 +63,20 @@ def test_what_comes_during_a_commit_is_one_group_without_a_wait() -> None:
     assert commits.naps == []
 
 
-def test_a_group_smaller_than_a_large_one_waits_once_for_more() -> None:
+def grown_large(commits: Commits, size: int) -> None:
+    """The last group had so many items; its commit goes on."""
+    commits.thread.submit("a")
+    assert commits.group() == ["a"]
+    for number in range(size):
+        commits.thread.submit(str(number))
+    commits.go_on()
+    assert len(commits.group()) == size
+
+
+def test_a_group_smaller_than_a_large_one_waits_until_a_wait_brings_nothing() -> None:
     with committing() as commits:
-        commits.thread.submit("a")
-        assert commits.group() == ["a"]
-        large = [str(number) for number in range(SIBLINGS)]
-        for item in large:
-            commits.thread.submit(item)
-        commits.go_on()
-        assert commits.group() == large
-        commits.brought_by_nap = ["c"]
+        grown_large(commits, SIBLINGS)
+        commits.brought_by_naps = [["c"]]
         commits.thread.submit("b")
         commits.go_on()
         assert commits.group() == ["b", "c"]
@@ -80,7 +84,30 @@ def test_a_group_smaller_than_a_large_one_waits_once_for_more() -> None:
         commits.go_on()
         assert commits.group() == ["d"]
         commits.go_on()
+    assert commits.naps == [GATHER_SECONDS] * 2
+
+
+def test_a_group_as_large_as_the_last_one_waits_no_longer() -> None:
+    with committing() as commits:
+        grown_large(commits, SIBLINGS)
+        commits.brought_by_naps = [["c"] * SIBLINGS, ["late"]]
+        commits.thread.submit("b")
+        commits.go_on()
+        assert commits.group() == ["b", *["c"] * SIBLINGS]
+        commits.go_on()
     assert commits.naps == [GATHER_SECONDS]
+
+
+def test_waits_that_bring_more_end_nevertheless() -> None:
+    with committing() as commits:
+        grown_large(commits, 2 * MOST_GATHERS)
+        commits.brought_by_naps = [["c"]] * (MOST_GATHERS + 1)
+        commits.thread.submit("b")
+        commits.go_on()
+        assert commits.group() == ["b", *["c"] * MOST_GATHERS]
+        commits.brought_by_naps = []
+        commits.go_on()
+    assert commits.naps == [GATHER_SECONDS] * MOST_GATHERS
 
 
 def test_stopping_does_not_wait_for_more() -> None:
