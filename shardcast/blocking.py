@@ -104,12 +104,13 @@ class Producer:
         """
         return self._open_portal().call(self._inner.publish, topic, message)
 
-    def publish_batch(self, topic: str, messages: Sequence[Message]) -> Receipts:
-        """Publishes messages as one atomic unit, at most 8 MiB, and returns a receipt for each once durable.
+    def publish_batch(self, topic: str, messages: Sequence[Message], *, queue: int | None = None) -> Receipts:
+        """Publishes messages as one atomic unit and returns a receipt for each once durable.
 
-        Messages with equal keys share a queue and keep their order. Raises a ShardcastError, and then none is stored.
+        At most 8 MiB (`too_large`) and 65,536 messages (`too_many`). Those with equal keys share a queue and keep their
+        order, unless all go into a `queue` of your choice. Raises a ShardcastError, and then none is stored.
         """
-        return self._open_portal().call(self._inner.publish_batch, topic, messages)
+        return self._open_portal().call(partial(self._inner.publish_batch, topic, messages, queue=queue))
 
     def recall(self, receipt: Receipt) -> None:
         """Takes a delayed message back; waits while the broker is away, and asks again when an answer was lost.

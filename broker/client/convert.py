@@ -12,13 +12,16 @@ from protos.broker.v1 import broker_pb2 as pb
 MAX_PUBLISH_BYTES = 8 << 20  # of one publish; the broker, which adds a header to each message, refuses more
 
 
-def topic_batches(topic: str, messages: Sequence[Message]) -> list[pb.TopicBatch]:
-    """Columns per topic. Raises TooLarge, and BadRequest for what is no message or holds what cannot be sent."""
+def topic_batches(topic: str, messages: Sequence[Message], queue: int | None = None) -> list[pb.TopicBatch]:
+    """Columns per topic, all for one queue where that is given.
+
+    Raises TooLarge, and BadRequest for what is no message or holds what cannot be sent.
+    """
     try:
         by_topic = _by_topic(topic, messages).items()
-        batches = [_topic_batch(name, [messages[index] for index in chosen]) for name, chosen in by_topic]
+        batches = [_topic_batch(name, queue, [messages[index] for index in chosen]) for name, chosen in by_topic]
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise unfit_publish(topic, messages) from error
+        raise unfit_publish(topic, messages, queue) from error
     size = sum(batch.ByteSize() for batch in batches)
     if size > MAX_PUBLISH_BYTES:
         raise TooLarge(what="publish", size=size, limit=MAX_PUBLISH_BYTES)
@@ -46,9 +49,10 @@ def _by_topic(topic: str, messages: Sequence[Message]) -> dict[str, Sequence[int
     return {**by_topic}
 
 
-def _topic_batch(topic: str, messages: Sequence[Message]) -> pb.TopicBatch:
+def _topic_batch(topic: str, queue: int | None, messages: Sequence[Message]) -> pb.TopicBatch:
     return pb.TopicBatch(
         topic=topic,
+        queue=queue,
         bodies=[message.body for message in messages],
         keys=_keys([message.key for message in messages]),
         tags=_tags([message.tag for message in messages]),

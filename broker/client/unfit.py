@@ -18,9 +18,9 @@ _FIELDS = {
 }
 
 
-def unfit_publish(topic: object, messages: object) -> BadRequest:
+def unfit_publish(topic: object, messages: object, queue: object = None) -> BadRequest:
     """Says what is wrong with a publish that could not be made; looks at everything, as only an error may."""
-    faults = _faults(topic, messages)
+    faults = _faults(topic, messages, queue)
     return BadRequest(reason=next(faults, "a value is out of bounds"))
 
 
@@ -60,9 +60,11 @@ def checked_milliseconds(duration: object, what: str, least_ms: int = 0) -> int:
     return milliseconds
 
 
-def _faults(topic: object, messages: object) -> Iterator[str]:
+def _faults(topic: object, messages: object, queue: object) -> Iterator[str]:
     if not isinstance(topic, str | None):
         yield f"a topic's name is a str, not {_kind(topic)}"
+    if queue is not None and not (isinstance(queue, int) and 0 <= queue < 1 << 32):
+        yield f"a queue is a number from 0 on, not {queue!r}"
     if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
         yield f"messages are a list, not {_kind(messages)}"
         return

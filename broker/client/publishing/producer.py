@@ -95,12 +95,13 @@ class Producer:
             self._singles[to] = Gathering(partial(self.publish_batch, to))
         return await self._singles[to].publish(message)
 
-    async def publish_batch(self, topic: str, messages: Sequence[Message]) -> Receipts:
-        """Publishes messages as one atomic unit, at most 8 MiB, and returns a receipt for each once durable.
+    async def publish_batch(self, topic: str, messages: Sequence[Message], *, queue: int | None = None) -> Receipts:
+        """Publishes messages as one atomic unit and returns a receipt for each once durable.
 
-        Messages with equal keys share a queue and keep their order. Raises a ShardcastError, and then none is stored.
+        At most 8 MiB (`too_large`) and 65,536 messages (`too_many`). Those with equal keys share a queue and keep their
+        order, unless all go into a `queue` of your choice. Raises a ShardcastError, and then none is stored.
         """
-        return await self._publish(topic, messages)
+        return await self._publish(topic, messages, queue=queue)
 
     async def recall(self, receipt: Receipt) -> None:
         """Takes a delayed message back; waits while the broker is away, and asks again when an answer was lost.
@@ -128,12 +129,16 @@ class Producer:
         return self._transactions
 
     async def _publish(
-        self, topic: str, messages: Sequence[Message], transaction: pb.TransactionPart | None = None
+        self,
+        topic: str,
+        messages: Sequence[Message],
+        transaction: pb.TransactionPart | None = None,
+        queue: int | None = None,
     ) -> Receipts:
         while True:
             session = await self._current()
             try:
-                sent = await session.publish(topic, messages, transaction=transaction)
+                sent = await session.publish(topic, messages, transaction=transaction, queue=queue)
             except ShardcastError as error:
                 if error is session.failure:  # somebody else's publish was refused: this one was never sent
                     continue

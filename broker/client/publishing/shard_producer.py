@@ -102,6 +102,7 @@ class ShardProducer:
         messages: Sequence[Message],
         cursor: bytes | None = None,
         transaction: pb.TransactionPart | None = None,
+        queue: int | None = None,
     ) -> asyncio.Future[Receipts]:
         """Sends one atomic publish behind all before it and returns the future of its receipts.
 
@@ -113,7 +114,7 @@ class ShardProducer:
             term=self.term,
             holder_id=self.holder_id,
             cursor=cursor,
-            batches=convert.topic_batches(topic, messages),
+            batches=convert.topic_batches(topic, messages, queue),
             transaction=transaction,
         )
         await self._window.acquire()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.client import Batch, Consumer, GroupClient, Message, Producer, Receipt, ShardProducer
-from broker.errors import BadRequest, NotOpen, NotOwner, ProducerUnknown, StaleTerm, TooLarge
+from broker.errors import BadRequest, NotOpen, NotOwner, ProducerUnknown, StaleTerm, TooLarge, UnknownQueue
 from broker.testing import running_broker
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
@@ -255,3 +255,14 @@ async def test_what_is_given_up_is_committed_however_often_each_was_tried(tmp_pa
     assert [(message.body, message.properties["dead-letter-attempts"]) for message in dead] == [
         (b"0", "3"), (b"1", "1"), (b"2", "3"), (b"3", "3")
     ]  # fmt: skip
+
+
+async def test_a_publisher_may_choose_the_queue(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint) as producer:
+        for queue in range(4):
+            assert {receipt.queue for receipt in await producer.publish_batch("t", messages(9), queue=queue)} == {queue}
+        with pytest.raises(UnknownQueue):
+            await producer.publish_batch("t", messages(1), queue=4)
+        with pytest.raises(BadRequest, match="a queue is a number from 0 on, not -1"):
+            await producer.publish_batch("t", messages(1), queue=-1)
+        await producer.publish("t", Message(b"the producer lives on"))
