@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from broker.model import Attributes, GroupName, LogId, TopicId, TopicName, message_id
+from broker.model import Attributes, GroupName, LogId, QueueRange, TopicId, TopicName, message_id
 
 PREFIX = "%DLQ%"
 TOPIC = "dead-letter-topic"
@@ -72,6 +72,12 @@ class Gone:
 
     def __len__(self) -> int:
         return self.floor + len(self.above)
+
+    def left_of(self, held: QueueRange) -> int:
+        """How many of the messages that the queue holds are still there."""
+        lowest = max(held.lowest_offset, self.floor)
+        gone = sum(lowest <= offset < held.end_offset for offset in self.above)
+        return max(0, held.end_offset - lowest - gone)
 
     def with_(self, offsets: Iterable[int]) -> "Gone":
         """These are gone too."""

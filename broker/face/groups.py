@@ -103,8 +103,8 @@ class Groups:
         topic = self._parts.catalog.topics.get(topic_of(name))
         if topic is None:
             return 0
-        (held,), gone = self._parts.catalog.of_topic(topic), self._parts.engine.leasing.gone(topic.topic_id)
-        return held.end_offset - max(held.lowest_offset, gone.floor) - len(gone.above)
+        (held,) = self._parts.catalog.of_topic(topic)
+        return self._parts.engine.leasing.gone(topic.topic_id).left_of(held)
 
     def names(self) -> Sequence[GroupName]:
         """All groups, sorted."""

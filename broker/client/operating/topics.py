@@ -24,7 +24,8 @@ class QueueRange:
 class TopicState:
     """Queues by number, as many as can be read; those from `write_queues` on only empty themselves.
 
-    `delayed` counts messages that are not due yet, `published_per_second` is over the last minute.
+    `messages` counts those that are there, dead letters that were sent again or purged left out, `delayed` those that
+    are not due yet; `published_per_second` is over the last minute.
     """
 
     name: str
@@ -34,10 +35,7 @@ class TopicState:
     policy: TopicPolicy
     delayed: int
     published_per_second: float
-
-    @property
-    def messages(self) -> int:
-        return sum(queue.end - queue.lowest for queue in self.queues)
+    messages: int
 
 
 class TopicClient:
@@ -114,4 +112,5 @@ def _topic(topic: pb.Topic) -> TopicState:
         to_topic_policy(topic.policy),
         topic.delayed,
         topic.published_per_second,
+        topic.messages,
     )

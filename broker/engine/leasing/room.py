@@ -36,7 +36,7 @@ from broker.engine.leasing.table import Deed, LeaseTable, TableSnapshot, decode,
 from broker.errors import BadRequest, LeaseExpired, UnknownTopic
 from broker.log.frame import Frame, Kind
 from broker.log.payload import decode_change_head
-from broker.model import GroupName, GroupPolicy, MemberId, QueueKey, TopicId
+from broker.model import GroupName, GroupPolicy, MemberId, QueueKey, QueueRange, TopicId
 from broker.queues.encoding import EncodedRun
 
 

@@ -36,8 +36,9 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Messages of a topic that are not due yet, and how many came a second over the last minute."""
+    """Messages of a topic: how many are there, how many are not due yet, and came a second over the last minute."""
 
+    messages: int
     delayed: int
     published_per_second: float
 
@@ -86,9 +87,10 @@ class Describing:
         )
 
     def topic(self, topic: Topic) -> Activity:
-        parts = self._parts
+        parts, gone = self._parts, self._parts.engine.leasing.gone(topic.topic_id)
+        messages = sum(map(gone.left_of, parts.catalog.of_topic(topic)))
         delayed = parts.engine.delaying.index.pending(topic.topic_id)
-        return Activity(delayed, self.looker.rates.per_second(topic.topic_id, parts.clock()))
+        return Activity(messages, delayed, self.looker.rates.per_second(topic.topic_id, parts.clock()))
 
     def _is_refusing(self) -> bool:
         try:

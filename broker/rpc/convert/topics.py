@@ -19,6 +19,7 @@ def from_topic(topic: Topic, queues: Iterable[QueueRange], activity: Activity) -
         policy=from_topic_policy(topic.policy),
         delayed=activity.delayed,
         published_per_second=activity.published_per_second,
+        messages=activity.messages,
     )
 
 

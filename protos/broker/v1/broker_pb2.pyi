@@ -2423,6 +2423,7 @@ class Topic(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     DELAYED_FIELD_NUMBER: _builtins.int
     PUBLISHED_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     topic_id: _builtins.int
     write_queues: _builtins.int
@@ -2430,6 +2431,8 @@ class Topic(_message.Message):
     """messages that are not due yet"""
     published_per_second: _builtins.float
     """over the last minute"""
+    messages: _builtins.int
+    """stored; dead letters that were sent again or purged are not counted"""
     @_builtins.property
     def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueRange]:
         """by number; as many as can be read"""
@@ -2446,10 +2449,11 @@ class Topic(_message.Message):
         policy: Global___TopicPolicy | None = ...,
         delayed: _builtins.int = ...,
         published_per_second: _builtins.float = ...,
+        messages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delayed", b"delayed", "name", b"name", "policy", b"policy", "published_per_second", b"published_per_second", "queues", b"queues", "topic_id", b"topic_id", "write_queues", b"write_queues"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delayed", b"delayed", "messages", b"messages", "name", b"name", "policy", b"policy", "published_per_second", b"published_per_second", "queues", b"queues", "topic_id", b"topic_id", "write_queues", b"write_queues"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

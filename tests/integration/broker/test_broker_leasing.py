@@ -228,6 +228,8 @@ async def test_dead_letters_are_sent_again_once_and_are_gone(tmp_path: Path) -> 
         assert {tuple(each.properties) for each in again.attributes} == {("a",)}
     async with running(tmp_path) as peer:
         assert numbers(await peer.dead_letters()) == [4]
+        described = await peer.stub.GetTopic(pb.GetTopicRequest(name=f"%DLQ%{GROUP}"))
+        assert (described.topic.messages, described.topic.queues[0].end_offset) == (1, 5)
         assert (await peer.stub.PurgeDeadLetters(pb.PurgeDeadLettersRequest(group=GROUP))).purged == 1
         assert numbers(await peer.dead_letters()) == []
 

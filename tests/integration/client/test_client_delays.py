@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 from broker.client import Consumer, Message, Producer, Receipt
-from broker.errors import BadRequest, BrokerStopping, DelayTooLong, HandleUnknown, RecalledBefore
+from broker.client.message import to_ms
+from broker.daemon import build
+from broker.errors import BadRequest, BrokerStopping, DelayTooLong, DiskFull, HandleUnknown, RecalledBefore
+from broker.log.disk import Disk
+from broker.model import TopicName
 from broker.rpc.context import Context
 from broker.rpc.transactions import TransactionCalls
+from broker.settings import BrokerSettings
 from broker.testing import running_broker
 from protos.broker.v1 import broker_pb2 as pb
 
@@ -114,3 +119,30 @@ async def test_a_recall_whose_answer_was_lost_is_asked_again_and_succeeds(
         assert done == [receipt.handle]
         with pytest.raises(RecalledBefore):
             await producer.recall(receipt)
+
+
+class SmallDisk(Disk):
+    """Has room, or none."""
+
+    has_room = True
+
+    def free(self, path: Path) -> int:
+        return 1 << 40 if self.has_room else 0
+
+
+async def test_what_is_due_waits_for_room_on_the_disk(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint) as producer:
+        await producer.publish("t", Message(b"x", deliver_at=after(NEVER)))
+    disk, settings = SmallDisk(), BrokerSettings.from_env(data=tmp_path, port=0)
+    disk.has_room = False
+    due_ms = to_ms(after(2 * NEVER))
+    async with build(settings, disk=disk, clock=lambda: due_ms) as house, asyncio.TaskGroup() as group:
+        group.create_task(house.run())
+        for _ in range(2):
+            with pytest.raises(DiskFull):
+                await house.broker.delays.deliverer.run_once()
+        topic, queues = house.broker.topics.get(TopicName("t"))
+        assert (house.broker.describing.topic(topic).delayed, sum(queue.end_offset for queue in queues)) == (1, 0)
+        disk.has_room = True
+        assert await read(house.endpoints["grpc"], 1) == [b"x"]
+        house.stop()

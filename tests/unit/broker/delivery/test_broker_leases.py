@@ -9,7 +9,7 @@ from broker.delivery.leases.changes import from_stored, to_stored
 from broker.delivery.leases.handing import Asking, Entry, Handing, hand_out_again, hand_out_new
 from broker.delivery.leases.settling import Action, Settlement, settle, spent
 from broker.delivery.leases.state import LEASES, NEVER_MS, WINDOW, Change, Held, Leases, Move, State, retired, step
-from broker.model import Exponential, GroupPolicy, MemberId, Steps
+from broker.model import Exponential, GroupPolicy, MemberId, QueueRange, Steps
 
 ANN, BOB = MemberId("ann"), MemberId("bob")
 POLICY = GroupPolicy(attempts=3)
@@ -224,6 +224,12 @@ def test_gone_dead_letters_leave_a_floor_behind_them() -> None:
     assert gone.before(3) == Gone(4)
 
 
+def test_dead_letters_are_left_that_are_neither_gone_nor_retired() -> None:
+    gone = Gone().with_([1, 3])
+    assert [gone.left_of(QueueRange(lowest, 5)) for lowest in (0, 1, 2, 4, 5)] == [3, 2, 2, 1, 0]
+    assert [gone.with_([0]).left_of(QueueRange(0, end)) for end in (1, 3, 5)] == [0, 1, 2]
+
+
 def test_only_what_is_due_and_free_and_has_no_attempt_left_is_spent() -> None:
     leases = leased(7, 7, 0, 0)
     assert not leases.may_have_spent(1, 999)
@@ -233,3 +239,13 @@ def test_only_what_is_due_and_free_and_has_no_attempt_left_is_spent() -> None:
     leases.apply(Change(leases.next, [0, 3]))
     assert [*spent(leases, 1, 1_000)] == []
     assert not leases.may_have_spent(1, 1_000), "what was looked at once is not looked at again"
+
+
+def test_what_a_busy_key_holds_back_fills_the_window_until_the_one_that_fails_is_done() -> None:
+    leases, first = leased(7), 1
+    while leases.next < WINDOW:
+        leases.apply(new(leases, entries(*[7] * 1_000, first=first), asking(1_000)).change)
+        first = leases.next
+    assert not new(leases, entries(0, first=first)).taken, "others have to wait too"
+    assert settled(leases, Action.ACKNOWLEDGE, 0).due(500) == [1]
+    assert [entry.offset for entry in new(leases, entries(0, first=first)).taken] == [WINDOW]
