@@ -50,7 +50,7 @@ class RestClient:
         while True:
             page = self.get(path, page_token=page_token or None, **query)
             found += page[field]
-            if not (page_token := page["next_page_token"]):
+            if not (page_token := page.get("next_page_token")):
                 return {field: found}
 
     def post(self, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Any:
