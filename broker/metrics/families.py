@@ -79,6 +79,7 @@ def _groups(groups: Iterable[GroupReport], now_ms: int) -> Iterator[Metric]:
     oldest = _gauge("group_oldest_unread_seconds", "Age of the oldest message that is not done.", "group", "topic")
     consumed = _counter("consumed_messages", "Offsets that a group has passed.", "group", "topic")
     leased = _gauge("group_leased_messages", "Messages that members have just now.", "group")
+    waiting = _gauge("group_waiting_messages", "Messages that wait for an attempt, or for one of their key.", "group")
     members = _gauge("group_members", "Members of a group.", "group")
     dead = _gauge("group_dead_letters", "Dead letters of a group.", "group")
     for report in groups:
@@ -96,9 +97,10 @@ def _groups(groups: Iterable[GroupReport], now_ms: int) -> Iterator[Metric]:
             oldest.add_metric([name, topic], age)
             consumed.add_metric([name, topic], passed[topic])
         leased.add_metric([name], report.status.leases.leased)
+        waiting.add_metric([name], report.status.leases.waiting)
         members.add_metric([name], len(group.members))
         dead.add_metric([name], report.dead_letters)
-    return iter((lag, oldest, consumed, leased, members, dead))
+    return iter((lag, oldest, consumed, leased, waiting, members, dead))
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
