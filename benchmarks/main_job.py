@@ -48,7 +48,7 @@ def _one(users: int, options: argparse.Namespace, directory: Path) -> Iterator[F
     report = asyncio.run(hold(campaign, lambda published, delivered: None))
     if not report.is_exact:
         raise SystemExit(f"the run was not exact: {report.as_json()}")
-    logged = sum(segment.stat().st_size for segment in (directory / "broker" / "log").iterdir())
+    logged = sum(segment.stat().st_size for segment in (directory / "broker" / "log").glob("*.log"))
     floor = _floor(directory, logged // max(users, 1), users)
     settings = _settings(users, options)
     rates = (

@@ -197,6 +197,13 @@ class QueueDamaged(BrokerError):
     status = Status.DATA_LOSS
 
 
+class QueueDamaged(BrokerError):
+    """The queue's index {path} is damaged: stop the broker and delete that file; a start makes it again from the log."""
+
+    code = "queue_damaged"
+    status = Status.DATA_LOSS
+
+
 class BrokerStopping(BrokerError):
     """The broker is stopping; ask again in a moment."""
 

@@ -199,6 +199,7 @@ class Engine:
     def rooms(self) -> Mapping[str, object]:
         """What of the rooms' states the checkpoint keeps."""
         return {
+            "queues": self.queues.sums(),
             "log_index": self.log_index.mark().numbers(),
             "delaying": self.delaying.snapshot(),
             "transacting": self.transacting.snapshot(),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from typing import cast
 
 from broker.delivery.delay_index import DelayIndex
 from broker.engine.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -19,7 +20,7 @@ from broker.log.payload import stored_runs
 from broker.model import QueueKey, QueueRange
 from broker.producers.table import Producers
 from broker.producers.transactions import MOST_OPEN
-from broker.queues.builder import QueueBuilder
+from broker.queues.builder import QueueBuilder, Sums
 from broker.queues.catalog import Catalog
 from broker.queues.topics import Topics
 from protos.errors import DirectoryUnusable
@@ -62,7 +63,7 @@ def _open(
     log.check(checkpoint.position)
     index = opened.enter_context(closing(_open_index(log, disk, checkpoint)))
     journal = Journal(log, queues, index, topics)
-    if not queues.restore(checkpoint.queues):
+    if not queues.restore(checkpoint.queues, cast("Sums", checkpoint.rooms.get("queues", ()))):
         _rebuild(journal, checkpoint)
     delays = opened.enter_context(closing(DelayIndex(directory.delays)))
     engine = Engine(journal, Producers(checkpoint.producers), delays, Catalog(topics, queues), clock)

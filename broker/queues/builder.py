@@ -1,6 +1,6 @@
 """Builds the consume queues behind the log: offsets are given out at once, entries become visible when told to."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +10,9 @@ from broker.model import QueueKey, QueueRange, TopicId
 from broker.queues.consume_queue import ConsumeQueue
 
 _NOTHING = QueueRange(0, 0)
+
+Sums = Sequence[tuple[int, int, Sequence[Sequence[int]]]]
+"""Topic, queue, and the checksums of its files."""
 
 
 class QueueBuilder:
@@ -64,10 +67,16 @@ class QueueBuilder:
         """What each queue that ever held anything holds; others may add queues meanwhile."""
         return {key: QueueRange(queue.lowest, queue.end) for key, queue in [*self._queues.items()] if queue.end}
 
-    def restore(self, held: Mapping[QueueKey, QueueRange]) -> bool:
+    def restore(self, held: Mapping[QueueKey, QueueRange], sums: Sums = ()) -> bool:
         """Cuts all queues back to what they held; False if files hold less than that: those queues are empty now."""
-        restored = [self.queue(key).restore(held.get(key, _NOTHING)) for key in {*held, *self._stored()}]
+        files = {QueueKey(TopicId(topic), queue): stored for topic, queue, stored in sums}
+        keys = {*held, *self._stored()}
+        restored = [self.queue(key).restore(held.get(key, _NOTHING), files.get(key, ())) for key in keys]
         return all(restored)
+
+    def sums(self) -> Sums:
+        """For the checkpoint: what the files of each queue hold, as `restore` takes it."""
+        return [(*key, queue.sums.stored()) for key, queue in [*self._queues.items()] if queue.end]
 
     def forget(self, topic_id: TopicId) -> None:
         """Drops all queues of a deleted topic with their files, and what waits to be shown."""

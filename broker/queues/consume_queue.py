@@ -1,12 +1,14 @@
 """The consume queue: a 20-byte entry per message of one queue, in files of 300,000 entries, derived from the log."""
 
 import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from broker.log.disk import OpenFiles
 from broker.log.record import ENTRY_BYTES
 from broker.model import QueueRange
+from broker.queues.file_sums import FileSums
 
 ENTRIES_PER_FILE = 300_000
 _DIGITS = 20
@@ -21,6 +23,7 @@ class ConsumeQueue:
         self._files = files
         self._entries_per_file = entries_per_file
         self._dirty: set[int] = set()  # first offsets of files
+        self.sums = FileSums()
         self._first_file = 0
         self._has_directory = False
         self._last_path = (-1, directory)  # with the first offset: to make a path costs more than to write to its file
@@ -33,6 +36,7 @@ class ConsumeQueue:
             fits = (self._entries_per_file - at) * ENTRY_BYTES
             with self._files.use(self._path(first), create=True) as fd:
                 self._files.disk.write(fd, [entries[:fits]], at * ENTRY_BYTES)
+            self.sums.append(first, entries[:fits], at * ENTRY_BYTES)
             self._dirty.add(first)  # behind the write: a sync in between must not take the mark along
             self.end += min(fits, len(entries)) // ENTRY_BYTES
             entries = entries[fits:]
@@ -43,6 +47,7 @@ class ConsumeQueue:
         count = max(0, min(count, self.end - offset, self._entries_per_file - at))
         try:
             with self._files.use(self._path(first)) as fd:
+                self.sums.check(first, fd, self._path(first))
                 return os.pread(fd, count * ENTRY_BYTES, at * ENTRY_BYTES)
         except FileNotFoundError:
             return b""
@@ -63,9 +68,10 @@ class ConsumeQueue:
         kept, _ = self._place(lowest)
         for first in range(self._first_file, kept, self._entries_per_file):
             self._remove(self._path(first))
+            self.sums.forget(first)
         self._first_file = max(self._first_file, kept)
 
-    def restore(self, held: QueueRange) -> bool:
+    def restore(self, held: QueueRange, sums: Iterable[Sequence[int]] = ()) -> bool:
         """Cuts the files back to what the queue held; False, and empty, if they hold less than that."""
         is_whole = self._holds(held)
         self.lowest = held.lowest_offset
@@ -79,6 +85,7 @@ class ConsumeQueue:
         if at and not is_empty and _size(self._path(last)) > at * ENTRY_BYTES:  # never after a clean stop
             with self._files.use(self._path(last)) as fd:
                 self._files.disk.truncate(fd, at * ENTRY_BYTES)
+        self.sums.restore(stored for stored in sums if stored[0] >= lowest and not is_empty)
         self._first_file = lowest
         return is_whole
 

@@ -23,7 +23,7 @@ from broker.delivery.retention.rules import (
 from broker.delivery.retention.topic_bytes import TopicBytes
 from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
-from broker.errors import BrokerStopping
+from broker.errors import BrokerStopping, QueueDamaged
 from broker.face.parts import Parts
 from broker.model import QueueKey, QueueRange, Topic
 from broker.queues.finding import offset_behind, position_of
@@ -144,10 +144,10 @@ class Retainer:
                 await self._try_once()
 
     async def _try_once(self) -> None:
-        """What a disk cannot read or delete now is tried again with the next round."""
+        """What cannot be read or deleted now is tried again with the next round."""
         try:
             await self.run_once()
-        except OSError as error:
+        except (OSError, QueueDamaged) as error:
             log.error("retention failed", action="retention_failed", error=str(error))
 
     async def oldest_held_by(self) -> list[Holder]:

@@ -11,9 +11,10 @@ import pytest
 from broker.delivery.retention.retiring import Retired, RetireMessages
 from broker.engine.directory import open_directory
 from broker.engine.opening import Checkpointer, open_engine
-from broker.errors import LogDamaged
+from broker.errors import LogDamaged, QueueDamaged
 from broker.face.upkeep.retention import Keep, Sweeping
 from broker.log.disk import Disk
+from broker.log.record import ENTRY_BYTES
 from broker.model import Opened, QueueKey
 from broker.queues.topic_file import Stored, write_topics
 from broker.queues.topics import Topics
@@ -154,3 +155,15 @@ def test_an_index_of_delayed_messages_that_cannot_be_made_is_told_in_a_sentence(
     (tmp_path / "delays.sqlite").mkdir()
     with pytest.raises(DirectoryUnusable):
         reopen(tmp_path, Disk())
+
+
+def test_an_entry_that_points_at_another_whole_record_is_not_served_and_made_again(tmp_path: Path) -> None:
+    fill(tmp_path)
+    path = tmp_path / "queues" / "1" / "0" / f"{0:020}"
+    entries = path.read_bytes()
+    path.write_bytes(entries[ENTRY_BYTES : 2 * ENTRY_BYTES] * 2 + entries[2 * ENTRY_BYTES :])
+    with running_engine(tmp_path) as (engine, _), pytest.raises(QueueDamaged) as refused:
+        bodies_of(engine, KEYS[0])
+    remove(Path(str(refused.value.fields["path"])))
+    with running_engine(tmp_path) as (engine, _):
+        assert sorted(body for key in KEYS for body in bodies_of(engine, key)) == sorted(STORED)
