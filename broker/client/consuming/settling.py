@@ -78,12 +78,14 @@ class Settling:
             del self._sending[topic]
 
     def _take(self, topic: str) -> list[_Word]:
-        """The first words that wait, as many as fit into a request."""
-        waiting, count, size = self._waiting[topic], 0, 0
+        """The first words that wait, as many as fit into a request, which says one thing of each message."""
+        waiting, count, size, told = self._waiting[topic], 0, 0, set[tuple[int, int]]()
         for word in waiting:
+            places = {(queue, offset) for queue, offset, _ in word.handings}
             size += len(word.handings)
-            if count and size > MOST_MESSAGES:
+            if count and (size > MOST_MESSAGES or not told.isdisjoint(places)):
                 break
+            told |= places
             count += 1
         taken, self._waiting[topic] = waiting[:count], waiting[count:]
         return taken

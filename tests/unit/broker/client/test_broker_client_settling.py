@@ -69,6 +69,19 @@ async def test_a_word_whose_answer_was_lost_is_said_again_and_taken_as_heard() -
     assert first == second
 
 
+async def test_two_words_about_one_message_travel_one_after_the_other() -> None:
+    """In one request the first would count, and the other be refused: who finishes while it is extended is done."""
+    stub = FakeStub()
+    words, messages = settling(stub), batch(0, 1)
+    extending = asyncio.create_task(words.say(Verb(pb.ACTION_EXTEND, 1_000), [messages]))
+    done = [asyncio.create_task(words.say(ACKNOWLEDGE, [message])) for message in messages]
+    await asyncio.gather(extending, *done)
+    assert [[each.action for each in request.settlements] for request in stub.requests] == [
+        [pb.ACTION_EXTEND],
+        [pb.ACTION_ACKNOWLEDGE, pb.ACTION_ACKNOWLEDGE],
+    ]
+
+
 async def test_a_refused_request_is_told_to_all_who_spoke_and_the_next_ones_go_on() -> None:
     words = settling(FakeStub(faults=[BadRequest(reason="no")]))
     said = (words.say(ACKNOWLEDGE, [message]) for message in batch(0, 1))
