@@ -2,15 +2,17 @@
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from broker.log.commit_log import SEGMENT_BYTES, Durability
 from broker.log.index.keys import MOST_SEGMENT_BYTES
 from broker.producers.transactions import MOST_OPEN
 from protos.settings import Settings
 
+AccessKey = Annotated[SecretStr, Field(min_length=1)]
 _LEAST_SEGMENT_BYTES = 16 << 20  # one publish of 8 MiB with its head always fits
 
 
@@ -34,8 +36,14 @@ class BrokerSettings(Settings):
     publish_streams: int = Field(default=1_024, ge=1)  # open at the same time
     reads: int = Field(default=8_192, ge=1)  # fetches and leases at the same time, those that wait included
     create_topics: bool = True
-    access_keys: tuple[SecretStr, ...] = ()
+    access_keys: Annotated[tuple[AccessKey, ...], NoDecode] = ()
     insecure: bool = False
+
+    @field_validator("access_keys", mode="before")
+    @classmethod
+    def _split(cls, keys: object) -> object:
+        """The environment and a file of secrets give one text."""
+        return keys.replace(",", " ").split() if isinstance(keys, str) else keys
 
     @model_validator(mode="after")
     def _refuse_an_open_door(self) -> Self:

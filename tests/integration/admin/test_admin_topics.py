@@ -211,3 +211,10 @@ async def test_a_selection_of_dead_letters_that_came_out_empty_is_not_all_of_the
         assert len((await client.get("/groups/g/dead-letters")).json()["dead_letters"]) == 1
         assert (await client.post(f"/groups/g/dead-letters/{call}", json={})).status_code == 200
         assert (await client.get("/groups/g/dead-letters")).json()["dead_letters"] == []
+
+
+async def test_messages_are_kept_for_some_time_or_as_the_broker_says(tmp_path: Path) -> None:
+    async with rest(tmp_path) as (client, _):
+        refused = await client.post("/topics", json={"name": "t", "retention": "0s"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_argument")
+        assert (await client.post("/topics", json={"name": "t", "retention": "1s"})).json()["retention"] == "1s"

@@ -59,7 +59,7 @@ class TopicPolicyBody(BaseModel):
 
     readable: bool = True
     writable: bool = True
-    retention: Duration | None = None
+    retention: Annotated[Duration, Field(gt=timedelta(0))] | None = None
     retention_bytes: Annotated[int, Field(gt=0, lt=1 << 63)] | None = None
     messages_per_second: Positive | None = None
 

@@ -51,3 +51,25 @@ def test_what_settings_say_together_is_told_without_the_words_of_a_library() -> 
     with pytest.raises(BadConfiguration) as refused:
         BrokerSettings.from_env(host="0.0.0.0")
     assert str(refused.value).startswith("The configuration is not usable: listening on 0.0.0.0 needs access_keys")
+
+
+@pytest.mark.parametrize("text", ["one two", "one,two", " one\n, two\n"])
+def test_access_keys_stand_side_by_side_in_the_environment_or_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    def keys() -> list[str]:
+        return [key.get_secret_value() for key in BrokerSettings.from_env().access_keys]
+
+    monkeypatch.setenv("SHARDCAST_ACCESS_KEYS", text)
+    assert keys() == ["one", "two"]
+    monkeypatch.delenv("SHARDCAST_ACCESS_KEYS")
+    (tmp_path / "keys").write_text(text)
+    monkeypatch.setenv("SHARDCAST_ACCESS_KEYS_FILE", str(tmp_path / "keys"))
+    assert keys() == ["one", "two"]
+
+
+def test_no_access_key_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHARDCAST_ACCESS_KEYS", " , ")
+    assert BrokerSettings.from_env().access_keys == ()
+    with pytest.raises(BadConfiguration, match="access_keys"):
+        BrokerSettings.from_env(access_keys=("",))
