@@ -27,7 +27,6 @@ from broker.log.upkeep.background import Background
 from broker.log.upkeep.scrubber import Scrubber
 from broker.log.upkeep.space import Space
 from broker.log.upkeep.syncer import Syncer
-from broker.metrics.server import serve_monitor
 from broker.queues.topics import Topics
 from broker.rpc.bulk import BulkService
 from broker.rpc.limits import ClientLimits
@@ -137,6 +136,8 @@ async def build(
         stack.callback(broker.drain)
         endpoints = {"grpc": f"{settings.host}:{listening.port}"}
         if settings.metrics_port is not None:
+            from broker.metrics.server import serve_monitor  # its web server takes a tenth of the time of a start
+
             port = await stack.enter_async_context(
                 serve_monitor(settings.host, settings.metrics_port, broker.measuring)
             )

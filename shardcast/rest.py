@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any, Self
 
 import broker.errors  # noqa: F401  # what the admin passes on comes out as the class that declares its code
 from protos.errors import InvalidArgument, PermissionDenied, RemoteError, ShardcastError, TimedOut, Unreachable, restore
+
+if TYPE_CHECKING:
+    import httpx  # at run time by those who call: its import is a tenth of the time that a daemon takes to start
 
 CALL_SECONDS = 30.0
 _NEAREST: Mapping[int, type[ShardcastError]] = {
@@ -26,6 +27,8 @@ class RestClient:
     """
 
     def __init__(self, server: str, token: str) -> None:
+        import httpx
+
         self._server = server.rstrip("/")
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(
@@ -66,6 +69,8 @@ class RestClient:
         return self._call("DELETE", path)
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
+        import httpx
+
         try:
             response = self._http.request(method, path, **options)
         except httpx.TimeoutException as error:
@@ -79,7 +84,7 @@ class RestClient:
         return response.json() if response.content else None
 
 
-def _problem(response: httpx.Response, server: str) -> ShardcastError:
+def _problem(response: "httpx.Response", server: str) -> ShardcastError:
     try:
         problem = response.json()
         error = restore(

@@ -12,12 +12,13 @@ from broker.model import message_id
 NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes building one take 1.7 us instead of 0.5, half of what a client does
 class Message:
     """What is published.
 
     Equal keys of a topic share a queue and so keep their order. `topic` wins over the topic of the call. `deliver_at`
-    is an aware datetime before which nobody gets the message; `ordered` asks for one at a time per key.
+    is an aware datetime before which nobody gets the message; `ordered` asks for one at a time per key. Take it as
+    read-only: what is changed after it was given to a producer may or may not be published.
     """
 
     body: bytes
@@ -29,7 +30,7 @@ class Message:
     ordered: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ReceivedMessage(Message):
     """What is delivered: a message and where it stands. `attempt` counts deliveries, the first is 1.
 
