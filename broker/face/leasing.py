@@ -207,7 +207,10 @@ class Leasing:
         if topic is None:
             raise UnknownTopic(topic=topic_name)
         policy = self._parts.engine.grouping.policy(group)
-        grave = await self._parts.grave(group) if _may_kill(settlements, policy) else None
+        has_leases = self._parts.engine.grouping.leases(
+            group
+        )  # else all will be refused, and nothing is to be made for it
+        grave = await self._parts.grave(group) if has_leases and _may_kill(settlements, policy) else None
         command = SettleLeases(
             group, member_id, topic.name, topic.topic_id, settlements, policy, grave, self._parts.awake()
         )

@@ -40,7 +40,7 @@ class LeaseMessages:
 
 @dataclass(frozen=True, slots=True)
 class SettleLeases:
-    """Do what the member says of messages that it has; the grave is needed if any could be given up by it."""
+    """Do what the member says of messages that it has; BadRequest if any is given up by it and there is no grave."""
 
     group: GroupName
     member_id: MemberId

@@ -150,7 +150,8 @@ class Leasing:
         return LeasesSettled(refused, total, has_freed)
 
     def _letter(self, command: SettleLeases | BurySpent, key: QueueKey, dead: Dead, now_ms: int) -> Letter:
-        assert command.grave is not None
+        if command.grave is None:
+            raise BadRequest(reason=f"group {command.group} has no dead letters yet: say it again")
         entry = entry_at(self._journal.queues.queue(key), dead.offset)
         of = (command.grave.log_id, command.topic, *key)
         return Letter(entry, Death(*of, dead.offset, dead.attempts, dead.error, now_ms))

@@ -208,3 +208,10 @@ async def test_a_batch_that_is_cut_off_on_its_way_is_for_others_at_once(tmp_path
             async with broker.leasing.on_its_way(wanted, batch):
                 raise asyncio.CancelledError
         assert len((await lease(broker, 3, BOB)).bodies) == 3
+
+
+async def test_words_of_a_group_that_there_is_not_are_refused_and_make_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path, Clock()) as broker:
+        words = [Settlement(0, [0], [1], Action.GIVE_UP), Settlement(0, [1], [1 << 20], Action.RETRY)]
+        assert len(await broker.leasing.settle(GROUP, ANN, ORDERS, words)) == 2
+        assert [topic.name for topic, _ in broker.topics.list()] == [ORDERS]
