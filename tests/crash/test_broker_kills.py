@@ -7,21 +7,28 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from broker.client import Batch, Consumer, Message, Producer, Receipt, ShardProducer, TopicClient
+from broker.client import Batch, Consumer, Message, Producer, Receipt, ShardProducer
 from protos.broker.v1 import broker_pb2 as pb
-from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
-from protos.channel import dial
+from tests.support.broker_loads import (
+    DelayedPublisher,
+    LeaseGroup,
+    OrderlyGroup,
+    OrderlyPublisher,
+    Transactor,
+    World,
+    fetch_all,
+)
 from tests.support.broker_process import BrokerProcess
 
 pytestmark = [pytest.mark.proof, pytest.mark.anyio]
 
-MINUTES = float(os.environ.get("PROOF_MINUTES", "10"))
+MINUTES = float(os.environ.get("PROOF_MINUTES", "10")) / 3  # what the proofs of the broker share with others
 KILLS = 50  # at least
 TOPIC = "load"
 KEYS = 8  # of each publisher
@@ -39,15 +46,6 @@ class Stored:
     number: int
 
 
-@dataclass
-class World:
-    """What all that load the broker share; `stopping` asks them to end with what they have begun."""
-
-    endpoint: str
-    chance: random.Random
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class Loader(Protocol):
     """Something that uses the broker while it is killed, and then knows what must be there."""
 
@@ -55,8 +53,8 @@ class Loader(Protocol):
         """Goes on until the world is stopping; waits while the broker is away."""
         ...
 
-    def check(self, stored: Sequence[Stored]) -> None:
-        """Fails if something is lost, doubled or out of order."""
+    async def finish(self) -> None:
+        """Fails if something is lost, doubled or out of order, once nobody works any more."""
         ...
 
 
@@ -108,7 +106,8 @@ class PlainPublisher:
                 places = zip(batch, receipts, strict=False)  # none where the answer was lost and long ago
                 self._receipts.update({(str(sent.key), int(sent.body)): receipt for sent, receipt in places})
 
-    def check(self, stored: Sequence[Stored]) -> None:
+    async def finish(self) -> None:
+        stored = await read_all(self._world.endpoint)
         self._numbers.check(stored)
         found = {(message.key, message.number): (message.queue, message.offset) for message in stored}
         assert all(
@@ -146,8 +145,8 @@ class ShardPublisher:
             if not publishes:
                 await producer.flush()
 
-    def check(self, stored: Sequence[Stored]) -> None:
-        self._numbers.check(stored)
+    async def finish(self) -> None:
+        self._numbers.check(await read_all(self._world.endpoint))
 
 
 class OffsetReader:
@@ -178,24 +177,15 @@ class OffsetReader:
         await consumer.commit(batch)
         self._committed |= places
 
-    def check(self, stored: Sequence[Stored]) -> None:
+    async def finish(self) -> None:
+        stored = await read_all(self._world.endpoint)
         unknown = self._seen - {(message.queue, message.offset) for message in stored}
         assert not unknown, f"handed out but not there: {sorted(unknown)[:5]}"
 
 
 async def read_all(endpoint: str) -> list[Stored]:
     """Every message of the topic, straight from its queues."""
-    stored: list[Stored] = []
-    async with TopicClient(endpoint) as topics, dial(endpoint) as channel:
-        stub = BrokerServiceStub(channel)
-        for queue, held in enumerate((await topics.get(TOPIC)).queues):
-            offset = held.lowest
-            while offset < held.end:
-                request = pb.FetchRequest(topic=TOPIC, queue=queue, offset=offset, max_messages=10_000)
-                answer = await stub.Fetch(request)
-                stored += _stored(queue, answer)
-                offset += len(answer.bodies)
-    return stored
+    return [stored for queue, answer in await fetch_all(endpoint, TOPIC) for stored in _stored(queue, answer)]
 
 
 def _stored(queue: int, answer: pb.FetchResponse) -> Iterator[Stored]:
@@ -227,15 +217,22 @@ async def test_killed_under_load_the_broker_keeps_what_it_acknowledged(tmp_path:
         PlainPublisher("plain", world),
         ShardPublisher("shard", world),
         *(OffsetReader(world, committed, seen) for _ in range(READERS)),
+        leases := LeaseGroup(world, "workers", TOPIC, members=2),
+        OrderlyPublisher(world, "orders"),
+        orders := OrderlyGroup(world, "orderly", "orders", members=2),
+        DelayedPublisher(world, "later"),
+        Transactor(world, "decided"),
     ]
     async with asyncio.TaskGroup() as group:
         for loader in loaders:
             group.create_task(loader.work())
         kills = await kill_again_and_again(broker, random.Random(seed + 1))
         world.stopping.set()
+    for loader in loaders:
+        await loader.finish()
     stored = await read_all(broker.endpoint)
     assert await broker.stop() == 0
-    print(f"{kills} kills, {len(stored)} messages stored, {len(committed)} committed")
-    for loader in loaders:
-        loader.check(stored)
+    done = f"{len(leases.acknowledged)} and {len(orders.acknowledged)} acknowledged"
+    print(f"{kills} kills, {len(stored)} messages stored, {len(committed)} committed, {done}")
     assert len(committed) > kills, "too little was read to prove anything"
+    assert len(orders.acknowledged) > kills, "too little was leased to prove anything"
