@@ -36,7 +36,7 @@ _NEXT = "SELECT due_ms FROM delayed ORDER BY due_ms LIMIT 1"
 
 
 class DelayIndex:
-    """For the writer's thread; any thread may ask how many there are and for the lowest position.
+    """For the writer's thread; any thread may ask how many there are and for the lowest.
 
     Changes count for later calls at once and last when they are committed, many together, because due times that are
     spread over days touch a page each. Not synced: a power loss may take the last commits, and never leaves a part of
@@ -163,10 +163,11 @@ class DelayIndex:
         """Messages of the topic that are not due yet."""
         return sum(count for (topic, _), count in [*self._counts.items()] if topic == topic_id)
 
-    def lowest_position(self) -> int | None:
-        """No delayed message lies before this position of the log; None: there are none."""
-        lowest = min((bucket for (_, bucket), count in [*self._counts.items()] if count > 0), default=None)
-        return None if lowest is None else lowest * _BUCKET
+    def lowest(self) -> tuple[int, TopicId] | None:
+        """No delayed message lies before this position of the log; a topic of the first ones; None: there are none."""
+        pending = ((bucket, topic) for (topic, bucket), count in [*self._counts.items()] if count > 0)
+        bucket, topic = min(pending, default=(None, None))
+        return None if bucket is None or topic is None else (bucket * _BUCKET, TopicId(topic))
 
     def close(self) -> None:
         self._rows.close()

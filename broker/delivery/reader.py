@@ -109,8 +109,4 @@ def _runs(places: Iterable[_Place]) -> Iterator[Sequence[_Place]]:
 def _read(log: CommitLog, run: Sequence[_Place]) -> Piece:
     begin, (last, size) = run[0][0], run[-1]
     positions, sizes = zip(*run, strict=True)
-    try:
-        data = log.read(begin, last + size - begin)
-    except OSError:  # what the disk cannot give back is as lost as what it gives back wrong
-        data = b""
-    return Piece(data, [position - begin for position in positions], sizes)
+    return Piece(log.read(begin, last + size - begin), [position - begin for position in positions], sizes)

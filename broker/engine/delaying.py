@@ -12,6 +12,7 @@ import structlog
 
 from broker.delivery.delay_index import DelayIndex
 from broker.delivery.delays import Stretch, spans, stretches, without
+from broker.delivery.retention.rules import Hold, Holder, HolderKind
 from broker.engine.commands import DelayingCommand, DeliverDue, Recall
 from broker.engine.journal import Journal
 from broker.errors import HandleUnknown, RecalledBefore
@@ -163,6 +164,15 @@ class Delaying:
     def commit(self) -> None:
         """Everything taken is in the log by now."""
         self.index.commit(self._journal.log.written, _COMMIT_STRETCHES)
+
+    def hold(self) -> Hold | None:
+        """What messages that are not due yet need of the log, if there are any; from any thread."""
+        lowest = self.index.lowest()
+        if lowest is None:
+            return None
+        position, topic_id = lowest
+        topic = self._journal.topics.by_id(topic_id)
+        return Hold(Holder(HolderKind.DELAYED, topic.name if topic else ""), position)
 
     def snapshot(self) -> object:
         """For the checkpoint: the index is stored up to where the log is now."""

@@ -6,7 +6,6 @@ from typing import assert_never
 
 from broker.delivery.delay_index import DelayIndex
 from broker.delivery.retention.retiring import Retired, RetireMessages, Retiring
-from broker.delivery.retention.rules import HolderKind
 from broker.engine.altering import Altering
 from broker.engine.burying import Burying
 from broker.engine.commands import (
@@ -108,10 +107,7 @@ class Engine:
             journal.queues,
             catalog.topics,
             self.grouping.groups,
-            {
-                HolderKind.DELAYED: delays.lowest_position,
-                HolderKind.TRANSACTION: lambda: self.transacting.transactions.lowest_position(),
-            },
+            (self.delaying.hold, self.transacting.hold),
         )
         self._clock = clock
 

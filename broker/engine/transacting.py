@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from broker.delivery.retention.rules import Hold, Holder, HolderKind
 from broker.engine.commands import CheckTransactions, EndTransaction, GiveUpTransaction, TransactingCommand
 from broker.engine.journal import Journal, ranges
 from broker.errors import LogDamaged, UnknownTopic
@@ -83,9 +84,18 @@ class Transacting:
         """What the first one who ended it was answered; no ranges if they are not stored any more."""
         log, at = self._journal.log, ended.position + HEADER.size
         first = log.read(at, HEAD_BYTES)
-        if len(first) < HEAD_BYTES:
+        size = publish_head_size(first) if len(first) == HEAD_BYTES else 0
+        encoded = log.read(at, size)
+        if not size or len(encoded) < size:  # retention has deleted it, at the latest just now
             return TransactionEnded(())
-        return TransactionEnded(ranges(decode_change_head(log.read(at, publish_head_size(first)))[1]))
+        return TransactionEnded(ranges(decode_change_head(encoded)[1]))
+
+    def hold(self) -> Hold | None:
+        """What the oldest open transaction needs of the log, if there is one; from any thread."""
+        lowest = self.transactions.lowest()
+        if lowest is None:
+            return None
+        return Hold(Holder(HolderKind.TRANSACTION, lowest.producer_group), lowest.positions[0])
 
     def _end(self, transaction_id: TransactionId, outcome: Outcome, now_ms: int) -> TransactionEnded | EndedBefore:
         ended = self.transactions.ended(transaction_id, outcome)

@@ -1,6 +1,7 @@
 """The commit log: frames back to back over segments, appended by one thread, durable when flushed."""
 
 import enum
+import errno
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -166,11 +167,11 @@ class CommitLog:
         return len(removed)
 
     def read(self, position: int, size: int) -> bytes:
-        """Written bytes of the log; fewer than asked for where a file is shorter than it was, or gone."""
+        """Written bytes of the log; fewer than asked for where a file is shorter than it was, unreadable, or gone."""
         pieces = []
         while size > 0:
             segment = self._segment_at(position)
-            data = segment.read(position, size)
+            data = _readable(segment, position, size)
             pieces.append(data)
             position, size = position + len(data), size - len(data)
             if not data or position != segment.end:
@@ -191,3 +192,12 @@ class CommitLog:
         for segment in self._segments:
             segment.close()
         self._files.close()
+
+
+def _readable(segment: Segment, position: int, size: int) -> bytes:
+    try:
+        return segment.read(position, size)
+    except OSError as error:
+        if error.errno == errno.EIO:  # what the disk cannot give back is as lost as what it gives back wrong
+            return b""
+        raise

@@ -181,9 +181,9 @@ class Transactions:
         """Whether nobody has told its outcome yet."""
         return transaction_id in self._open
 
-    def lowest_position(self) -> int | None:
-        """No publish of an open transaction lies before this position of the log; None: there are none."""
-        return min((known.positions[0] for known in [*self._open.values()]), default=None)
+    def lowest(self) -> Open | None:
+        """The open transaction whose first publish lies before all others in the log; None: there are none."""
+        return min([*self._open.values()], key=lambda known: known.positions[0], default=None)
 
     def snapshot(self) -> tuple[dict[TransactionId, Open], dict[TransactionId, Ended]]:
         """All of them."""

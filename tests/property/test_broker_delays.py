@@ -123,9 +123,9 @@ class DelayedMessages(RuleBasedStateMachine):
             assert bodies_of(self.engine, QueueKey(TOPIC.topic_id, queue)) == self.visible[queue]
         index = self.engine.delaying.index
         assert index.pending(TOPIC.topic_id) == len(self.pending)
-        lowest = index.lowest_position()
+        lowest = index.lowest()
         assert (lowest is None) == (not self.pending)
-        assert lowest is None or lowest <= min(self.pending)
+        assert lowest is None or lowest[0] <= min(self.pending)
 
 
 TestDelayedMessages = DelayedMessages.TestCase

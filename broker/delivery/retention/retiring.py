@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from broker.delivery.retention.rules import Hold, Holder, HolderKind, QueueFacts, kept_from
+from broker.delivery.retention.rules import Hold, QueueFacts, kept_from
 from broker.groups.membership import Group
 from broker.groups.retention import needed
 from broker.log.commit_log import CommitLog
@@ -45,9 +45,9 @@ class Retiring:
         queues: QueueBuilder,
         topics: Topics,
         groups: Callable[[], Sequence[Group]],
-        others: Mapping[HolderKind, Callable[[], int | None]],
+        others: Sequence[Callable[[], Hold | None]],
     ) -> None:
-        """`others` tell the lowest position of the log that they need; None: they need none."""
+        """`others` tell what they need of the log; None: nothing."""
         self._log = log
         self._queues = queues
         self._topics = topics
@@ -67,8 +67,7 @@ class Retiring:
 
     def holds(self) -> list[Hold]:
         """Of what is not in a queue; as durable as what was answered before."""
-        positions = ((Holder(kind), position()) for kind, position in self._others.items())
-        return [Hold(holder, position) for holder, position in positions if position is not None]
+        return [hold for other in self._others if (hold := other()) is not None]
 
     def facts(self, command: RetireMessages, now_ms: int) -> list[QueueFacts]:
         """Of every queue of every topic, as it is just now."""

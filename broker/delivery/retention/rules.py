@@ -20,7 +20,7 @@ class HolderKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What needs it: a group or a transaction by name, a queue."""
+    """What needs it: a group, a topic's delayed messages, or a transaction's producer group by name; a queue."""
 
     kind: HolderKind
     name: str = ""

@@ -177,7 +177,7 @@ async def test_a_delayed_message_keeps_its_segment(tmp_path: Path) -> None:
             await publish(broker, sequence)
         clock.now_ms += 5 * DAY_MS
         assert await broker.retainer.run_once() == Swept(messages=4, segments=0)
-        assert await broker.retainer.oldest_held_by() == [Holder(HolderKind.DELAYED)]
+        assert await broker.retainer.oldest_held_by() == [Holder(HolderKind.DELAYED, ORDERS)]
 
         clock.now_ms += 1 * DAY_MS
         assert (await broker.delays.deliverer.run_once()).count == 1

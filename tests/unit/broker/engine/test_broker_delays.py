@@ -117,15 +117,15 @@ def test_the_index_forgets_what_was_not_committed_and_knows_up_to_where_it_is_co
 
 def test_the_lowest_position_follows_what_is_pending(tmp_path: Path) -> None:
     index = DelayIndex(tmp_path / "delays")
-    assert index.lowest_position() is None
+    assert index.lowest() is None
     low, high = Stretch(9, 5, 5, 1, KEY), Stretch(5, 100 << 20, 5, 1, KEY)
     index.add([low, high])
     index.commit(1)
-    assert index.lowest_position() == 0
+    assert index.lowest() == (0, KEY.topic_id)
     index.remove([low])
     index.commit(2)
-    assert (index.lowest_position() or 0) > 5
-    assert (index.lowest_position() or 0) <= high.position
+    position, _ = index.lowest() or (0, 0)
+    assert 5 < position <= high.position
     index.close()
 
 
@@ -198,13 +198,13 @@ def test_a_topic_takes_its_delayed_messages_along_and_what_they_held(tmp_path: P
         stays = StorePublish(ProducerId("run/a/0"), 1, HolderId("h"), 2, None, runs, 1_000)
         engine.commit([stays, DeleteTopic(TOPIC.name)])
         index = engine.delaying.index
-        assert (index.pending(TOPIC.topic_id), index.next_due_ms(), index.lowest_position()) == (0, 3_000, 0)
+        assert (index.pending(TOPIC.topic_id), index.next_due_ms(), index.lowest()) == (0, 3_000, (0, other.topic_id))
         assert type(engine.commit([Recall(handle)]).answers[0]) is HandleUnknown
         engine.commit([DeleteTopic(other.name)])
-        assert (index.next_due_ms(), index.lowest_position()) == (None, None)
+        assert (index.next_due_ms(), index.lowest()) == (None, None)
     with running_engine(tmp_path, clock=clock, segment=SEGMENT) as (engine, _):  # the log tells of them again
         index = engine.delaying.index
-        assert (index.pending(TOPIC.topic_id), index.next_due_ms(), index.lowest_position()) == (0, None, None)
+        assert (index.pending(TOPIC.topic_id), index.next_due_ms(), index.lowest()) == (0, None, None)
 
 
 def test_the_broker_remembers_recalls_also_over_restarts(tmp_path: Path) -> None:

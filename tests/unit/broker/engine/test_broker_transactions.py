@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from broker.delivery.reader import read_batch
+from broker.delivery.retention.rules import Holder, HolderKind
 from broker.engine.commands import CheckTransactions, DeleteTopic, EndTransaction, GiveUpTransaction, StorePublish
 from broker.engine.engine import Engine
 from broker.engine.opening import Checkpointer
@@ -154,7 +155,9 @@ def test_a_commit_shows_all_publishes_at_once_and_a_rollback_none(tmp_path: Path
         assert isinstance(first, Published)
         assert not first.ranges
         assert shown(engine) == []
-        assert engine.transacting.transactions.lowest_position() is not None
+        hold = engine.transacting.hold()
+        assert hold is not None
+        assert (hold.holder, hold.position > 0) == (Holder(HolderKind.TRANSACTION, "g"), True)
         committed = engine.commit([EndTransaction(ONE, COMMIT)])
         (ended,) = committed.answers
         assert isinstance(ended, TransactionEnded)
@@ -165,7 +168,7 @@ def test_a_commit_shows_all_publishes_at_once_and_a_rollback_none(tmp_path: Path
         assert shown(engine) == [b"a", b"b", b"c"]
         assert engine.commit([EndTransaction(TWO, ROLLBACK)]).answers == [TransactionEnded([])]
         assert shown(engine) == [b"a", b"b", b"c"]
-        assert engine.transacting.transactions.lowest_position() is None
+        assert engine.transacting.hold() is None
 
 
 def test_a_commit_in_the_group_of_its_publishes_finds_them(tmp_path: Path) -> None:

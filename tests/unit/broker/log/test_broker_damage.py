@@ -7,6 +7,7 @@ import pytest
 from broker.delivery.reader import read_batch
 from broker.engine.engine import Engine
 from broker.errors import RecordDamaged
+from broker.log.segment import Segment
 from broker.model import Fetched, QueueKey
 from tests.support.broker_engine import TOPIC, opening, publishing, running_engine
 
@@ -42,11 +43,11 @@ def test_a_fetch_ends_before_a_damaged_record_and_fails_at_it(tmp_path: Path) ->
 def test_what_the_disk_cannot_give_back_is_as_lost_as_what_it_gives_back_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_position: int, _size: int) -> bytes:
+    def fail(_segment: Segment, _position: int, _size: int) -> bytes:
         raise OSError(5, "Input/output error")
 
     with running_engine(tmp_path) as (engine, _):
         engine.commit([opening("run/a/0", 1, "h"), publishing("run/a/0", 1, "h", 1, b"one")])
-        monkeypatch.setattr(engine.log, "read", fail)
+        monkeypatch.setattr(Segment, "read", fail)
         with pytest.raises(RecordDamaged):
             read(engine, 0)

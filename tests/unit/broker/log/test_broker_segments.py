@@ -1,5 +1,6 @@
 """Segments and their seals, and descriptors that many share."""
 
+import errno
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -260,4 +261,23 @@ def test_a_reader_finds_its_segment_while_another_one_is_deleted(tmp_path: Path)
     log._segments = shrinking  # the moment between two looks has no door of its own
     assert log.read(second.start, SEGMENT) == stored != b""
     assert log.start == second.start
+    log.close()
+
+
+def test_what_the_disk_cannot_read_is_lost_and_too_many_open_files_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = filled(tmp_path)
+    for number in (errno.EIO, errno.EMFILE):
+
+        def fail(*_: object, number: int = number) -> bytes:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "pread", fail)
+        if number == errno.EIO:
+            assert log.read(0, SEGMENT) == b""
+        else:
+            with pytest.raises(OSError, match="Too many open files"):
+                log.read(0, SEGMENT)
+    monkeypatch.undo()
     log.close()
