@@ -207,10 +207,9 @@ class Leasing:
         if topic is None:
             raise UnknownTopic(topic=topic_name)
         policy = self._parts.engine.grouping.policy(group)
-        has_leases = self._parts.engine.grouping.leases(
-            group
-        )  # else all will be refused, and nothing is to be made for it
-        grave = await self._parts.grave(group) if has_leases and _may_kill(settlements, policy) else None
+        # A group that does not lease is refused everything: nothing is to be made for it.
+        may_kill = self._parts.engine.grouping.leases(group) and _may_kill(settlements, policy)
+        grave = await self._parts.grave(group) if may_kill else None
         command = SettleLeases(
             group, member_id, topic.name, topic.topic_id, settlements, policy, grave, self._parts.awake()
         )
