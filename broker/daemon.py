@@ -49,7 +49,7 @@ def wall_clock() -> int:
 
 def die(error: BaseException) -> None:
     """Ends the process at once: nothing may be acknowledged after a write that failed."""
-    log.critical("the disk failed", action="died", exc_info=error)
+    log.critical("what was taken could not be stored", action="died", error=str(error), exc_info=error)
     os._exit(_SOFTWARE_FAILED)
 
 
