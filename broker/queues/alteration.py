@@ -30,7 +30,8 @@ class Place:
 def altered(topic: Topic, change: Alteration, held: Held, places: Iterable[Place]) -> Topic:
     """The topic as it is then. Raises BadRequest, QueueNotDrained.
 
-    `places` are of every group that reads the topic; a queue that is not among a group's it has not read at all.
+    `places` are of every group that reads the topic; a queue that is not among a group's it has not read at all. A
+    queue that goes takes along what it holds: every group has read that, and there is one at least.
     """
     write_queues = change.write_queues or topic.write_queues
     read_queues = change.read_queues or max(topic.read_queues, write_queues)
@@ -62,9 +63,12 @@ def _check_counts(topic: Topic, write_queues: int, read_queues: int) -> None:
 
 def _check_drained(topic: Topic, read_queues: int, held: Held, places: Iterable[Place]) -> None:
     offsets = {(place.group, place.queue): place.offset for place in places}
-    for group in sorted({group for group, _ in offsets}):
-        for queue in range(read_queues, topic.read_queues):
-            lowest, end = held(queue).lowest_offset, held(queue).end_offset
+    groups = sorted({group for group, _ in offsets})
+    for queue in range(read_queues, topic.read_queues):
+        lowest, end = held(queue).lowest_offset, held(queue).end_offset
+        if not groups and lowest < end:
+            raise BadRequest(reason=f"{topic.name}/{queue} holds {end - lowest} messages that no group has read")
+        for group in groups:
             offset = max(lowest, offsets.get((group, queue), lowest))
             if offset < end:
                 raise QueueNotDrained(topic=topic.name, queue=queue, group=group, offset=offset, end=end)

@@ -55,5 +55,7 @@ def test_a_queue_goes_when_every_group_has_read_it() -> None:
     assert refused.value.fields == {"topic": "t", "queue": 3, "group": "slow", "offset": 9, "end": 10}
     with pytest.raises(QueueNotDrained, match="up to 0 of 10"):
         altered(TOPIC, change, held, read[:-1])
+    with pytest.raises(BadRequest, match="t/2 holds 10 messages that no group has read"):
+        altered(TOPIC, change, held, [])
     topic = altered(TOPIC, change, held, read)
     assert (topic.read_queues, topic.policy.is_writable) == (2, False)
