@@ -71,9 +71,10 @@ class Leasing:
         parts, loop = self._parts, asyncio.get_running_loop()
         topic = await self._topic(wanted)
         until = loop.time() + wanted.wait_seconds
-        signs: list[Sign] = [QueueKey(topic.topic_id, queue) for queue in range(topic.read_queues)]
-        signs.append((wanted.group, topic.topic_id))
         while True:
+            topic = self._as_it_is(topic)
+            signs: list[Sign] = [QueueKey(topic.topic_id, queue) for queue in range(topic.read_queues)]
+            signs.append((wanted.group, topic.topic_id))
             with parts.waiters.watching(signs) as happened:
                 if not await self._may_read(wanted.group, until):
                     return LeasedBatch(topic.topic_id)
@@ -94,11 +95,18 @@ class Leasing:
     async def _topic(self, wanted: WantedLease) -> Topic:
         check_name(wanted.group, "group")
         check_name(topic_of(wanted.group), "topic")
-        topic = await self._parts.topic(wanted.topic)
-        if not topic.policy.is_readable:
-            raise TopicPermission(topic=topic.name, ability="readable")
+        topic = self._as_it_is(await self._parts.topic(wanted.topic))
         await self._join(wanted)
         return topic
+
+    def _as_it_is(self, topic: Topic) -> Topic:
+        """It may have been altered or deleted since the last look. Raises UnknownTopic, TopicPermission."""
+        now = self._parts.catalog.topics.by_id(topic.topic_id)
+        if now is None:
+            raise UnknownTopic(topic=topic.name)
+        if not now.policy.is_readable:
+            raise TopicPermission(topic=topic.name, ability="readable")
+        return now
 
     async def _join(self, wanted: WantedLease) -> None:
         """A sign of life of the member, now and then; the first one says that the group reads by lease."""

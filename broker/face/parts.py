@@ -59,13 +59,17 @@ class Parts:
         return Grave(topic.topic_id, self.log_id)
 
     def readable_end(self, topic: Topic, number: int, group: GroupName) -> int:
-        """Up to where (not including) the group may read a queue now: its end, or the gate that is still closed."""
+        """Up to where (not including) the group may read a queue now: its end, or the gate that is still closed.
+
+        The gates are looked up behind the end: what was stored after a change of the topic lies behind those it made.
+        """
         queues = self.engine.queues
         end = queues.queue(QueueKey(topic.topic_id, number)).end
-        if not topic.gates:
+        gates = (self.catalog.topics.by_id(topic.topic_id) or topic).gates
+        if not gates:
             return end
         limit = closed_from(
-            topic.gates,
+            gates,
             number,
             lambda other: self.engine.grouping.committed(group, TopicQueue(topic.name, other)) or 0,
             lambda other: queues.queue(QueueKey(topic.topic_id, other)).lowest,

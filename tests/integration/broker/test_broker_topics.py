@@ -9,7 +9,7 @@ from zlib import crc32
 
 import pytest
 
-from broker.client import TopicClient
+from broker.client import GroupClient, TopicClient
 from broker.errors import (
     BadName,
     BadRequest,
@@ -285,6 +285,23 @@ async def test_a_group_that_leases_keeps_the_order_over_altered_queues_too(tmp_p
             await broker.stub.Settle(
                 pb.SettleRequest(group="l", member_id="m", topic="t", settlements=[settlement]), timeout=20
             )
+
+
+async def test_who_waits_keeps_the_order_over_queues_that_were_altered_meanwhile(tmp_path: Path) -> None:
+    async with reached(tmp_path) as broker:
+        await broker.topics.create("t", 4)
+        await broker.publish(b"first", keys=[UNDER[3]])
+        first = (await leased(broker)).messages
+        assert [*first.bodies] == [b"first"]
+        request = pb.LeaseRequest(group="l", member_id="other", topic="t", lease_ms=30_000, wait_ms=20_000)
+        waiting = asyncio.ensure_future(broker.stub.Lease(request, timeout=30))
+        async with GroupClient(broker.endpoint) as groups:
+            while len((await groups.get("l")).members) < 2:
+                await asyncio.sleep(0)
+        await broker.topics.alter("t", write_queues=2)
+        await broker.publish(b"second", keys=[UNDER[3]])
+        await broker.publish(b"third", keys=[UNDER[0]])
+        assert b"second" not in (await waiting).messages.bodies, "the first one is not done"
 
 
 async def test_who_publishes_too_fast_waits_and_others_do_not(tmp_path: Path) -> None:
