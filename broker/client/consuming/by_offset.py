@@ -12,7 +12,7 @@ from broker.client.backoff import backoff
 from broker.client.consuming.member import Member
 from broker.client.message import Batch, ReceivedMessage
 from broker.client.publishing.shard_producer import PASSING
-from broker.errors import NotOwner, OffsetOutOfRange
+from broker.errors import NotOwner, OffsetOutOfRange, UnknownQueue
 from protos.broker.v1 import broker_pb2 as pb
 from protos.channel import CALL_SECONDS
 
@@ -230,7 +230,7 @@ class OffsetReader:
                     if len(batch):
                         await self._buffer.put((held, batch))
                     offset = batch.next_offset
-            except PASSING as error:
+            except (*PASSING, UnknownQueue) as error:  # a queue that its topic has lost goes with the next beat
                 log.info(
                     "fetch waits",
                     extra={"action": "fetch_retry", "topic": key[0], "queue": key[1], "error": str(error)},

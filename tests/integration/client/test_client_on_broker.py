@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.client import Batch, Consumer, GroupClient, Message, Producer, Receipt, ShardProducer
+from broker.client import Batch, Consumer, GroupClient, Message, Producer, Receipt, ShardProducer, TopicClient
 from broker.errors import BadRequest, NotOpen, NotOwner, ProducerUnknown, StaleTerm, TooLarge, UnknownQueue
 from broker.testing import running_broker
 from protos.broker.v1 import broker_pb2 as pb
@@ -266,3 +266,18 @@ async def test_a_publisher_may_choose_the_queue(tmp_path: Path) -> None:
         with pytest.raises(BadRequest, match="a queue is a number from 0 on, not -1"):
             await producer.publish_batch("t", messages(1), queue=-1)
         await producer.publish("t", Message(b"the producer lives on"))
+
+
+async def test_a_consumer_goes_on_when_its_topic_has_fewer_queues(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as endpoint, Producer(endpoint) as producer, TopicClient(endpoint) as topics:
+        await topics.create("t", 2)
+        async with Consumer(endpoint, "readers", ["t"]) as consumer:
+            await producer.publish_batch("t", messages(1), queue=1)
+            await consumer.commit(await anext(consumer))  # it fetches from both by now
+            await topics.alter("t", write_queues=1)
+            await topics.alter("t", read_queues=1)
+            for number in range(3):
+                await producer.publish("t", Message(b"%d" % number))
+                (received,) = await asyncio.wait_for(anext(consumer), 20)
+                assert received.body == b"%d" % number
+        assert len((await topics.get("t")).queues) == 1
