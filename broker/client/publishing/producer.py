@@ -157,8 +157,7 @@ class Producer:
         that the sequence found then says for certain what was stored. After a long silence too, because the broker may
         have forgotten the producer, and to find out by a publish would leave in doubt whether that was stored."""
         async with self._renewing:
-            if not self._is_open:
-                raise NotOpen(what="producer")
+            self._check_open()
             failed = self._session
             silent_seconds, self._used_at = self._clock() - self._used_at, self._clock()
             if failed is not None and failed.failure is None and (failed.is_busy or silent_seconds < SILENT_SECONDS):
@@ -170,7 +169,16 @@ class Producer:
             if failed is not None:
                 self._fenced[failed] = session.last_sequence
                 await failed.__aexit__(None, None, None)
+            try:
+                self._check_open()
+            except NotOpen:  # closed meanwhile
+                await session.__aexit__(None, None, None)
+                raise
             return session
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise NotOpen(what="producer")
 
     async def _next_session(self) -> ShardProducer:
         """Under the next term, or under a new id if the broker forgot this one in a long silence."""

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 
 from broker.client import Message, Producer, ShardProducer
-from broker.errors import Abandoned, ProducerUnknown, TooLarge
+from broker.errors import Abandoned, NotOpen, ProducerUnknown, TooLarge
 from protos.broker.v1 import broker_pb2 as pb
 from protos.errors import PermissionDenied, ShardcastError
 from tests.support.fake_broker import FakeBroker, running_fake, stored
@@ -145,3 +145,33 @@ async def test_a_message_whose_stream_was_refused_is_refused_only_if_it_was_not_
         assert broker.requests[1:] == []  # it is not sent again
         await producer.publish("t", Message(b"y"))
     assert broker.requests[1:] == [[1 + is_stored]]
+
+
+class SlowBroker(FakeBroker):
+    """Opens a second time only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked, self.may_open = asyncio.Event(), asyncio.Event()
+
+    async def OpenProducer(self, request: pb.OpenProducerRequest, context: object) -> pb.OpenProducerResponse:  # noqa: N802
+        if request.term == 2:
+            self.is_asked.set()
+            await self.may_open.wait()
+        return await super().OpenProducer(request, context)
+
+
+async def test_a_producer_that_is_closed_while_it_opens_anew_sends_nothing_more() -> None:
+    broker = SlowBroker()
+    broker.answer = lambda request: refused(request, "too_large", what="key", size="9", limit="1")
+    async with asyncio.timeout(10), running_fake(broker) as endpoint:
+        async with Producer(endpoint) as producer:
+            with pytest.raises(TooLarge):
+                await producer.publish_batch("t", MESSAGES)
+            broker.answer = stored
+            late = asyncio.create_task(producer.publish_batch("t", MESSAGES))
+            await broker.is_asked.wait()
+        broker.may_open.set()
+        with pytest.raises(NotOpen):
+            await late
+    assert broker.requests == [[1]]
