@@ -191,14 +191,7 @@ class RecordDamaged(BrokerError):
 
 
 class QueueDamaged(BrokerError):
-    """The queue's index {path} is damaged: stop the broker and delete that file; a start makes it again from the log."""
-
-    code = "queue_damaged"
-    status = Status.DATA_LOSS
-
-
-class QueueDamaged(BrokerError):
-    """The queue's index {path} is damaged: stop the broker and delete that file; a start makes it again from the log."""
+    """The queue's index {path} is damaged: stop the broker and delete that file, and it is made from the log again."""
 
     code = "queue_damaged"
     status = Status.DATA_LOSS

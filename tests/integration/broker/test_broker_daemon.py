@@ -294,10 +294,11 @@ async def test_a_plain_producer_finds_its_place_again_however_long_the_broker_wa
 async def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     async with connected(tmp_path) as stub:
         await beat(stub, "a")
+    whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(b"\x00")
     with pytest.raises(DirectoryUnusable, match=name):
         async with running_broker(tmp_path):
             pytest.fail("it must not start")
-    (tmp_path / name).unlink()  # and it was left for others to open
+    (tmp_path / name).write_bytes(whole)  # and the directory was left for others to open
     async with running_broker(tmp_path):
         pass
