@@ -1,6 +1,5 @@
 """The broker: everything that can be asked of it, by kind."""
 
-from broker.face.burying import Burier
 from broker.face.dead_letters import DeadLetters
 from broker.face.delays import Delays
 from broker.face.finding import Finding
@@ -11,6 +10,7 @@ from broker.face.publishing import Publishing
 from broker.face.reading import Reading
 from broker.face.topics import Topics
 from broker.face.transactions import Transactions
+from broker.face.upkeep.burying import Burier
 from broker.face.upkeep.describing import Describing
 from broker.face.upkeep.measuring import Measuring
 from broker.face.upkeep.retention import Retainer
