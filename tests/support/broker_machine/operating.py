@@ -151,16 +151,17 @@ class Operating(Leasing):
             assert self.readers.committed != before, "nothing can be read any more"
 
     def _drain_workers(self) -> None:
-        left = [name for name in TOPIC_NAMES if [*self._undone(name)]]
-        while left:
+        while left := [name for name in TOPIC_NAMES if [*self._undone(name)]]:
             self.lives.now_ms += max(LEASE_MS, *WAITS_MS)
-            before = sum(known.attempt for known in self.workers.handings.values())
+            before = self._progress()
             for topic in left:
                 self.lease("c", topic, 100)
                 mine = [place for place in self.workers.handings if place[0] == topic and self._has("c", place)]
                 self.finish("c", topic, mine)
-            assert sum(known.attempt for known in self.workers.handings.values()) > before, "nothing can be leased"
-            left = [name for name in TOPIC_NAMES if [*self._undone(name)]]
+            assert self._progress() != before, "nothing can be leased"
+
+    def _progress(self) -> list[tuple[int, bool]]:
+        return [(known.attempt, known.is_done) for known in self.workers.handings.values()]
 
     def _end(self, at: At) -> int:
         topic = self.model.topics[at[0]]
