@@ -15,6 +15,7 @@ from tests.support.broker_model import At, Handing, Place
 MEMBERS = st.sampled_from(["c", "d"])
 ACTIONS = st.sampled_from([*Action, Action.ACKNOWLEDGE, Action.ACKNOWLEDGE])
 LEASE_MS = 10_000
+LATER_MS = 30_000  # the longest that a member asks to wait
 
 
 class Leasing(Reading):
@@ -111,7 +112,7 @@ class Leasing(Reading):
         return place[2] < self.workers.committed.get(place[:2], 0) or bool(known and known.is_done)
 
     @precondition(lambda self: self.workers.handings)
-    @rule(member=MEMBERS, action=ACTIONS, after_ms=st.sampled_from([None, 0, 700, 30_000]), data=st.data())
+    @rule(member=MEMBERS, action=ACTIONS, after_ms=st.sampled_from([None, 0, 700, LATER_MS]), data=st.data())
     def settle(self, member: str, action: Action, after_ms: int | None, data: st.DataObject) -> None:
         """Some of what was ever handed out: only what the member has now, by its last attempt, is settled."""
         topic = data.draw(st.sampled_from(sorted({place[0] for place in self.workers.handings})))

@@ -67,9 +67,7 @@ class Lives:
     def kill(self) -> None:
         """As SIGKILL would: whoever comes next finds the files as they lie there now."""
         left, self._path = self._path, next(self._paths)
-        self._path.mkdir()
-        for path in left.iterdir():
-            (shutil.copytree if path.is_dir() else shutil.copy2)(path, self._path / path.name)
+        shutil.copytree(left, self._path, ignore=shutil.ignore_patterns("*.new"))  # those get their names beside
         self.stop()
 
     async def tear(self, budget: int, call: Coroutine[object, object, object]) -> None:

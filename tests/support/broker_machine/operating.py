@@ -9,7 +9,7 @@ from broker.groups.resetting import Reset
 from broker.model import Edge, GroupName, TopicName
 from broker.queues.alteration import Alteration
 from tests.support.broker_machine.base import READERS, TOPIC_NAMES, TOPICS, WAITS_MS, WORKERS
-from tests.support.broker_machine.leasing import LEASE_MS, Leasing
+from tests.support.broker_machine.leasing import LATER_MS, LEASE_MS, Leasing
 from tests.support.broker_machine.letters import GROUPS
 from tests.support.broker_model import At
 
@@ -152,7 +152,7 @@ class Operating(Leasing):
 
     def _drain_workers(self) -> None:
         while left := [name for name in TOPIC_NAMES if [*self._undone(name)]]:
-            self.lives.now_ms += max(LEASE_MS, *WAITS_MS)
+            self.lives.now_ms += max(LATER_MS, LEASE_MS, *WAITS_MS)
             before = self._progress()
             for topic in left:
                 self.lease("c", topic, 100)
