@@ -15,7 +15,7 @@ from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
 from protos.channel import dial
 
-_LEASE = timedelta(seconds=20)  # longer than a word has to be said again: then it is in time
+_LEASE = timedelta(seconds=60)  # longer than a word has to be said again: then it is in time
 _LOOK_SECONDS = 1.0
 
 
