@@ -1,10 +1,10 @@
 """The broker: everything that can be asked of it, by kind."""
 
-from broker.face.dead_letters import DeadLetters
+from broker.face.consuming.dead_letters import DeadLetters
+from broker.face.consuming.groups import Groups
+from broker.face.consuming.leasing import Leasing
 from broker.face.delays import Delays
 from broker.face.finding import Finding
-from broker.face.groups import Groups
-from broker.face.leasing import Leasing
 from broker.face.parts import Parts
 from broker.face.publishing import Publishing
 from broker.face.reading import Reading

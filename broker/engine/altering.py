@@ -14,8 +14,8 @@ from broker.engine.grouping import Grouping
 from broker.engine.journal import Journal
 from broker.errors import UnknownTopic
 from broker.model import QueueKey, QueueRange, Topic, TopicName
-from broker.queues.alteration import Place, altered
-from broker.queues.gates import Held, clamped
+from broker.queues.altered.alteration import Place, altered
+from broker.queues.altered.gates import Held, clamped
 
 
 class Altering:

@@ -22,7 +22,7 @@ from broker.model import (
     TransactionPart,
 )
 from broker.producers.transactions import Outcome
-from broker.queues.alteration import Alteration
+from broker.queues.altered.alteration import Alteration
 from broker.queues.encoding import EncodedRun
 
 

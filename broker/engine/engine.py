@@ -7,7 +7,6 @@ from typing import assert_never
 from broker.delivery.delay_index import DelayIndex
 from broker.delivery.retention.retiring import Retired, RetireMessages, Retiring
 from broker.engine.altering import Altering
-from broker.engine.burying import Burying
 from broker.engine.commands import (
     AlterTopic,
     BuryMessages,
@@ -34,6 +33,7 @@ from broker.engine.leasing.commands import (
     SettleLeases,
 )
 from broker.engine.leasing.for_groups import GroupLeases
+from broker.engine.leasing.giving_up import Burying
 from broker.engine.leasing.room import Leasing
 from broker.engine.publishing import Publishing, Stored
 from broker.engine.transacting import EndedBefore, Transacting

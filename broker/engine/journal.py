@@ -11,9 +11,9 @@ from broker.log.index.log_index import LogIndex
 from broker.log.payload import RunHead, encode_change_head, publish_head_size, records_position
 from broker.log.record import encode_entries, rebuild_entries, rebuild_keys
 from broker.model import QueueKey, Range, TopicId
+from broker.queues.altered.replacing import placed
 from broker.queues.builder import QueueBuilder
 from broker.queues.encoding import EncodedRun
-from broker.queues.replacing import placed
 from broker.queues.topics import Topics
 
 

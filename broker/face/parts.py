@@ -18,8 +18,8 @@ from broker.groups.awake import AwakeTime
 from broker.log.upkeep.scrubber import Scrubber
 from broker.log.upkeep.space import Space
 from broker.model import GroupName, LogId, QueueKey, Topic, TopicName, TopicQueue
+from broker.queues.altered.gates import closed_from
 from broker.queues.catalog import Catalog
-from broker.queues.gates import closed_from
 from broker.writer import Writer
 
 Given = TypeVarTuple("Given")

@@ -4,7 +4,7 @@ from broker.engine.commands import AlterTopic, DeleteTopic
 from broker.errors import TopicPermission, UnknownTopic
 from broker.face.parts import Parts
 from broker.model import QueueRange, Topic, TopicName, TopicPolicy
-from broker.queues.alteration import Alteration
+from broker.queues.altered.alteration import Alteration
 from broker.queues.topics import DEFAULT_QUEUES, is_own
 
 

@@ -9,7 +9,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from broker.face.groups import GroupReport
+from broker.face.consuming.groups import GroupReport
 from broker.face.upkeep.describing import Description
 from broker.face.upkeep.measuring import Figures, TopicFigures
 from broker.log.sync_times import BUCKETS, Histogram

@@ -6,20 +6,8 @@ from typing import Annotated
 import typer
 
 from protos.exits import one_sentence
-from shardcast.cli import (
-    cron,
-    daemons,
-    database,
-    dead_letters,
-    demo,
-    fleet,
-    groups,
-    jobs,
-    runs,
-    tokens,
-    topics,
-    version,
-)
+from shardcast.cli import cron, daemons, database, demo, fleet, jobs, runs, tokens, version
+from shardcast.cli.messages import dead_letters, groups, topics
 
 app = typer.Typer(
     no_args_is_help=True,

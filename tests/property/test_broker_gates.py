@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from broker.errors import BadRequest, QueueNotDrained
 from broker.model import GroupName, QueueRange, Topic, TopicId, TopicName
-from broker.queues.alteration import Alteration, Place, altered
-from broker.queues.gates import clamped, closed_from
+from broker.queues.altered.alteration import Alteration, Place, altered
+from broker.queues.altered.gates import clamped, closed_from
 from broker.queues.placement import place
 
 KEYS = [b"%d" % number for number in range(12)]

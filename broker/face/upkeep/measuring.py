@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from broker.errors import UnknownGroup
-from broker.face.groups import GroupReport, Groups
+from broker.face.consuming.groups import GroupReport, Groups
 from broker.face.parts import Parts
 from broker.face.upkeep.describing import Activity, Describing, Description
 from broker.log.sync_times import Histogram

@@ -1,7 +1,7 @@
 """Consumer groups."""
 
 from broker.errors import BadRequest
-from broker.face.groups import GroupReport
+from broker.face.consuming.groups import GroupReport
 from broker.groups.answers import ResetDone
 from broker.groups.membership import Member, Owned
 from broker.groups.resetting import Reset

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from broker.delivery.leases.settling import ERROR_BYTES, Action, Settlement
 from broker.errors import BadRequest, LeaseExpired
-from broker.face.dead_letters import GivenUp, WantedResend
-from broker.face.leasing import LeasedBatch, WantedLease
+from broker.face.consuming.dead_letters import GivenUp, WantedResend
+from broker.face.consuming.leasing import LeasedBatch, WantedLease
 from broker.model import GroupName, LogId, MemberId, TopicName
 from broker.rpc.convert.groups import to_claim, to_start
 from broker.rpc.convert.reading import collapse, from_attributes

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from broker.face.upkeep.describing import Activity
 from broker.model import QueueRange, Topic
 from broker.policies import from_topic_policy, to_topic_policy
-from broker.queues.alteration import Alteration
+from broker.queues.altered.alteration import Alteration
 from protos.broker.v1 import broker_pb2 as pb
 
 

@@ -14,8 +14,8 @@ from broker.delivery.leases.settling import Action, Settlement
 from broker.delivery.reader import read_records
 from broker.engine.commands import DropSilent
 from broker.errors import GroupActive, ModeConflict
-from broker.face import leasing
-from broker.face.leasing import SESSION_SECONDS, LeasedBatch, WantedLease
+from broker.face.consuming import leasing
+from broker.face.consuming.leasing import SESSION_SECONDS, LeasedBatch, WantedLease
 from broker.groups.answers import LeaseCounts
 from broker.groups.resetting import Reset
 from broker.model import (

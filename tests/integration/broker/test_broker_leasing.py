@@ -11,7 +11,7 @@ from broker.broker import Broker
 from broker.client import Message, Producer
 from broker.daemon import build, wall_clock
 from broker.errors import BadRequest, ModeConflict, NotOwner
-from broker.face.leasing import WantedLease
+from broker.face.consuming.leasing import WantedLease
 from broker.model import Edge, GroupName, GroupPolicy, MemberId, Steps, TopicName
 from broker.policies import from_group_policy
 from broker.settings import BrokerSettings

@@ -16,7 +16,7 @@ from broker.delivery.reader import read_batch
 from broker.delivery.retention.rules import Holder, HolderKind
 from broker.errors import OffsetOutOfRange
 from broker.face import reading
-from broker.face.leasing import WantedLease
+from broker.face.consuming.leasing import WantedLease
 from broker.face.reading import Wanted
 from broker.face.upkeep import retention
 from broker.face.upkeep.retention import Retainer, Swept

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from broker.delivery.leases.settling import Action, Settlement
-from broker.face.leasing import LeasedBatch, WantedLease
+from broker.face.consuming.leasing import LeasedBatch, WantedLease
 from broker.model import Edge, GroupName, MemberId, TopicName
 from tests.support.broker_machine.base import ATTEMPTS, MOST_LEASED, TOPICS, WAITS_MS, WORKERS
 from tests.support.broker_machine.reading import Reading

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from broker.errors import BadRequest, UnknownTopic
-from broker.face.dead_letters import WantedResend
+from broker.face.consuming.dead_letters import WantedResend
 from broker.model import Attributes, GroupName, TopicName
 from tests.support.broker_machine.base import READERS, WORKERS
 from tests.support.broker_machine.publishing import Publishing

@@ -7,7 +7,7 @@ from hypothesis.stateful import rule
 from broker.errors import BadRequest, GroupActive, OffsetsMoved, QueueNotDrained
 from broker.groups.resetting import Reset
 from broker.model import Edge, GroupName, TopicName
-from broker.queues.alteration import Alteration
+from broker.queues.altered.alteration import Alteration
 from tests.support.broker_machine.base import READERS, TOPIC_NAMES, TOPICS, WAITS_MS, WORKERS
 from tests.support.broker_machine.leasing import LATER_MS, LEASE_MS, Leasing
 from tests.support.broker_machine.letters import GROUPS

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
 from broker.errors import NotOwner, OffsetOutOfRange
-from broker.face.dead_letters import GivenUp
+from broker.face.consuming.dead_letters import GivenUp
 from broker.model import Beat, BeatAnswer, Claim, GroupName, MemberId, OffsetCommit, TopicName, TopicQueue
 from tests.support.broker_machine.base import NEWS, ORDERS, READERS, TOPICS
 from tests.support.broker_machine.letters import Letters

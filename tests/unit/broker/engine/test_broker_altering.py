@@ -9,7 +9,7 @@ from broker.engine.engine import Engine
 from broker.errors import UnknownTopic
 from broker.log.disk import Disk
 from broker.model import Gate, HolderId, ProducerId, Published, QueueKey, Topic, TopicBatch, TopicName
-from broker.queues.alteration import Alteration
+from broker.queues.altered.alteration import Alteration
 from broker.queues.encoding import encode_batch
 from broker.queues.placement import place
 from broker.queues.topics import Topics

@@ -4,7 +4,7 @@ import pytest
 
 from broker.errors import BadRequest, QueueNotDrained
 from broker.model import Gate, GroupName, QueueRange, Topic, TopicId, TopicName, TopicPolicy
-from broker.queues.alteration import Alteration, Place, altered
+from broker.queues.altered.alteration import Alteration, Place, altered
 
 TOPIC = Topic(TopicName("t"), TopicId(1), 4, 4)
 

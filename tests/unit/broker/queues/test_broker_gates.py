@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from broker.model import Gate, QueueRange
-from broker.queues.gates import Held, Offsets, clamped, closed_from, with_gates, without_open
+from broker.queues.altered.gates import Held, Offsets, clamped, closed_from, with_gates, without_open
 
 
 def offsets(by_queue: Mapping[int, int]) -> Offsets:

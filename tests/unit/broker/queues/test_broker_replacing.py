@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from broker.log.record import Piece, decode_records
 from broker.model import Attributes, Topic, TopicBatch, TopicId, TopicName
+from broker.queues.altered.replacing import placed
 from broker.queues.encoding import EncodedRun, encode_batch
-from broker.queues.replacing import placed
 
 TOPIC = Topic(TopicName("t"), TopicId(1), 4, 4)
 NOW_MS = 1_000

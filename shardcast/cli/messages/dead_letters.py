@@ -17,7 +17,7 @@ from shardcast.cli.context import (
     confirm,
     connect,
 )
-from shardcast.cli.topics import MAX_RATE, Limit, group_path, show_messages
+from shardcast.cli.messages.topics import MAX_RATE, Limit, group_path, show_messages
 from shardcast.rest import RestClient
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Dead letters: messages that a group gave up.")

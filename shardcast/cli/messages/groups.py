@@ -17,7 +17,7 @@ from shardcast.cli.context import (
     connect,
     show,
 )
-from shardcast.cli.topics import MAX_RATE, QUEUE_LAG_COLUMNS, group_path
+from shardcast.cli.messages.topics import MAX_RATE, QUEUE_LAG_COLUMNS, group_path
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Consumer groups, and how they are redelivered to.")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from broker.errors import BadRequest, QueueNotDrained
 from broker.model import GroupName, Topic, TopicPolicy
-from broker.queues.gates import Held, with_gates
+from broker.queues.altered.gates import Held, with_gates
 from broker.queues.topics import check_policy, check_queues
 
 

@@ -19,8 +19,8 @@ from broker.engine.leasing.commands import (
     SettleLeases,
 )
 from broker.errors import LeaseExpired, TopicPermission, UnknownTopic
+from broker.face.consuming.starting import begins
 from broker.face.parts import Parts
-from broker.face.starting import begins
 from broker.model import Attributes, Beat, GroupName, GroupPolicy, MemberId, QueueKey, Start, Topic, TopicId, TopicName
 from broker.queues.topics import check_name
 

@@ -1,0 +1,1 @@
+"""Queues whose number changes: what may change, and how the order of keys outlives it."""

@@ -1,0 +1,1 @@
+"""What the command line says about messages: topics, consumer groups, dead letters."""
