@@ -1,0 +1,35 @@
+"""Column types that the databases spell differently."""
+
+from sqlalchemy import Dialect, LargeBinary
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+UUID_BYTES = 16
+
+
+class UuidBytes(TypeDecorator[str]):
+    """A UUID: text in Python, 16 bytes in the database, which order as the texts do."""
+
+    impl = LargeBinary(UUID_BYTES)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[bytes]:
+        wanted = mysql.BINARY(UUID_BYTES) if dialect.name in ("mysql", "mariadb") else LargeBinary(UUID_BYTES)
+        return dialect.type_descriptor(wanted)
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else uuid_bytes(value)
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
+        return None if value is None else uuid_text(value)
+
+
+def uuid_bytes(text: str) -> bytes:
+    """Raises ValueError for what is no UUID."""
+    return bytes.fromhex(text.replace("-", ""))
+
+
+def uuid_text(value: bytes) -> str:
+    """Lower-case and hyphenated."""
+    digits = value.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
