@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,11 +18,10 @@ from admin.api.rest.app import Operations, rest_app
 from admin.api.rpc.services import admin_services, authorize_with
 from admin.dispatch.grpc_session import Sessions
 from admin.dispatch.link import LinkService
-from admin.domain.errors import SchemaOutdated
-from admin.domain.names import RunId
+from admin.domain.names import AdminId, RunId
 from admin.operations.access import Access
 from admin.operations.attempts import Attempts
-from admin.operations.fleet import Fleet
+from admin.operations.fleet import Fleet, SharedFleet
 from admin.operations.groups import GroupDesk
 from admin.operations.jobs import Jobs
 from admin.operations.runs import Runs
@@ -31,11 +31,15 @@ from admin.scheduler.dispatcher import Dispatcher
 from admin.scheduler.loop import Loop
 from admin.scheduler.planner import Planner
 from admin.scheduler.reaper import Reaper
+from admin.scheduler.registrar import Registrar
+from admin.scheduler.starter import Starter
 from admin.settings import AdminSettings
-from admin.store import schema
-from admin.store.database import Database
+from admin.store.databases.database import Database
+from admin.store.fleet import SqlFleet
 from admin.store.jobs import SqlJobs
-from admin.store.runs import SqlRuns
+from admin.store.opening import is_shared, opened
+from admin.store.runs.definitions import Definitions
+from admin.store.runs.runs import SqlRuns
 from admin.store.tokens import SqlTokens
 from admin.topics.groups import BrokerGroups
 from admin.topics.topics import BrokerTopics
@@ -46,7 +50,7 @@ from broker.client.operating.dead_letters import DeadLetterClient
 from broker.client.operating.groups import GroupClient
 from broker.client.operating.looking import LookClient
 from broker.client.operating.topics import TopicClient
-from protos.errors import BadConfiguration, DirectoryInUse, DirectoryUnusable
+from protos.errors import DirectoryInUse, DirectoryUnusable
 from protos.executor.v1.link_pb2_grpc import add_LinkServiceServicer_to_server
 from protos.http import HttpServer, listen
 from protos.server import Listening, Service, serve
@@ -86,34 +90,80 @@ class Admin:
 
 @asynccontextmanager
 async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterator[Admin]:
-    """Raises BadConfiguration, DirectoryUnusable, DirectoryInUse, AddressInUse, StoreUnavailable."""
+    """Raises BadConfiguration, DirectoryUnusable, DirectoryInUse, DatabaseInUse, AddressInUse, StoreUnavailable."""
     async with AsyncExitStack() as stack:
         _lock(settings.data, stack)
-        await asyncio.to_thread(_migrate, settings)
-        database = Database(settings.url)
-        stack.callback(database.close)
-        wakeup, sessions, runs = LocalWakeup(), Sessions(), SqlRuns(database)
+        database = await _opened(settings, clock, stack)
+        wakeup, sessions = LocalWakeup(), Sessions()
+        stores = Stores.over(database)
+        fleet = SharedFleet(sessions)
         desks = await _desks(settings, stack)
-        operations = _operations(database, runs, sessions, wakeup, clock, desks=desks, lease=settings.lease)
+        operations = _operations(stores, fleet, sessions, wakeup, clock, desks=desks, lease=settings.lease)
         await operations.access.begin(lambda made: _keep_tokens(settings.data, made))
         http_socket = stack.enter_context(listen(settings.host, settings.http_port))
-        link = LinkService(sessions, Attempts(runs, wakeup, clock, settings.lease), wakeup, clock, settings.lease)
+        link = LinkService(sessions, Attempts(stores.runs, wakeup, settings.lease), wakeup, clock, settings.lease)
         grpc = await stack.enter_async_context(_serve_grpc(settings, operations, link))
         yield Admin(
             endpoints={
                 "http": f"http://{settings.host}:{http_socket.getsockname()[1]}",
                 "grpc": f"{settings.host}:{grpc.port}",
             },
-            _loops=(
-                Planner(runs, operations.fleet, wakeup, clock, _new_run_id),
-                Dispatcher(runs, sessions, sessions, wakeup, clock, lease=settings.lease),
-                Reaper(runs, sessions, wakeup, clock, settings.lease),
-            ),
+            _loops=_loops(settings, stores, operations, sessions, fleet, wakeup=wakeup, clock=clock),
             _http=HttpServer(rest_app(operations), settings.drain_seconds),
             _http_socket=http_socket,
             _grpc=grpc,
             _sessions=sessions,
         )
+
+
+async def _opened(settings: AdminSettings, clock: Clock, stack: AsyncExitStack) -> Database:
+    """In a thread, as migrations take a while."""
+    opening = opened(settings.url, clock, is_embedded=settings.is_embedded)
+    database = await asyncio.to_thread(opening.__enter__)
+    stack.push(opening.__exit__)
+    return database
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is kept in the database."""
+
+    jobs: SqlJobs
+    runs: SqlRuns
+    tokens: SqlTokens
+    fleet: SqlFleet
+
+    @classmethod
+    def over(cls, database: Database) -> "Stores":
+        definitions = Definitions()
+        return cls(
+            jobs=SqlJobs(database, definitions),
+            runs=SqlRuns(database, definitions),
+            tokens=SqlTokens(database, time.monotonic),
+            fleet=SqlFleet(database),
+        )
+
+
+def _loops(
+    settings: AdminSettings,
+    stores: Stores,
+    operations: Operations,
+    sessions: Sessions,
+    fleet: SharedFleet,
+    *,
+    wakeup: LocalWakeup,
+    clock: Clock,
+) -> tuple[Loop, ...]:
+    runs, lease = stores.runs, settings.lease
+    loops: list[Loop] = [
+        Planner(runs, operations.fleet, wakeup, clock, _new_run_id),
+        Starter(runs, operations.runs.replace, wakeup, clock),
+        Dispatcher(runs, sessions, sessions, wakeup, clock, lease=lease),
+        Reaper(runs, sessions, wakeup, clock, lease=lease, is_alone=lambda: fleet.is_alone),
+    ]
+    if is_shared(settings.url):
+        loops.append(Registrar(AdminId(_new_id()), stores.fleet, fleet, wakeup, clock, lease=lease))
+    return tuple(loops)
 
 
 async def _desks(settings: AdminSettings, stack: AsyncExitStack) -> tuple[TopicDesk, GroupDesk]:
@@ -128,8 +178,8 @@ async def _desks(settings: AdminSettings, stack: AsyncExitStack) -> tuple[TopicD
 
 
 def _operations(
-    database: Database,
-    runs: SqlRuns,
+    stores: Stores,
+    linked: SharedFleet,
     sessions: Sessions,
     wakeup: LocalWakeup,
     clock: Clock,
@@ -137,13 +187,13 @@ def _operations(
     desks: tuple[TopicDesk, GroupDesk],
     lease: timedelta,
 ) -> Operations:
-    fleet = Fleet(sessions, clock, lease)
+    fleet = Fleet(linked, clock, lease)
     topics, groups = desks
     return Operations(
-        jobs=Jobs(SqlJobs(database), runs, fleet, wakeup, clock, _new_run_id),
-        runs=Runs(runs, fleet, sessions, wakeup, clock, _new_run_id),
+        jobs=Jobs(stores.jobs, stores.runs, fleet, wakeup, clock, _new_run_id),
+        runs=Runs(stores.runs, fleet, sessions, wakeup, clock, _new_run_id),
         fleet=fleet,
-        access=Access(SqlTokens(database), clock, _new_id, _new_secret),
+        access=Access(stores.tokens, clock, _new_id, _new_secret),
         topics=topics,
         groups=groups,
     )
@@ -174,18 +224,6 @@ def _lock(data: Path, stack: AsyncExitStack) -> None:
         raise DirectoryInUse(path=data) from error
     except OSError as error:
         raise DirectoryUnusable(path=data, reason=error.strerror or str(error)) from error
-
-
-def _migrate(settings: AdminSettings) -> None:
-    """The embedded database is brought up to date; any other is the operator's, and only checked."""
-    if not settings.url.startswith("sqlite"):
-        raise BadConfiguration(faults="database.url: only SQLite is supported by this version")
-    try:
-        if settings.is_embedded:
-            schema.upgrade(settings.url)
-        schema.check(settings.url)
-    except SchemaOutdated as error:
-        raise BadConfiguration(faults=f"database.url: {error}") from error
 
 
 def _keep_tokens(data: Path, made: Mapping[str, str]) -> None:

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from admin.domain.job import Job, JobDefinition
-from admin.domain.names import Attempt, ExecutorId, Group, HandlerName, JobName, RunId, ShardKey, TokenId
+from admin.domain.names import AdminId, Attempt, ExecutorId, Group, HandlerName, JobName, RunId, ShardKey, TokenId
+from admin.domain.overlap import Active
 from admin.domain.plan import Planned
 from admin.domain.routing import Assignment, Choice, Room, Waiting
 from admin.domain.run import Cause, Run, RunState
@@ -22,14 +23,22 @@ from broker.model import GroupPolicy, TopicPolicy
 Clock = Callable[[], datetime]
 """Aware, UTC."""
 
-Plan = Callable[[Job, bool], Planned]
-"""(job, whether it has active runs) -> what to do; plain, called inside the transaction."""
+First = Callable[[datetime], datetime | None]
+"""now -> the fire time that a new job begins with."""
 
-Make = Callable[[Job, bool], Run]
-"""(job, whether it has active runs) -> the run that is wanted of it; plain, called inside the transaction."""
+Edit = Callable[[Job, datetime], Job]
+"""(job, now) -> what is to be kept as its next version; plain, called inside the transaction."""
 
-Decide = Callable[[Shard, Run], Event | None]
-"""What happens to a shard, None for nothing; plain, called inside the transaction."""
+Plan = Callable[[Job, datetime, Active], Planned]
+"""(job, now, its active runs) -> what to do; plain, called inside the transaction."""
+
+Make = Callable[[Job, datetime, Active], Run]
+"""(job, now, its active runs) -> the run that is wanted of it; plain, called inside the transaction."""
+
+Decide = Callable[[Shard, Run, datetime], Event | None]
+"""What happens to a shard now, None for nothing; plain, called inside the transaction, and again where that has to be
+begun anew.
+"""
 
 Choose = Callable[[Sequence[Waiting]], Sequence[Choice]]
 """Who gets which shard; plain, called inside the transaction."""
@@ -45,10 +54,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What became of changes: each shard as it was before its change (None: unknown), and the runs that moved."""
+    """What became of changes."""
 
-    before: Sequence[Shard | None]
-    runs: Sequence[Run]
+    before: Sequence[tuple[Shard, Run] | None]  # by change: as they were before it; None: unknown
+    runs: Sequence[Run]  # those that moved, as they are now
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,16 @@ class Due:
 
     jobs: int
     runs: Sequence[Run]
-    next_due_at: datetime | None  # of any job
+    wait: timedelta | None  # until the next job is due
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """What became of runs that waited for older ones of their jobs."""
+
+    started: Sequence[Run] = ()
+    ended: Sequence[Run] = ()
+    stop: Sequence[Run] = ()  # to be cancelled, as a later run replaces them
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +87,12 @@ class Offer:
 
 
 class JobStore(Protocol):
-    """Keeps jobs."""
+    """Keeps jobs. The store's clock says what "now" is."""
 
-    async def add(self, definition: JobDefinition, now: datetime, next_fire_at: datetime | None) -> Job:
+    async def add(self, definition: JobDefinition, first: First) -> Job:
         """Raises JobExists."""
 
-    async def add_version(self, name: JobName, edit: Callable[[Job], Job], expected: int | None) -> Job:
+    async def add_version(self, name: JobName, edit: Edit, expected: int | None) -> Job:
         """Keeps what `edit` makes of the job as its next version. Raises UnknownJob, VersionConflict."""
 
     async def get(self, name: JobName) -> Job:
@@ -88,35 +106,45 @@ class JobStore(Protocol):
 
 
 class RunStore(Protocol):
-    """Keeps runs, their shards and pins. Each method is one transaction, durable when it returns."""
+    """Keeps runs, their shards and pins: those that have not ended, and the history of the others. Each method is one
+    transaction, durable when it returns. The store's clock says what "now" is: on PostgreSQL and MariaDB the server's,
+    so that all admins agree.
+    """
 
-    async def add(self, job: JobName, cause: Cause, key: str, make: Make, now: datetime) -> Run:
+    async def add(self, job: JobName, cause: Cause, key: str, make: Make) -> Run:
         """Writes down what `make` makes, or gives the run that has this cause and key already.
 
         Raises UnknownJob, and what `make` raises.
         """
 
-    async def claim_due(self, now: datetime, limit: int, plan: Plan) -> Due:
-        """Writes down the runs that `plan` makes of due jobs and moves their fire times."""
+    async def claim_due(self, limit: int, plan: Plan) -> Due:
+        """Writes down the runs that `plan` makes of due jobs and moves their fire times. Jobs that another admin holds
+        are left to it.
+        """
+
+    async def claim_queued(self, limit: int) -> Turned:
+        """Gives runs that wait for older ones of their jobs their turn, as `overlap.turn` says."""
 
     async def claim_waiting(
-        self, now: datetime, leased_until_at: datetime, offers: Mapping[Group, Offer], choose: Choose
+        self, lease: timedelta, offers: Mapping[Group, Offer], choose: Choose
     ) -> Sequence[Assignment]:
         """Leases waiting shards that are due to those whom `choose` names."""
 
-    async def claim_lapsed(self, now: datetime, limit: int, decide: Decide) -> Changed:
+    async def claim_lapsed(self, limit: int, decide: Decide) -> Changed:
         """Changes shards whose lease has lapsed."""
 
-    async def finish(self, changes: Sequence[Change], now: datetime) -> Changed:
-        """Changes shards one after the other, and their runs as they follow."""
+    async def finish(self, changes: Sequence[Change]) -> Changed:
+        """Changes shards one after the other, and their runs as they follow. A run that ends becomes history, and with
+        a fixed delay its job gets the next fire time.
+        """
 
-    async def extend(self, until_at: datetime) -> int:
-        """Lets every lease end then; for an admin that was away, or whose clock was set."""
+    async def extend(self, lease: timedelta) -> int:
+        """Lets every lease end one lease from now: nobody could hear the beats, or the clock was set."""
 
-    async def cancel(self, run_id: RunId, decide: Decide, now: datetime) -> tuple[Run, Sequence[Shard]]:
+    async def cancel(self, run_id: RunId, decide: Decide, reason: str) -> tuple[Run, Sequence[Shard]]:
         """Marks the run as to be stopped; gives it with the shards still held. Raises UnknownRun, RunEnded."""
 
-    async def add_attempts(self, run_id: RunId, now: datetime) -> Run:
+    async def add_attempts(self, run_id: RunId) -> Run:
         """Reopens the failed and lost shards. Raises UnknownRun, NothingToRetry."""
 
     async def add_progress(self, holder: ExecutorId, progress: Mapping[Attempt, Counters]) -> None:
@@ -137,7 +165,12 @@ class RunStore(Protocol):
         """By index. Raises UnknownRun."""
 
     async def get_tally(self) -> Mapping[RunState, int]:
-        """How many runs are in which state."""
+        """How many runs that have not ended are in which state."""
+
+    async def prune(self, keep: timedelta, most: int, limit: int) -> Sequence[RunId]:
+        """Forgets the oldest runs of the history, at most `limit`: those that ended longer ago than `keep`, and those
+        beyond the `most` newest.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +202,26 @@ class FleetStore(Protocol):
 
     def list(self) -> Sequence[Executor]:
         """By group and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """The admins that are awake beside this one, and the executors that are linked to them."""
+
+    admins: Sequence[AdminId] = ()
+    executors: Sequence[Executor] = ()
+
+
+class FleetBook(Protocol):
+    """Where admins tell each other who is linked to them."""
+
+    async def extend(self, admin: AdminId, linked: Sequence[Executor], now: datetime, lease: timedelta) -> Others:
+        """Says that this admin is awake and who is linked to it; gives the others that were within a lease. `now` is
+        the time by the clock that the executors were seen by.
+        """
+
+    async def release(self, admin: AdminId) -> None:
+        """The admin leaves."""
 
 
 class Dispatch(Protocol):

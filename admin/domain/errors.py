@@ -106,6 +106,13 @@ class SchemaOutdated(AdminError):
     status = Status.FAILED_PRECONDITION
 
 
+class DatabaseInUse(AdminError):
+    """The SQLite database {path} is used by another admin; several admins need PostgreSQL, MariaDB or MySQL."""
+
+    code = "database_in_use"
+    status = Status.FAILED_PRECONDITION
+
+
 class AdminStopping(AdminError):
     """The admin is stopping; ask again in a moment."""
 

@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeGuard, TypeVar
 
 from admin.domain.cron import Dialect
@@ -11,8 +13,7 @@ from admin.domain.errors import InvalidJob, InvalidTrigger
 from admin.domain.job import EXECUTORS, MAX_SHARDS, JobDefinition, Misfire, Overlap
 from admin.domain.names import Group, HandlerName, JobName
 from admin.domain.retry import Backoff, RetryPolicy
-from admin.domain.trigger import At, Cron, Every, Manual, Trigger, compiled
-from protos.errors import NotSupported
+from admin.domain.trigger import After, At, Cron, Every, Manual, Trigger, compiled
 
 Form = Mapping[str, object]
 T = TypeVar("T")
@@ -21,16 +22,18 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
 _UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1), timedelta(milliseconds=1))
 _MARKS = ("d", "h", "m", "s", "ms")
-_FIELDS = {"name", "group", "handler", "trigger", "shards", "params", "retry", "timeout", "overlap", "misfire"}
+_FIELDS = frozenset(field.name for field in fields(JobDefinition))
 _LONGEST = timedelta(days=365)
 _MAX_PARAMS_BYTES = 64 << 10
 MAX_DEPTH = 64  # of nested JSON
 _MANUAL: Trigger = Manual()
 _ONE_SHARD: int | None = 1
+_NO_LIMIT: int | None = None
+MAX_OVERLAP = 100_000
 
 
 def definition_of(form: Form) -> JobDefinition:
-    """Raises InvalidJob with all faults, InvalidTrigger, or NotSupported for what a later version brings."""
+    """Raises InvalidJob with all faults, or InvalidTrigger."""
     read = _Faults()
     unknown = sorted(set(form) - _FIELDS)
     if unknown:
@@ -46,11 +49,12 @@ def definition_of(form: Form) -> JobDefinition:
         timeout=read.field(form, "timeout", _timeout, None, optional=True),
         overlap=read.field(form, "overlap", lambda value: Overlap(_text(value)), Overlap.SKIP, optional=True),
         misfire=read.field(form, "misfire", lambda value: Misfire(_text(value)), Misfire.FIRE_ONCE, optional=True),
+        overlap_limit=read.field(form, "overlap_limit", _overlap_limit, _NO_LIMIT, optional=True),
     )
+    if definition.overlap_limit is not None and definition.overlap not in (Overlap.QUEUE, Overlap.ALLOW):
+        read.faults.append("overlap_limit: it goes with overlap: queue and overlap: allow only")
     if read.faults:
         raise InvalidJob(reason="; ".join(read.faults), faults=read.faults)
-    if definition.overlap in (Overlap.QUEUE, Overlap.REPLACE):
-        raise NotSupported(feature=f"overlap: {definition.overlap}")
     return definition
 
 
@@ -69,10 +73,13 @@ def form_of(definition: JobDefinition) -> dict[str, object]:
             "backoff": str(retry.backoff),
             "initial": duration_text(retry.initial),
             "max": duration_text(retry.max),
+            "jitter": retry.jitter,
+            "losses": retry.losses,
         },
         "timeout": duration_text(definition.timeout) if definition.timeout is not None else None,
         "overlap": str(definition.overlap),
         "misfire": str(definition.misfire),
+        "overlap_limit": definition.overlap_limit,
     }
 
 
@@ -100,6 +107,8 @@ def form_of_trigger(trigger: Trigger) -> dict[str, object]:
             return {"unix": expression, "time_zone": time_zone}
         case Every(period):
             return {"every": duration_text(period)}
+        case After(delay):
+            return {"after": duration_text(delay)}
         case At(at):
             return {"at": at.isoformat()}
 
@@ -201,17 +210,34 @@ def is_shallow(value: object, levels: int = MAX_DEPTH) -> bool:
 def _retry(value: object) -> RetryPolicy:
     form = _mapping(value)
     default = RetryPolicy()
-    if unknown := sorted(set(form) - {"attempts", "backoff", "initial", "max"}):
+    if unknown := sorted(set(form) - {"attempts", "backoff", "initial", "max", "jitter", "losses"}):
         raise ValueError(f"unknown fields: {', '.join(unknown)}")
-    attempts = form.get("attempts")
-    if attempts is not None and (not _is_whole(attempts) or not 1 <= attempts <= 1000):
-        raise ValueError("attempts must be a number from 1 to 1000")
     return RetryPolicy(
-        attempts=default.attempts if attempts is None else attempts,
+        attempts=_given(form, "attempts", partial(_count, "attempts"), default.attempts),
         backoff=_given(form, "backoff", lambda text: Backoff(_text(text)), default.backoff),
         initial=_given(form, "initial", duration_of, default.initial),
         max=_given(form, "max", duration_of, default.max),
+        jitter=_given(form, "jitter", _share, default.jitter),
+        losses=_given(form, "losses", partial(_count, "losses"), default.losses),
     )
+
+
+def _count(name: str, value: object) -> int:
+    if not _is_whole(value) or not 1 <= value <= 1000:
+        raise ValueError(f"{name} must be a number from 1 to 1000")
+    return value
+
+
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("jitter is a share of the pause, from 0 to 1")
+    return float(value)
+
+
+def _overlap_limit(value: object) -> int | None:
+    if not _is_whole(value) or not 1 <= value <= MAX_OVERLAP:
+        raise ValueError(f"give a number from 1 to {MAX_OVERLAP}")
+    return value
 
 
 def _given(form: Form, name: str, read: Callable[[object], T], default: T) -> T:
@@ -258,8 +284,7 @@ def _at(form: Form) -> Trigger:
 
 
 def _after(form: Form) -> Trigger:
-    duration_of(form["after"])
-    raise NotSupported(feature="the trigger after (fixed delay)")
+    return After(duration_of(form["after"]))
 
 
 def _manual(form: Form) -> Trigger:

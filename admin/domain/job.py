@@ -4,12 +4,13 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from admin.domain.names import Group, HandlerName, JobName
+from admin.domain.names import DefinitionId, Group, HandlerName, JobId, JobName
 from admin.domain.retry import RetryPolicy
-from admin.domain.trigger import Trigger
+from admin.domain.trigger import Trigger, due_at
 
 EXECUTORS = "executors"  # in place of a number of shards: as many as are alive when the run is made, at least 1
 MAX_SHARDS = 1024
+MOST_QUEUED = 100  # runs of a job that wait for an older one, unless the job says otherwise
 
 
 class Overlap(enum.StrEnum):
@@ -43,19 +44,28 @@ class JobDefinition:
     timeout: timedelta | None  # of one attempt
     overlap: Overlap
     misfire: Misfire
+    overlap_limit: int | None = None  # queue: how many may wait; allow: how many may be active
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job as it is kept; the version rises with each edit."""
 
+    id: JobId
+    definition_id: DefinitionId
     definition: JobDefinition
     is_paused: bool
     version: int
     created_at: datetime
     updated_at: datetime
-    next_fire_at: datetime | None
+    next_fire_at: datetime | None  # nominal
 
     @property
     def name(self) -> JobName:
         return self.definition.name
+
+    @property
+    def next_due_at(self) -> datetime | None:
+        """When the next fire is served: behind its nominal time by its jitter."""
+        fire_at = self.next_fire_at
+        return None if fire_at is None else due_at(self.definition.trigger, fire_at, self.name)

@@ -8,7 +8,10 @@ Group = NewType("Group", str)
 HandlerName = NewType("HandlerName", str)
 RunId = NewType("RunId", str)  # UUIDv7, so that later runs sort behind earlier ones
 ExecutorId = NewType("ExecutorId", str)  # random for each start of an executor
+AdminId = NewType("AdminId", str)  # random for each start of an admin
 TokenId = NewType("TokenId", str)
+JobId = NewType("JobId", int)  # never given twice, also where a name is
+DefinitionId = NewType("DefinitionId", int)  # of a definition as it was kept; it never changes
 
 
 @dataclass(frozen=True, slots=True, order=True)

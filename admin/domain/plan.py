@@ -1,19 +1,21 @@
 """From due jobs and now to runs and next fire times: no fire lost or doubled, late ones by the misfire policy."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
-from admin.domain.job import MAX_SHARDS, Job, Misfire, Overlap
+from admin.domain.job import MAX_SHARDS, Job, Misfire
 from admin.domain.names import RunId
-from admin.domain.run import ACTIVE, Cause, Run, RunState
-from admin.domain.shard import Shard, ShardState
-from admin.domain.trigger import first_fire, next_fire
+from admin.domain.overlap import Active, Entry, entry, reason_of_skip
+from admin.domain.run import Cause, Run, RunState
+from admin.domain.trigger import delay_of, due_at, first_fire, next_fire
 
 GRACE = timedelta(seconds=5)  # a fire time that is older is a misfire
 CATCH_UP = timedelta(days=1)  # fire_all goes no further back
 FIRES_A_TICK = 100  # of one job; the rest follows in the next tick
 _INSTANT = timedelta(microseconds=1)
+_MS = timedelta(milliseconds=1)
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +28,53 @@ class Fires:
 
 def fires_of(job: Job, now: datetime) -> Fires:
     """Which fire times of a job are to be served at `now`."""
-    trigger, fire = job.definition.trigger, job.next_fire_at
+    if delay_of(job.definition.trigger) is not None:
+        return _fire_of_delayed(job, now)
+    fires = _Fires(job)
+    fire = job.next_fire_at
     due: list[datetime] = []
-    if fire is not None and fire < now - GRACE:
+    if fire is not None and fires.due_at(fire) < now - GRACE:
         match job.definition.misfire:
             case Misfire.SKIP:
-                fire = next_fire(trigger, now - GRACE - _INSTANT)
+                fire = fires.behind(now - GRACE - _INSTANT)
             case Misfire.FIRE_ONCE:
                 due.append(fire)
-                fire = next_fire(trigger, now - GRACE - _INSTANT)
+                fire = fires.behind(max(fire, now - GRACE - _INSTANT))
             case Misfire.FIRE_ALL if fire < now - CATCH_UP:
-                fire = next_fire(trigger, now - CATCH_UP - _INSTANT)
+                fire = fires.behind(now - CATCH_UP - _INSTANT)
             case Misfire.FIRE_ALL:
                 pass
-    while fire is not None and fire <= now and len(due) < FIRES_A_TICK:
+    while fire is not None and fires.due_at(fire) <= now and len(due) < FIRES_A_TICK:
         due.append(fire)
-        fire = next_fire(trigger, fire)
+        fire = fires.behind(fire)
     return Fires(due, fire)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fires:
+    """The fire times that a job's trigger names."""
+
+    job: Job
+
+    def behind(self, fire_at: datetime) -> datetime | None:
+        return next_fire(self.job.definition.trigger, fire_at)
+
+    def due_at(self, fire_at: datetime) -> datetime:
+        return due_at(self.job.definition.trigger, fire_at, self.job.name)
+
+
+def _fire_of_delayed(job: Job, now: datetime) -> Fires:
+    """The next fire time is not known before the run of this one has ended; a late one is the same as one in time."""
+    fire_at = job.next_fire_at
+    return Fires((), fire_at) if fire_at is None or _Fires(job).due_at(fire_at) > now else Fires((fire_at,), None)
+
+
+def fire_behind_end(job: Job, run: Run, now: datetime) -> datetime | None:
+    """The next fire time of a job when a run of it ends: with a fixed delay, the end of a fire's run leads to it."""
+    is_awaited = run.cause is Cause.FIRE and job.next_fire_at is None and not job.is_paused
+    if not is_awaited or delay_of(job.definition.trigger) is None:
+        return job.next_fire_at
+    return next_fire(job.definition.trigger, now)
 
 
 def fire_of_edited(old: Job, new: Job, now: datetime) -> datetime | None:
@@ -58,7 +90,7 @@ def fire_of_edited(old: Job, new: Job, now: datetime) -> datetime | None:
 
 def key_of_fire(fire_at: datetime) -> str:
     """What makes a fire lead to exactly one run: its nominal time in milliseconds since the epoch."""
-    return str(round(fire_at.timestamp() * 1000))
+    return str((fire_at - _EPOCH) // _MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,44 +110,42 @@ class Planned:
     """What a due job leads to."""
 
     runs: Sequence[Run]
-    next_fire_at: datetime | None
+    job: Job  # with its next fire time
 
 
-def plan(job: Job, now: datetime, *, is_active: bool, executors: int, new_id: Callable[[], RunId]) -> Planned:
+def plan(job: Job, now: datetime, active: Active, *, executors: int, new_id: Callable[[], RunId]) -> Planned:
     """The runs of all fire times that are to be served at `now`."""
     fires = fires_of(job, now)
     runs: list[Run] = []
     for fire_at in fires.due:
         order = Order(new_id(), Cause.FIRE, key_of_fire(fire_at), fire_at)
-        run = run_of(job, order, now, is_active=is_active, executors=executors)
-        is_active = is_active or run.state in ACTIVE
+        run = run_of(job, order, now, active, executors=executors)
+        active = active.behind(run)
         runs.append(run)
-    return Planned(runs, fires.next_fire_at)
+    moved = replace(job, next_fire_at=fires.next_fire_at)
+    for run in runs:
+        if run.is_over:
+            moved = replace(moved, next_fire_at=fire_behind_end(moved, run, now))
+    return Planned(runs, moved)
 
 
-def run_of(job: Job, order: Order, now: datetime, *, is_active: bool, executors: int) -> Run:
-    """The run with its frozen copy of the job; skipped where it may not start beside an older one."""
+def run_of(job: Job, order: Order, now: datetime, active: Active, *, executors: int) -> Run:
+    """The run with its frozen copy of the job; queued or skipped where it may not start beside older ones."""
     definition = job.definition
-    is_skipped = is_active and definition.overlap is Overlap.SKIP
+    begins = entry(definition, active)
+    is_skipped = begins is Entry.SKIP
     return Run(
         id=order.id,
-        job=job.name,
-        group=definition.group,
-        handler=definition.handler,
+        job_id=job.id,
+        definition_id=job.definition_id,
+        definition=definition,
         state=RunState.SKIPPED if is_skipped else RunState.WAITING,
         cause=order.cause,
         key=order.key,
         fire_at=order.fire_at,
         total=order.total or definition.shards or min(max(executors, 1), MAX_SHARDS),
         params=definition.params if order.params is None else order.params,
-        retry=definition.retry,
-        timeout=definition.timeout,
+        is_queued=begins is Entry.QUEUE,
         ended_at=now if is_skipped else None,
-        reason="an earlier run of the job has not ended (overlap: skip)" if is_skipped else "",
+        reason=reason_of_skip(definition, active) if is_skipped else "",
     )
-
-
-def shards_of(run: Run, now: datetime) -> list[Shard]:
-    """The shards a run starts with."""
-    state = ShardState.SKIPPED if run.state is RunState.SKIPPED else ShardState.WAITING
-    return [Shard(run.id, index, run.total, state, due_at=now) for index in range(run.total)]

@@ -21,10 +21,18 @@ class RetryPolicy:
     backoff: Backoff = Backoff.EXPONENTIAL
     initial: timedelta = timedelta(seconds=5)
     max: timedelta = timedelta(minutes=5)
+    jitter: float = 0.0  # the share of a pause, 0 to 1, by which it may be shorter
+    losses: int = 100
+    """Holders of one shard that may fall silent. They cost no attempt, so that killed executors do not fail a job that
+    has one, but a shard that kills whoever holds it must come to an end."""
 
 
-def pause_before_retry(policy: RetryPolicy, attempt: int) -> timedelta:
-    """How long a shard waits whose try number `attempt` (from 1) failed."""
+def pause_before_retry(policy: RetryPolicy, attempt: int, chance: float) -> timedelta:
+    """How long a shard waits whose try number `attempt` (from 1) failed; `chance` is random, from 0 up to 1."""
+    return _whole_pause(policy, attempt) * (1 - policy.jitter * chance)
+
+
+def _whole_pause(policy: RetryPolicy, attempt: int) -> timedelta:
     match policy.backoff:
         case Backoff.FIXED:
             factor = 1

@@ -1,15 +1,18 @@
 """One occurrence of a job: how its state follows from its shards, and how each report, lapse or order moves a shard."""
 
 import enum
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from admin.domain.names import Attempt, ExecutorId, Group, HandlerName, JobName, RunId
+from admin.domain.job import JobDefinition
+from admin.domain.names import Attempt, DefinitionId, ExecutorId, Group, HandlerName, JobId, JobName, RunId
 from admin.domain.retry import RetryPolicy, pause_before_retry
 from admin.domain.shard import (
     HELD,
     OPEN,
+    Assigned,
     Beaten,
     Counters,
     Ended,
@@ -22,11 +25,8 @@ from admin.domain.shard import (
     ShardState,
 )
 
-MAX_LOSSES = 100
-"""Holders of one shard that may fall silent; they cost no attempt, so that killed executors do not fail a job that has
-one, but a shard that kills whoever holds it must come to an end."""
-
 REFUSAL_PAUSE = timedelta(milliseconds=500)  # before a refused shard is offered again
+OVERTIME = timedelta(seconds=30)  # behind its timeout an attempt has so long to stop and say so, then it is taken away
 
 
 class RunState(enum.StrEnum):
@@ -58,25 +58,48 @@ class Run:
     """A run with its frozen copy of the job; unique by job, cause and key."""
 
     id: RunId
-    job: JobName
-    group: Group
-    handler: HandlerName
+    job_id: JobId
+    definition_id: DefinitionId
+    definition: JobDefinition
     state: RunState
     cause: Cause
     key: str  # the nominal fire time in milliseconds, the idempotency key, or the run's own id
     fire_at: datetime
     total: int
     params: str  # a JSON object
-    retry: RetryPolicy
-    timeout: timedelta | None
+    is_queued: bool = False  # waits until older runs of its job have ended; it has no shards to be assigned yet
     started_at: datetime | None = None
     ended_at: datetime | None = None
     cancelled_at: datetime | None = None  # when somebody asked to stop it
     reason: str = ""
 
     @property
+    def job(self) -> JobName:
+        return self.definition.name
+
+    @property
+    def group(self) -> Group:
+        return self.definition.group
+
+    @property
+    def handler(self) -> HandlerName:
+        return self.definition.handler
+
+    @property
+    def retry(self) -> RetryPolicy:
+        return self.definition.retry
+
+    @property
+    def timeout(self) -> timedelta | None:
+        return self.definition.timeout
+
+    @property
     def is_cancelling(self) -> bool:
         return self.cancelled_at is not None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in ACTIVE
 
 
 class OutcomeState(enum.StrEnum):
@@ -109,6 +132,17 @@ class Verdict(enum.StrEnum):
 
     ACCEPTED = enum.auto()
     SUPERSEDED = enum.auto()
+
+
+def ended_unbegun(run: Run, state: RunState, reason: str, now: datetime) -> Run:
+    """A run that ends before its turn came."""
+    return replace(run, state=state, is_queued=False, reason=reason, ended_at=now)
+
+
+def shards_of(run: Run, now: datetime) -> list[Shard]:
+    """The shards a run has before any was assigned."""
+    state = ShardState(run.state) if run.is_over else ShardState.WAITING
+    return [Shard(run.id, index, run.total, state, due_at=now) for index in range(run.total)]
 
 
 def state_of(tally: Mapping[ShardState, int]) -> RunState:
@@ -166,7 +200,7 @@ def on_outcome(shard: Shard, outcome: Outcome, run: Run, now: datetime) -> Event
         case (
             OutcomeState.CANCELLED
         ):  # nobody asked for it: the holder gave up, as when its lease lapsed on its own clock
-            return _on_loss(shard, now, is_reported=True, counters=outcome.counters)
+            return _on_loss(shard, run, now, is_reported=True, counters=outcome.counters)
         case OutcomeState.FENCED:
             return HandedBack(now, now, True, least_term=outcome.broker_term, counters=outcome.counters)
         case OutcomeState.RELEASED:
@@ -177,17 +211,30 @@ def _on_failure(shard: Shard, outcome: Outcome, policy: RetryPolicy, now: dateti
     fault = outcome.fault or Fault("failed", "")
     if not outcome.is_retryable or shard.attempt >= policy.attempts:
         return Ended(now, Move.FAIL, True, fault=fault, counters=outcome.counters)
-    pause = outcome.retry_after or pause_before_retry(policy, shard.attempt)
-    return Retried(now, now + pause, fault, outcome.counters)
+    pause = outcome.retry_after or pause_before_retry(policy, shard.attempt, _chance(shard))
+    return Retried(now, now + pause, True, fault, outcome.counters)
 
 
-def on_beat(
-    shard: Shard, holder: ExecutorId, attempt: Attempt, leased_until_at: datetime, now: datetime
-) -> Event | None:
+def _chance(shard: Shard) -> float:
+    """From 0 up to 1, other for each attempt, and the same for everybody who asks."""
+    return zlib.crc32(f"{shard.run_id}/{shard.index}/{shard.attempt}".encode()) / 2**32
+
+
+def assigned(run: Run, holder: ExecutorId, name: str, lease: timedelta, now: datetime) -> Assigned:
+    """The holder gets the shard for one lease; with a timeout never beyond its end."""
+    deadline_at = None if run.timeout is None else now + run.timeout + OVERTIME
+    return Assigned(now, holder, name, _until(now + lease, deadline_at), deadline_at)
+
+
+def _until(lease_ends_at: datetime, deadline_at: datetime | None) -> datetime:
+    return lease_ends_at if deadline_at is None else min(lease_ends_at, deadline_at)
+
+
+def on_beat(shard: Shard, holder: ExecutorId, attempt: Attempt, lease: timedelta, now: datetime) -> Event | None:
     """What a sign of life does; None where the attempt is not (any more) held by this executor."""
     if shard.state not in HELD or shard.term != attempt.term or shard.holder != holder:
         return None
-    return Beaten(now, leased_until_at)
+    return Beaten(now, _until(now + lease, shard.deadline_at))
 
 
 def on_refusal(shard: Shard, holder: ExecutorId, attempt: Attempt, run: Run, now: datetime) -> Event | None:
@@ -200,19 +247,32 @@ def on_refusal(shard: Shard, holder: ExecutorId, attempt: Attempt, run: Run, now
 
 
 def on_lapse(shard: Shard, run: Run, now: datetime) -> Event | None:
-    """What it does when the holder fell silent; None while the lease lasts."""
+    """What it does when the holder fell silent, or went on behind its timeout; None while the lease lasts."""
     if shard.state not in HELD or shard.leased_until_at is None or shard.leased_until_at > now:
         return None
-    return Ended(now, Move.CANCEL, False) if run.is_cancelling else _on_loss(shard, now, is_reported=False)
+    if run.is_cancelling:
+        return Ended(now, Move.CANCEL, False)
+    if shard.deadline_at is not None and shard.deadline_at <= now:
+        return _on_overtime(shard, run, now)
+    return _on_loss(shard, run, now, is_reported=False)
 
 
-def _on_loss(shard: Shard, now: datetime, *, is_reported: bool, counters: Counters | None = None) -> Event:
-    if shard.losses + 1 >= MAX_LOSSES:
-        fault = Fault("holders_lost", f"{MAX_LOSSES} executors fell silent while they held this shard")
+def _on_overtime(shard: Shard, run: Run, now: datetime) -> Event:
+    """The executor should have ended the attempt itself, and has not."""
+    fault = Fault("timed_out", f"the attempt went on for {OVERTIME.total_seconds():g} s behind its timeout")
+    if shard.attempt >= run.retry.attempts:
+        return Ended(now, Move.FAIL, False, fault=fault)
+    return Retried(now, now + pause_before_retry(run.retry, shard.attempt, _chance(shard)), False, fault)
+
+
+def _on_loss(shard: Shard, run: Run, now: datetime, *, is_reported: bool, counters: Counters | None = None) -> Event:
+    most = run.retry.losses
+    if shard.losses + 1 >= most:
+        fault = Fault("holders_lost", f"{most} executors fell silent while they held this shard")
         return Ended(now, Move.LOSE, is_reported, fault=fault, counters=counters)
     return HandedBack(now, now, is_reported, is_loss=True, counters=counters)
 
 
-def on_cancel(shard: Shard, now: datetime) -> Event | None:
+def on_cancel(shard: Shard, _run: Run, now: datetime) -> Event | None:
     """What an order to stop does at once; a held shard goes on until its holder reports or falls silent."""
     return Ended(now, Move.CANCEL, False) if shard.state is ShardState.WAITING else None

@@ -103,6 +103,7 @@ class Shard:
     holder: ExecutorId | None = None  # the last one
     holder_name: str = ""
     leased_until_at: datetime | None = None  # while it is held
+    deadline_at: datetime | None = None  # while it is held and has a timeout; no lease lasts longer
     started_at: datetime | None = None  # the last attempt
     ended_at: datetime | None = None
     counters: Counters = field(default_factory=Counters)
@@ -126,6 +127,7 @@ class Assigned:
     holder: ExecutorId
     holder_name: str
     leased_until_at: datetime
+    deadline_at: datetime | None = None
     move = Move.ASSIGN
 
 
@@ -157,8 +159,9 @@ class Retried:
 
     at: datetime
     due_at: datetime
+    is_reported: bool
     fault: Fault
-    counters: Counters
+    counters: Counters | None = None
     move = Move.RETRY
 
 
@@ -202,7 +205,8 @@ def _applied(shard: Shard, event: Event) -> Shard:
         case HandedBack():
             return _handed_back(shard, event)
         case Retried():
-            return replace(_freed(shard, event.at, event.counters), due_at=event.due_at, fault=event.fault)
+            freed = _freed(shard, event.at, event.counters, is_reported=event.is_reported)
+            return replace(freed, due_at=event.due_at, fault=event.fault)
         case Ended():
             freed = _freed(shard, event.at, event.counters, is_reported=event.is_reported)
             return replace(freed, fault=event.fault, result=event.result)
@@ -220,6 +224,7 @@ def _assigned(shard: Shard, event: Assigned) -> Shard:
         holder=event.holder,
         holder_name=event.holder_name,
         leased_until_at=event.leased_until_at,
+        deadline_at=event.deadline_at,
         started_at=None,
         ended_at=None,
     )
@@ -235,11 +240,12 @@ def _handed_back(shard: Shard, event: HandedBack) -> Shard:
     )
 
 
-def _freed(shard: Shard, at: datetime, counters: Counters | None, *, is_reported: bool = True) -> Shard:
+def _freed(shard: Shard, at: datetime, counters: Counters | None, *, is_reported: bool) -> Shard:
     return replace(
         shard,
         reported_term=shard.term if is_reported else shard.reported_term,
         leased_until_at=None,
+        deadline_at=None,
         ended_at=at,
         counters=counters or shard.counters,
     )

@@ -45,7 +45,22 @@ class At:
     at: datetime
 
 
-Trigger = Manual | Cron | Every | At
+@dataclass(frozen=True, slots=True)
+class After:
+    """Due a fixed time behind the end of the last run that was due."""
+
+    delay: timedelta
+
+
+Trigger = Manual | Cron | Every | At | After
+
+
+def delay_of(trigger: Trigger) -> timedelta | None:
+    return trigger.delay if isinstance(trigger, After) else None
+
+
+def due_at(trigger: Trigger, fire_at: datetime, seed: str) -> datetime:
+    return fire_at
 
 
 def next_fire(trigger: Trigger, after: datetime) -> datetime | None:
@@ -55,6 +70,8 @@ def next_fire(trigger: Trigger, after: datetime) -> datetime | None:
             return None
         case At(at):
             return at if at > after else None
+        case After(delay):
+            return after + delay
         case Every(period):
             epoch = datetime.fromtimestamp(0, UTC)
             return epoch + ((after - epoch) // period + 1) * period

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
+from admin.domain.job import Overlap
 from admin.domain.names import Attempt, ExecutorId
-from admin.domain.run import Outcome, Run, Verdict, on_beat, on_outcome, on_refusal, verdict
-from admin.domain.shard import HELD, Counters, Event, Shard
+from admin.domain.run import Outcome, Verdict, on_beat, on_outcome, on_refusal, verdict
+from admin.domain.shard import HELD, Counters, Shard
+from admin.domain.trigger import delay_of
 from admin.operations.runs import bell_of
-from admin.ports import Change, Clock, Decide, Executor, RunStore, Wakeup
+from admin.ports import Change, Changed, Decide, Executor, RunStore, Wakeup
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,53 +27,40 @@ class Attempts:
 
     runs: RunStore
     wakeup: Wakeup
-    clock: Clock
     lease: timedelta
 
     async def beat(self, executor: Executor, held: Sequence[Attempt]) -> Beat:
         """Extends the leases of attempts that this executor holds; those just reported are not called lost."""
         if not held:
             return Beat((), ())
-        now = self.clock()
-        until_at = now + self.lease
+        changed = await self._change(executor, [(attempt, self._beaten(executor, attempt)) for attempt in held])
         kept: set[Attempt] = set()
         cancelled: set[Attempt] = set()
-
-        def decide(attempt: Attempt) -> Decide:
-            def beaten(shard: Shard, run: Run) -> Event | None:
-                if _is_fine(shard, executor.id, attempt):
-                    kept.add(attempt)
-                    if run.is_cancelling:
-                        cancelled.add(attempt)
-                return on_beat(shard, executor.id, attempt, until_at, now)
-
-            return beaten
-
-        await self._change(executor, [(attempt, decide(attempt)) for attempt in held], now)
+        for attempt, found in zip(held, changed.before, strict=True):
+            if found is not None and found[1].group == executor.group and _is_fine(found[0], executor.id, attempt):
+                kept.add(attempt)
+                if found[1].is_cancelling:
+                    cancelled.add(attempt)
         return Beat([attempt for attempt in held if attempt not in kept], sorted(cancelled))
+
+    def _beaten(self, executor: Executor, attempt: Attempt) -> Decide:
+        return lambda shard, _, now: on_beat(shard, executor.id, attempt, self.lease, now)
 
     async def refuse(self, executor: Executor, attempt: Attempt) -> None:
         """The shard waits for another executor; no attempt is counted."""
-        now = self.clock()
-        refused: Decide = lambda shard, run: on_refusal(shard, executor.id, attempt, run, now)  # noqa: E731
-        await self._change(executor, [(attempt, refused)], now)
+        refused: Decide = lambda shard, run, now: on_refusal(shard, executor.id, attempt, run, now)  # noqa: E731
+        await self._change(executor, [(attempt, refused)])
 
     async def report(self, executor: Executor, outcomes: Sequence[Outcome]) -> Mapping[Attempt, Verdict]:
         """Applies outcomes; when it returns they are durable. Who reports need not be who held the shard: it may be
         the process that took over an outbox.
         """
-        now = self.clock()
-        verdicts = {outcome.attempt: Verdict.SUPERSEDED for outcome in outcomes}
-
-        def decide(outcome: Outcome) -> Decide:
-            def reported(shard: Shard, run: Run) -> Event | None:
-                verdicts[outcome.attempt] = verdict(shard, outcome.attempt)
-                return on_outcome(shard, outcome, run, now)
-
-            return reported
-
-        await self._change(executor, [(outcome.attempt, decide(outcome)) for outcome in outcomes], now)
-        self.wakeup.ring("dispatcher")
+        changed = await self._change(executor, [(outcome.attempt, _reported(outcome)) for outcome in outcomes])
+        verdicts: dict[Attempt, Verdict] = {}
+        for outcome, found in zip(outcomes, changed.before, strict=True):
+            attempt = outcome.attempt
+            is_known = found is not None and found[1].group == executor.group
+            verdicts[attempt] = verdict(found[0], attempt) if found and is_known else Verdict.SUPERSEDED
         return verdicts
 
     async def progress(self, executor: Executor, progress: Mapping[Attempt, Counters]) -> None:
@@ -81,16 +70,29 @@ class Attempts:
         """The value that is kept, None if the attempt is not held any more."""
         return await self.runs.add_pin(attempt, executor.id, name, value)
 
-    async def _change(self, executor: Executor, decisions: Sequence[tuple[Attempt, Decide]], now: datetime) -> None:
+    async def _change(self, executor: Executor, decisions: Sequence[tuple[Attempt, Decide]]) -> Changed:
         changes = [Change(attempt.shard, _of_its_group(executor, decide)) for attempt, decide in decisions]
-        changed = await self.runs.finish(changes, now)
+        changed = await self.runs.finish(changes)
         for run in changed.runs:
             self.wakeup.ring(bell_of(run.id))
+        if any(run.is_over and run.definition.overlap in QUEUEING for run in changed.runs):
+            self.wakeup.ring("starter")
+        if any(run.is_over and delay_of(run.definition.trigger) is not None for run in changed.runs):
+            self.wakeup.ring("planner")
+        return changed
+
+
+QUEUEING = (Overlap.QUEUE, Overlap.REPLACE)
+"""Policies under which the end of a run may be the beginning of another."""
+
+
+def _reported(outcome: Outcome) -> Decide:
+    return lambda shard, run, now: on_outcome(shard, outcome, run, now)
 
 
 def _of_its_group(executor: Executor, decide: Decide) -> Decide:
     """Nobody speaks for the runs of another group: a token lets in to one."""
-    return lambda shard, run: decide(shard, run) if run.group == executor.group else None
+    return lambda shard, run, now: decide(shard, run, now) if run.group == executor.group else None
 
 
 def _is_fine(shard: Shard, holder: ExecutorId, attempt: Attempt) -> bool:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from admin.domain.names import Group, HandlerName
+from admin.domain.names import ExecutorId, Group, HandlerName
 from admin.domain.run import Run, RunState
-from admin.ports import Clock, Executor, FleetStore
+from admin.ports import Clock, Executor, FleetStore, Others
 from protos.errors import UnknownHandler
 
 
@@ -52,6 +52,31 @@ class Fleet:
     def alive(self) -> Alive:
         now = self.clock()
         return Alive([executor for executor in self.store.list() if executor.is_alive(now, self.lease)])
+
+
+class SharedFleet:
+    """Implements FleetStore over the executors that are linked to this admin, and what was learnt of the others'."""
+
+    def __init__(self, linked: FleetStore) -> None:
+        self.linked = linked
+        self._others = Others()
+
+    def see(self, others: Others) -> None:
+        self._others = others
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other admin was awake when it was last looked for."""
+        return not self._others.admins
+
+    def list(self) -> Sequence[Executor]:
+        linked = self.linked.list()
+        known = {executor.id for executor in linked}
+        newest: dict[ExecutorId, Executor] = {}
+        for executor in sorted(self._others.executors, key=lambda each: each.seen_at):
+            if executor.id not in known:
+                newest[executor.id] = executor  # one that moved on may still be in the book twice
+        return sorted((*linked, *newest.values()), key=lambda each: (each.group, each.name, each.id))
 
 
 def _handlers(executors: Iterable[Executor]) -> frozenset[HandlerName] | None:

@@ -9,6 +9,7 @@ from admin.domain.errors import IdempotencyConflict, JobExists
 from admin.domain.form import params_text
 from admin.domain.job import Job, JobDefinition
 from admin.domain.names import Group, JobName, RunId
+from admin.domain.overlap import Active
 from admin.domain.plan import Order, fire_of_edited, run_of
 from admin.domain.run import Cause, Run
 from admin.domain.trigger import Trigger, first_fire, preview
@@ -34,9 +35,8 @@ class Jobs:
 
     async def create(self, definition: JobDefinition, key: str | None = None) -> Job:
         """With an idempotency key the same job may be created again, which changes nothing. Raises JobExists."""
-        now = self.clock()
         try:
-            job = await self.jobs.add(definition, now, first_fire(definition.trigger, now))
+            job = await self.jobs.add(definition, lambda now: first_fire(definition.trigger, now))
         except JobExists:
             job = await self.jobs.get(definition.name)
             if key is None or job.definition != definition:
@@ -74,19 +74,19 @@ class Jobs:
 
         Raises UnknownJob, UnknownHandler, IdempotencyConflict, InvalidArgument.
         """
-        now, run_id, alive = self.clock(), self.new_run_id(), self.fleet.alive()
+        run_id, alive = self.new_run_id(), self.fleet.alive()
         run_key = checked_key(key) or run_id
 
-        def made(job: Job, is_active: bool) -> Run:
+        def made(job: Job, now: datetime, active: Active) -> Run:
             definition = job.definition
             alive.check(definition.group, definition.handler)
             order = Order(run_id, Cause.MANUAL, run_key, now, params=_laid_over(definition.params, params))
-            return run_of(job, order, now, is_active=is_active, executors=alive.count(definition.group))
+            return run_of(job, order, now, active, executors=alive.count(definition.group))
 
-        run = await self.runs.add(name, Cause.MANUAL, run_key, made, now)
+        run = await self.runs.add(name, Cause.MANUAL, run_key, made)
         if run.id != run_id and run.params != _laid_over(run.params, params):
             raise IdempotencyConflict(key=key)
-        self.wakeup.ring("dispatcher")
+        self.wakeup.ring("starter" if run.is_queued else "dispatcher")
         return alive.explained(run)
 
     def preview(self, trigger: Trigger, after: datetime | None, count: int) -> Sequence[datetime]:
@@ -94,9 +94,7 @@ class Jobs:
         return preview(trigger, after or self.clock(), min(count, MAX_PREVIEW))
 
     async def _edit(self, name: JobName, edit: Callable[[Job], Job], expected: int | None) -> Job:
-        now = self.clock()
-
-        def edited(job: Job) -> Job:
+        def edited(job: Job, now: datetime) -> Job:
             new = edit(job)
             return replace(new, next_fire_at=fire_of_edited(job, new, now), updated_at=now)
 

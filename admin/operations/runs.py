@@ -2,10 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
+from admin.domain.errors import RunEnded, UnknownRun
 from admin.domain.job import Job
 from admin.domain.names import Attempt, ExecutorId, JobName, RunId
+from admin.domain.overlap import REPLACED, Active
 from admin.domain.plan import Order, run_of
 from admin.domain.run import ACTIVE, Cause, Run, RunState, on_cancel
 from admin.domain.shard import Shard
@@ -59,8 +63,15 @@ class Runs:
 
         Raises UnknownRun, RunEnded.
         """
-        now = self.clock()
-        run, held = await self.runs.cancel(run_id, lambda shard, _: on_cancel(shard, now), now)
+        return await self._stop(run_id, "cancelled on request")
+
+    async def replace(self, run_id: RunId) -> None:
+        """Stops a run in whose place a later one waits; one that has ended meanwhile is as well."""
+        with suppress(RunEnded, UnknownRun):
+            await self._stop(run_id, REPLACED)
+
+    async def _stop(self, run_id: RunId, reason: str) -> Run:
+        run, held = await self.runs.cancel(run_id, on_cancel, reason)
         by_holder: defaultdict[ExecutorId, list[Attempt]] = defaultdict(list)
         for shard in held:
             if shard.holder is not None:
@@ -68,11 +79,12 @@ class Runs:
         for holder, attempts in by_holder.items():
             self.dispatch.cancel(holder, attempts, run.reason)
         self.wakeup.ring(bell_of(run_id))
+        self.wakeup.ring("starter")
         return run
 
     async def retry(self, run_id: RunId) -> Run:
         """The failed and lost shards go on behind their cursors. Raises UnknownRun, NothingToRetry."""
-        run = await self.runs.add_attempts(run_id, self.clock())
+        run = await self.runs.add_attempts(run_id)
         self.wakeup.ring("dispatcher")
         self.wakeup.ring(bell_of(run_id))
         return run
@@ -82,20 +94,20 @@ class Runs:
 
         Raises UnknownRun, UnknownJob, InvalidArgument.
         """
-        now, new_id = self.clock(), self.new_run_id()
+        new_id = self.new_run_id()
         old = await self.runs.get(run_id)
         run_key = new_id if checked_key(key) is None else f"{old.id}/{key}"
-        order = Order(new_id, Cause.RERUN, run_key, now, params=old.params, total=old.total)
 
-        def made(job: Job, is_active: bool) -> Run:
-            return run_of(job, order, now, is_active=is_active, executors=old.total)
+        def made(job: Job, now: datetime, active: Active) -> Run:
+            order = Order(new_id, Cause.RERUN, run_key, now, params=old.params, total=old.total)
+            return run_of(job, order, now, active, executors=old.total)
 
-        run = await self.runs.add(old.job, Cause.RERUN, run_key, made, now)
-        self.wakeup.ring("dispatcher")
+        run = await self.runs.add(old.job, Cause.RERUN, run_key, made)
+        self.wakeup.ring("starter" if run.is_queued else "dispatcher")
         return run
 
     async def tally(self) -> Mapping[RunState, int]:
-        """How many runs are in which state."""
+        """How many runs that have not ended are in which state."""
         return await self.runs.get_tally()
 
 

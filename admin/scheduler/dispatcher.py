@@ -41,9 +41,7 @@ class Dispatcher(Loop):
         rooms = self._rooms(now)
         if not rooms:
             return {"assigned": 0}
-        assignments = await self._runs.claim_waiting(
-            now, now + self._lease, _offers(rooms), lambda waiting: route(waiting, rooms)
-        )
+        assignments = await self._runs.claim_waiting(self._lease, _offers(rooms), lambda waiting: route(waiting, rooms))
         self._dispatch.assign(assignments)
         self._assigned = len(assignments)
         for run_id in {assignment.run.id for assignment in assignments}:

@@ -1,10 +1,11 @@
 """Turns due jobs into runs."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from admin.domain.job import Job
 from admin.domain.names import RunId
+from admin.domain.overlap import Active
 from admin.domain.plan import Planned, plan
 from admin.operations.fleet import Fleet
 from admin.ports import Clock, RunStore, Wakeup
@@ -26,22 +27,20 @@ class Planner(Loop):
         self._runs = runs
         self._fleet = fleet
         self._new_run_id = new_run_id
-        self._next_due_at: datetime | None = None
+        self._wait: timedelta | None = None
 
     async def run_once(self) -> Counts:
-        now, alive = self._clock(), self._fleet.alive()
-
-        def planned(job: Job, is_active: bool) -> Planned:
-            executors = alive.count(job.definition.group)
-            return plan(job, now, is_active=is_active, executors=executors, new_id=self._new_run_id)
-
-        due = await self._runs.claim_due(now, JOBS_A_ROUND, planned)
-        self._next_due_at = due.next_due_at
+        due = await self._runs.claim_due(JOBS_A_ROUND, self._planned)
+        self._wait = due.wait
         if due.runs:
             self._wakeup.ring("dispatcher")
+        if any(run.is_queued for run in due.runs):
+            self._wakeup.ring("starter")
         return {"jobs": due.jobs, "runs": len(due.runs)}
 
+    def _planned(self, job: Job, now: datetime, active: Active) -> Planned:
+        executors = 0 if job.definition.shards else self._fleet.alive().count(job.definition.group)
+        return plan(job, now, active, executors=executors, new_id=self._new_run_id)
+
     def pause_seconds(self) -> float:
-        if self._next_due_at is None:
-            return PERIOD_SECONDS
-        return min(PERIOD_SECONDS, max(0.0, (self._next_due_at - self._clock()).total_seconds()))
+        return PERIOD_SECONDS if self._wait is None else min(PERIOD_SECONDS, self._wait.total_seconds())

@@ -1,5 +1,6 @@
 """Takes shards from executors that fell silent."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -16,29 +17,39 @@ SHARDS_A_ROUND = 1000
 
 
 class Reaper(Loop):
-    """An admin that was away (just started, or stopped for a while) heard no beats, so it waits one lease first.
+    """An admin that was away (just started, or stopped for a while) heard no beats, so it waits one lease first, unless
+    others were awake to hear them.
 
     So it does when its clock was set, forwards or back: what the leases say is then of no use.
     """
 
     name = "reaper"
 
-    def __init__(self, runs: RunStore, dispatch: Dispatch, wakeup: Wakeup, clock: Clock, lease: timedelta) -> None:
+    def __init__(
+        self,
+        runs: RunStore,
+        dispatch: Dispatch,
+        wakeup: Wakeup,
+        clock: Clock,
+        *,
+        lease: timedelta,
+        is_alone: Callable[[], bool],
+    ) -> None:
         super().__init__(wakeup, clock)
         self._runs = runs
         self._dispatch = dispatch
         self._lease = lease
+        self._is_alone = is_alone
         self._awake_at: datetime | None = None
 
     async def run_once(self) -> Counts:
         now = self._clock()
         was_away = self._awake_at is None or not timedelta() <= now - self._awake_at <= self._lease / 2
-        if was_away:
-            extended = await self._runs.extend(now + self._lease)
+        if was_away and self._is_alone():
             self._awake_at = now
-            return {"extended": extended, "lost": 0}
+            return {"extended": await self._runs.extend(self._lease), "lost": 0}
         self._awake_at = now
-        changed = await self._runs.claim_lapsed(now, SHARDS_A_ROUND, lambda shard, run: on_lapse(shard, run, now))
+        changed = await self._runs.claim_lapsed(SHARDS_A_ROUND, on_lapse)
         self._tell(changed)
         return {"extended": 0, "lost": len(changed.before)}
 
@@ -47,8 +58,8 @@ class Reaper(Loop):
         return min(PERIOD_SECONDS, self._lease.total_seconds() / 8)
 
     def _tell(self, changed: Changed) -> None:
-        for shard in changed.before:
-            if shard is not None and shard.holder is not None:
+        for shard, _ in filter(None, changed.before):
+            if shard.holder is not None:
                 ids = {"run_id": shard.run_id, "shard": shard.index, "term": shard.term, "holder": shard.holder}
                 log.warning("lease lapsed", action="lease_lapsed", **ids)
                 self._dispatch.release(shard.holder, [shard.current])

@@ -10,12 +10,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from admin.domain.errors import SchemaOutdated
-from admin.store.database import renamed, sqlite_engine
+from admin.store.databases.database import renamed
+from admin.store.databases.server import server_engine
+from admin.store.databases.sqlite import sqlite_engine
 from admin.store.tables import metadata
 from protos.errors import BadConfiguration
 
@@ -94,7 +96,7 @@ def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() != "sqlite":
-            return create_engine(parsed)
+            return server_engine(url, pool_size=1)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise BadConfiguration(faults=f"database.url: {error}") from error
     if parsed.database:

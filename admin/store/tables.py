@@ -1,18 +1,30 @@
-"""The tables. Instants are milliseconds since the epoch; texts that are keys are short enough for every index."""
+"""The tables. Instants are milliseconds since the epoch; texts that are keys are short enough for every index.
+
+What has not ended (`runs`, `shards`, `run_pins`) is small and always in motion; what has ended is one compact row of
+`ended_runs` each, written once.
+"""
+
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.dialects import mysql
+
+from admin.domain.run import Cause, RunState
+from admin.domain.shard import ShardState
+from admin.store.types import Code, UuidBytes
 
 metadata = MetaData(
     naming_convention={
@@ -23,82 +35,150 @@ metadata = MetaData(
     }
 )
 
+LONG_TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # a plain TEXT of MySQL ends at 64 KiB
+LONG_BYTES = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # the only type that SQLite counts up by itself
+EXACT: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}  # names differ by case everywhere
+
+RUN_STATE = Code(dict(enumerate(RunState, 1)))
+SHARD_STATE = Code(dict(enumerate(ShardState, 1)))
+CAUSE = Code(dict(enumerate(Cause, 1)))
+
 jobs = Table(
     "jobs",
     metadata,
-    Column("name", String(100), primary_key=True),
+    Column("id", NUMBER, primary_key=True),
+    Column("name", String(100), nullable=False),
     Column("group_name", String(100), nullable=False),
+    Column("definition_id", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("is_paused", Boolean, nullable=False),
-    Column("next_fire_ms", BigInteger),
+    Column("fire_ms", BigInteger),
+    Column("due_ms", BigInteger),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
-    Column("definition", Text, nullable=False),
-    Index(None, "next_fire_ms"),
+    UniqueConstraint("name"),
+    Index(None, "due_ms"),
+    Index(None, "group_name", "name"),
+    sqlite_autoincrement=True,
+    **EXACT,
+)
+
+definitions = Table(
+    "definitions",
+    metadata,
+    Column("id", NUMBER, primary_key=True),
+    Column("job_id", BigInteger, nullable=False),
+    Column("job", String(100), nullable=False),
+    Column("body", LONG_TEXT, nullable=False),
+    Index(None, "job", "job_id"),
+    sqlite_autoincrement=True,
+    **EXACT,
 )
 
 runs = Table(
     "runs",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("job", String(100), nullable=False),
-    Column("group_name", String(100), nullable=False),
-    Column("handler", String(100), nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("cause", String(16), nullable=False),
-    Column("run_key", String(191), nullable=False),
+    Column("id", UuidBytes, primary_key=True),
+    Column("job_id", BigInteger, nullable=False),
+    Column("definition_id", BigInteger, nullable=False),
+    Column("state", RUN_STATE, nullable=False),
+    Column("cause", CAUSE, nullable=False),
+    Column("run_key", String(191)),
     Column("fire_ms", BigInteger, nullable=False),
     Column("total", Integer, nullable=False),
-    Column("params", Text, nullable=False),
-    Column("policies", Text, nullable=False),
+    Column("params", LONG_TEXT),
+    Column("queued", SmallInteger, nullable=False),
     Column("started_ms", BigInteger),
-    Column("ended_ms", BigInteger),
     Column("cancelled_ms", BigInteger),
-    Column("reason", Text, nullable=False),
-    UniqueConstraint("job", "cause", "run_key"),
-    Index(None, "job", "state"),
-    Index(None, "job", "id"),
-    Index(None, "state", "id"),
+    Column("reason", Text),
+    UniqueConstraint("job_id", "cause", "run_key"),
+    Index(None, "queued", "job_id"),
+    **EXACT,
 )
 
 shards = Table(
     "shards",
     metadata,
-    Column("run_id", String(36), ForeignKey("runs.id"), primary_key=True),
+    Column("run_id", UuidBytes, primary_key=True),
     Column("shard_index", Integer, primary_key=True, autoincrement=False),
     Column("total", Integer, nullable=False),
     Column("group_name", String(100), nullable=False),
     Column("handler", String(100), nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("state", SHARD_STATE, nullable=False),
     Column("due_ms", BigInteger, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("term", BigInteger, nullable=False),
-    Column("losses", Integer, nullable=False),
-    Column("reported_term", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("term", BigInteger, nullable=False, server_default="0"),
+    Column("losses", Integer, nullable=False, server_default="0"),
+    Column("reported_term", BigInteger, nullable=False, server_default="0"),
     Column("holder", String(64)),
-    Column("holder_name", String(255), nullable=False),
+    Column("holder_name", String(255)),
     Column("leased_until_ms", BigInteger),
+    Column("deadline_ms", BigInteger),
     Column("started_ms", BigInteger),
     Column("ended_ms", BigInteger),
-    Column("row_count", BigInteger, nullable=False),
-    Column("published", BigInteger, nullable=False),
-    Column("cursor_text", Text, nullable=False),
-    Column("done", BigInteger, nullable=False),
-    Column("done_total", BigInteger, nullable=False),
+    Column("row_count", BigInteger, nullable=False, server_default="0"),
+    Column("published", BigInteger, nullable=False, server_default="0"),
+    Column("cursor_text", LONG_TEXT),
+    Column("done", BigInteger, nullable=False, server_default="0"),
+    Column("done_total", BigInteger, nullable=False, server_default="0"),
     Column("error_code", String(100)),
-    Column("error_message", Text),
-    Column("traceback", Text),
-    Column("result", Text, nullable=False),
-    Index(None, "state", "group_name", "due_ms"),
-    Index(None, "state", "leased_until_ms"),
+    Column("error_message", LONG_TEXT),
+    Column("traceback", LONG_TEXT),
+    Column("result", LONG_TEXT),
+    Index("ix_shards_waiting", "state", "group_name", "due_ms", "handler"),
+    Index(None, "leased_until_ms"),
+    **EXACT,
 )
 
 run_pins = Table(
     "run_pins",
     metadata,
-    Column("run_id", String(36), ForeignKey("runs.id"), primary_key=True),
+    Column("run_id", UuidBytes, primary_key=True),
     Column("name", String(191), primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("value", LONG_TEXT, nullable=False),
+    **EXACT,
+)
+
+ended_runs = Table(
+    "ended_runs",
+    metadata,
+    Column("id", UuidBytes, primary_key=True),
+    Column("job_id", BigInteger, nullable=False),
+    Column("definition_id", BigInteger, nullable=False),
+    Column("state", RUN_STATE, nullable=False),
+    Column("cause", CAUSE, nullable=False),
+    Column("run_key", String(191)),
+    Column("fire_ms", BigInteger, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("params", LONG_TEXT),
+    Column("started_ms", BigInteger),
+    Column("ended_ms", BigInteger, nullable=False),
+    Column("cancelled_ms", BigInteger),
+    Column("reason", Text),
+    Column("detail", LONG_BYTES),  # shards and pins, see history.py
+    UniqueConstraint("job_id", "cause", "run_key"),
+    Index(None, "job_id", "state", "id"),
+    Index(None, "state", "id"),
+    **EXACT,
+)
+
+admins = Table(
+    "admins",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("seen_ms", BigInteger, nullable=False),
+    **EXACT,
+)
+
+executors = Table(
+    "executors",
+    metadata,
+    Column("admin_id", String(36), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("seen_ms", BigInteger, nullable=False),
+    Column("body", LONG_TEXT, nullable=False),
+    **EXACT,
 )
 
 tokens = Table(
@@ -110,4 +190,5 @@ tokens = Table(
     Column("group_name", String(100)),
     Column("created_ms", BigInteger, nullable=False),
     UniqueConstraint("digest"),
+    **EXACT,
 )

@@ -1,23 +1,26 @@
 """Tokens in SQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select
 
 from admin.domain.errors import UnknownToken
-from admin.domain.names import TokenId
+from admin.domain.names import Group, TokenId
 from admin.ports import Token
-from admin.store.database import Database
-from admin.store.rows import ms_of, token_of
+from admin.store.databases.database import Database
+from admin.store.runs.rows import instant_of, ms_of
 from admin.store.tables import tokens
+
+KNOWN_SECONDS = 5.0  # what another admin revoked is let in for so long
 
 
 class SqlTokens:
-    """Implements TokenStore. Remembers those that were found, as each call asks and no other process writes."""
+    """Implements TokenStore. Remembers for a short while those that were found, as each call asks."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, monotonic: Callable[[], float]) -> None:
         self._database = database
-        self._found: dict[str, Token] = {}
+        self._monotonic = monotonic
+        self._found: dict[str, tuple[Token, float]] = {}
 
     async def add(self, digests: Mapping[str, Token]) -> None:
         values = [
@@ -33,19 +36,22 @@ class SqlTokens:
         await self._database.write(lambda connection: connection.execute(insert(tokens), values))
 
     async def get(self, digest: str) -> Token | None:
-        found = self._found
-        if (known := found.get(digest)) is not None:
-            return known
+        found, now = self._found, self._monotonic()
+        token, until = found.get(digest, (None, now))
+        if token is not None and now < until:
+            return token
         query = select(tokens).where(tokens.c.digest == digest)
         row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
         if row is None:
+            found.pop(digest, None)
             return None
-        found[digest] = token = token_of(row)  # into what a revocation since has put aside, if there was one
+        token = _token_of(row)
+        found[digest] = (token, now + KNOWN_SECONDS)  # into what a revocation since has put aside, if there was one
         return token
 
     async def list(self) -> Sequence[Token]:
         query = select(tokens).order_by(tokens.c.id)
-        return await self._database.read(lambda connection: [token_of(row) for row in connection.execute(query)])
+        return await self._database.read(lambda connection: [_token_of(row) for row in connection.execute(query)])
 
     async def cancel(self, token_id: TokenId) -> None:
         def work(connection: Connection) -> None:
@@ -54,3 +60,8 @@ class SqlTokens:
 
         await self._database.write(work)
         self._found = {}
+
+
+def _token_of(row: Row[*tuple[object, ...]]) -> Token:
+    group = None if row.group_name is None else Group(row.group_name)
+    return Token(TokenId(row.id), row.name, group, instant_of(row.created_ms))

@@ -14,7 +14,9 @@ from admin.domain.routing import Room, route
 from admin.domain.run import Outcome, OutcomeState, Verdict, on_beat, on_cancel, on_lapse, on_outcome, verdict
 from admin.domain.shard import OPEN, Counters, Shard
 from admin.ports import Change, Offer
-from admin.store.memory import Books, MemoryJobs, MemoryRuns
+from admin.store.memory.books import Books
+from admin.store.memory.jobs import MemoryJobs
+from admin.store.memory.runs import MemoryRuns
 from tests.support.admin_factories import LEASE, NOW, definition
 from tests.support.admin_factories import run as run_of
 
@@ -50,12 +52,12 @@ class RunLife(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = NOW
-        self.books = Books()
+        self.books = Books(lambda: self.now)
         self.runs = MemoryRuns(self.books)
         job = definition(shards=SHARDS, retry={"attempts": ATTEMPTS, "initial": "1s"})
-        done(MemoryJobs(self.books).add(job, NOW, None))
+        done(MemoryJobs(self.books).add(job, lambda _: None))
         wanted = run_of(shards=SHARDS, retry={"attempts": ATTEMPTS, "initial": "1s"})
-        self.run_id = done(self.runs.add(job.name, wanted.cause, wanted.key, lambda *_: wanted, NOW)).id
+        self.run_id = done(self.runs.add(job.name, wanted.cause, wanted.key, lambda *_: wanted)).id
         self.begun: list[Begun] = []
         self.ended: dict[int, Shard] = {}
 
@@ -68,7 +70,7 @@ class RunLife(RuleBasedStateMachine):
             Room(executor, executor, Group("promotion"), frozenset({HandlerName("push")}), count, 0)
             for executor, count in zip(EXECUTORS, slots, strict=True)
         ]
-        made = done(self.runs.claim_waiting(self.now, self.now + LEASE, OFFERS, lambda waiting: route(waiting, rooms)))
+        made = done(self.runs.claim_waiting(LEASE, OFFERS, lambda waiting: route(waiting, rooms)))
         for assignment in made:
             new = assignment.shard
             earlier = [begun.attempt.term for begun in self.begun if begun.attempt.index == new.index]
@@ -82,11 +84,11 @@ class RunLife(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
-        done(self.runs.claim_lapsed(self.now, 99, lambda shard, run: on_lapse(shard, run, self.now)))
+        done(self.runs.claim_lapsed(99, on_lapse))
 
     @rule()
     def restart_the_admin(self) -> None:
-        done(self.runs.extend(self.now + LEASE))
+        done(self.runs.extend(LEASE))
 
     @precondition(lambda self: self.begun)
     @rule(data=st.data())
@@ -94,9 +96,9 @@ class RunLife(RuleBasedStateMachine):
         begun = data.draw(st.sampled_from(self.begun))
         change = Change(
             begun.attempt.shard,
-            lambda shard, _: on_beat(shard, begun.holder, begun.attempt, self.now + LEASE, self.now),
+            lambda shard, _, now: on_beat(shard, begun.holder, begun.attempt, LEASE, now),
         )
-        done(self.runs.finish([change], self.now))
+        done(self.runs.finish([change]))
 
     @precondition(lambda self: self.begun)
     @rule(data=st.data(), state=st.sampled_from(OutcomeState), term=st.integers(0, 20))
@@ -105,8 +107,8 @@ class RunLife(RuleBasedStateMachine):
         begun = data.draw(st.sampled_from(self.begun))
         outcome = Outcome(begun.attempt, state, Counters(), is_retryable=True, broker_term=term)
         before = self.shard(begun.attempt.index)
-        change = Change(begun.attempt.shard, lambda shard, run: on_outcome(shard, outcome, run, self.now))
-        done(self.runs.finish([change], self.now))
+        change = Change(begun.attempt.shard, lambda shard, run, now: on_outcome(shard, outcome, run, now))
+        done(self.runs.finish([change]))
         after = self.shard(begun.attempt.index)
         if before.state not in OPEN or before.term != begun.attempt.term:
             assert after == before, "what is late or ended changes nothing"
@@ -119,7 +121,7 @@ class RunLife(RuleBasedStateMachine):
     @rule()
     def cancel(self) -> None:
         if any(shard.state in OPEN for shard in done(self.runs.list_shards(self.run_id))):
-            done(self.runs.cancel(self.run_id, lambda shard, _: on_cancel(shard, self.now), self.now))
+            done(self.runs.cancel(self.run_id, on_cancel, "on request"))
 
     @invariant()
     def what_has_ended_stays_as_it_is(self) -> None:

@@ -36,6 +36,7 @@ class JobForm(BaseModel):
     retry: Mapping[str, object] | None = None
     timeout: str | None = None
     overlap: str | None = None
+    overlap_limit: int | None = None
     misfire: str | None = None
 
     def form(self) -> dict[str, object]:
@@ -54,6 +55,7 @@ class JobBody(BaseModel):
     retry: dict[str, object]
     timeout: str | None
     overlap: str
+    overlap_limit: int | None
     misfire: str
     paused: bool
     version: int

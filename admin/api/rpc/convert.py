@@ -22,6 +22,8 @@ def job_form(message: job_pb2.Job) -> dict[str, object]:
         form["shards"] = EXECUTORS if message.shards.executors else message.shards.count
     if message.params:
         form["params"] = params_of(message.params)
+    if message.overlap_limit:
+        form["overlap_limit"] = message.overlap_limit
     if message.HasField("retry"):
         form["retry"] = _retry_form(message.retry)
     return form
@@ -34,7 +36,7 @@ def trigger_form(message: job_pb2.Trigger) -> dict[str, object]:
 
 
 def _retry_form(message: job_pb2.Retry) -> dict[str, object]:
-    fields = {name: getattr(message, name) for name in ("attempts", "backoff", "initial", "max")}
+    fields = {name: getattr(message, name) for name in ("attempts", "backoff", "initial", "max", "jitter", "losses")}
     return {name: value for name, value in fields.items() if value}
 
 
@@ -65,6 +67,7 @@ def job_message(job: Job) -> job_pb2.Job:
         timeout=str(form["timeout"] or ""),
         overlap=job.definition.overlap,
         misfire=job.definition.misfire,
+        overlap_limit=job.definition.overlap_limit or 0,
         paused=job.is_paused,
         version=job.version,
         created_at_ms=ms_of(job.created_at),

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.admin.v1 import run_pb2 as protos_dot_admin_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/admin/v1/job.proto\x12\x12shardcast.admin.v1\x1a\x19protos/admin/v1/run.proto\"\xe2\x02\n\x03Job\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x0f\n\x07handler\x18\x03 \x01(\t\x12,\n\x07trigger\x18\x04 \x01(\x0b\x32\x1b.shardcast.admin.v1.Trigger\x12*\n\x06shards\x18\x05 \x01(\x0b\x32\x1a.shardcast.admin.v1.Shards\x12\x0e\n\x06params\x18\x06 \x01(\t\x12(\n\x05retry\x18\x07 \x01(\x0b\x32\x19.shardcast.admin.v1.Retry\x12\x0f\n\x07timeout\x18\x08 \x01(\t\x12\x0f\n\x07overlap\x18\t \x01(\t\x12\x0f\n\x07misfire\x18\n \x01(\t\x12\x0e\n\x06paused\x18\x0b \x01(\x08\x12\x0f\n\x07version\x18\x0c \x01(\x04\x12\x15\n\rcreated_at_ms\x18\r \x01(\x03\x12\x15\n\rupdated_at_ms\x18\x0e \x01(\x03\x12\x17\n\x0fnext_fire_at_ms\x18\x0f \x01(\x03\"\x86\x01\n\x07Trigger\x12\x0e\n\x04\x63ron\x18\x01 \x01(\tH\x00\x12\x0e\n\x04unix\x18\x02 \x01(\tH\x00\x12\x0f\n\x05\x65very\x18\x03 \x01(\tH\x00\x12\x0c\n\x02\x61t\x18\x04 \x01(\tH\x00\x12\x0f\n\x05\x61\x66ter\x18\x05 \x01(\tH\x00\x12\x10\n\x06manual\x18\x06 \x01(\x08H\x00\x12\x11\n\ttime_zone\x18\x07 \x01(\tB\x06\n\x04kind\"6\n\x06Shards\x12\x0f\n\x05\x63ount\x18\x01 \x01(\rH\x00\x12\x13\n\texecutors\x18\x02 \x01(\x08H\x00\x42\x06\n\x04kind\"H\n\x05Retry\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\x12\x0f\n\x07\x62\x61\x63koff\x18\x02 \x01(\t\x12\x0f\n\x07initial\x18\x03 \x01(\t\x12\x0b\n\x03max\x18\x04 \x01(\t\"?\n\x17JobServiceCreateRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"@\n\x18JobServiceCreateResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"$\n\x14JobServiceGetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x15JobServiceGetResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"M\n\x15JobServiceListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\"X\n\x16JobServiceListResponse\x12%\n\x04jobs\x18\x01 \x03(\x0b\x32\x17.shardcast.admin.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x17JobServiceUpdateRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\x12\x0f\n\x07version\x18\x02 \x01(\x04\"@\n\x18JobServiceUpdateResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"8\n\x17JobServiceDeleteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"\x1a\n\x18JobServiceDeleteResponse\"&\n\x16JobServicePauseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x17JobServicePauseResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"\'\n\x17JobServiceResumeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x18JobServiceResumeResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"Q\n\x18JobServiceTriggerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06params\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"A\n\x19JobServiceTriggerResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\"r\n!JobServicePreviewFireTimesRequest\x12,\n\x07trigger\x18\x01 \x01(\x0b\x32\x1b.shardcast.admin.v1.Trigger\x12\x10\n\x08\x61\x66ter_ms\x18\x02 \x01(\x03\x12\r\n\x05\x63ount\x18\x03 \x01(\r\";\n\"JobServicePreviewFireTimesResponse\x12\x15\n\rfire_times_ms\x18\x01 \x03(\x03\x32\xa9\x07\n\nJobService\x12\x63\n\x06\x43reate\x12+.shardcast.admin.v1.JobServiceCreateRequest\x1a,.shardcast.admin.v1.JobServiceCreateResponse\x12Z\n\x03Get\x12(.shardcast.admin.v1.JobServiceGetRequest\x1a).shardcast.admin.v1.JobServiceGetResponse\x12]\n\x04List\x12).shardcast.admin.v1.JobServiceListRequest\x1a*.shardcast.admin.v1.JobServiceListResponse\x12\x63\n\x06Update\x12+.shardcast.admin.v1.JobServiceUpdateRequest\x1a,.shardcast.admin.v1.JobServiceUpdateResponse\x12\x63\n\x06\x44\x65lete\x12+.shardcast.admin.v1.JobServiceDeleteRequest\x1a,.shardcast.admin.v1.JobServiceDeleteResponse\x12`\n\x05Pause\x12*.shardcast.admin.v1.JobServicePauseRequest\x1a+.shardcast.admin.v1.JobServicePauseResponse\x12\x63\n\x06Resume\x12+.shardcast.admin.v1.JobServiceResumeRequest\x1a,.shardcast.admin.v1.JobServiceResumeResponse\x12\x66\n\x07Trigger\x12,.shardcast.admin.v1.JobServiceTriggerRequest\x1a-.shardcast.admin.v1.JobServiceTriggerResponse\x12\x81\x01\n\x10PreviewFireTimes\x12\x35.shardcast.admin.v1.JobServicePreviewFireTimesRequest\x1a\x36.shardcast.admin.v1.JobServicePreviewFireTimesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/admin/v1/job.proto\x12\x12shardcast.admin.v1\x1a\x19protos/admin/v1/run.proto\"\xf9\x02\n\x03Job\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x0f\n\x07handler\x18\x03 \x01(\t\x12,\n\x07trigger\x18\x04 \x01(\x0b\x32\x1b.shardcast.admin.v1.Trigger\x12*\n\x06shards\x18\x05 \x01(\x0b\x32\x1a.shardcast.admin.v1.Shards\x12\x0e\n\x06params\x18\x06 \x01(\t\x12(\n\x05retry\x18\x07 \x01(\x0b\x32\x19.shardcast.admin.v1.Retry\x12\x0f\n\x07timeout\x18\x08 \x01(\t\x12\x0f\n\x07overlap\x18\t \x01(\t\x12\x0f\n\x07misfire\x18\n \x01(\t\x12\x0e\n\x06paused\x18\x0b \x01(\x08\x12\x0f\n\x07version\x18\x0c \x01(\x04\x12\x15\n\rcreated_at_ms\x18\r \x01(\x03\x12\x15\n\rupdated_at_ms\x18\x0e \x01(\x03\x12\x17\n\x0fnext_fire_at_ms\x18\x0f \x01(\x03\x12\x15\n\roverlap_limit\x18\x10 \x01(\r\"\x86\x01\n\x07Trigger\x12\x0e\n\x04\x63ron\x18\x01 \x01(\tH\x00\x12\x0e\n\x04unix\x18\x02 \x01(\tH\x00\x12\x0f\n\x05\x65very\x18\x03 \x01(\tH\x00\x12\x0c\n\x02\x61t\x18\x04 \x01(\tH\x00\x12\x0f\n\x05\x61\x66ter\x18\x05 \x01(\tH\x00\x12\x10\n\x06manual\x18\x06 \x01(\x08H\x00\x12\x11\n\ttime_zone\x18\x07 \x01(\tB\x06\n\x04kind\"6\n\x06Shards\x12\x0f\n\x05\x63ount\x18\x01 \x01(\rH\x00\x12\x13\n\texecutors\x18\x02 \x01(\x08H\x00\x42\x06\n\x04kind\"h\n\x05Retry\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\x12\x0f\n\x07\x62\x61\x63koff\x18\x02 \x01(\t\x12\x0f\n\x07initial\x18\x03 \x01(\t\x12\x0b\n\x03max\x18\x04 \x01(\t\x12\x0e\n\x06jitter\x18\x05 \x01(\x01\x12\x0e\n\x06losses\x18\x06 \x01(\r\"?\n\x17JobServiceCreateRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"@\n\x18JobServiceCreateResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"$\n\x14JobServiceGetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x15JobServiceGetResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"M\n\x15JobServiceListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\"X\n\x16JobServiceListResponse\x12%\n\x04jobs\x18\x01 \x03(\x0b\x32\x17.shardcast.admin.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x17JobServiceUpdateRequest\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\x12\x0f\n\x07version\x18\x02 \x01(\x04\"@\n\x18JobServiceUpdateResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"8\n\x17JobServiceDeleteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"\x1a\n\x18JobServiceDeleteResponse\"&\n\x16JobServicePauseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x17JobServicePauseResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"\'\n\x17JobServiceResumeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x18JobServiceResumeResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Job\"Q\n\x18JobServiceTriggerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06params\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"A\n\x19JobServiceTriggerResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\"r\n!JobServicePreviewFireTimesRequest\x12,\n\x07trigger\x18\x01 \x01(\x0b\x32\x1b.shardcast.admin.v1.Trigger\x12\x10\n\x08\x61\x66ter_ms\x18\x02 \x01(\x03\x12\r\n\x05\x63ount\x18\x03 \x01(\r\";\n\"JobServicePreviewFireTimesResponse\x12\x15\n\rfire_times_ms\x18\x01 \x03(\x03\x32\xa9\x07\n\nJobService\x12\x63\n\x06\x43reate\x12+.shardcast.admin.v1.JobServiceCreateRequest\x1a,.shardcast.admin.v1.JobServiceCreateResponse\x12Z\n\x03Get\x12(.shardcast.admin.v1.JobServiceGetRequest\x1a).shardcast.admin.v1.JobServiceGetResponse\x12]\n\x04List\x12).shardcast.admin.v1.JobServiceListRequest\x1a*.shardcast.admin.v1.JobServiceListResponse\x12\x63\n\x06Update\x12+.shardcast.admin.v1.JobServiceUpdateRequest\x1a,.shardcast.admin.v1.JobServiceUpdateResponse\x12\x63\n\x06\x44\x65lete\x12+.shardcast.admin.v1.JobServiceDeleteRequest\x1a,.shardcast.admin.v1.JobServiceDeleteResponse\x12`\n\x05Pause\x12*.shardcast.admin.v1.JobServicePauseRequest\x1a+.shardcast.admin.v1.JobServicePauseResponse\x12\x63\n\x06Resume\x12+.shardcast.admin.v1.JobServiceResumeRequest\x1a,.shardcast.admin.v1.JobServiceResumeResponse\x12\x66\n\x07Trigger\x12,.shardcast.admin.v1.JobServiceTriggerRequest\x1a-.shardcast.admin.v1.JobServiceTriggerResponse\x12\x81\x01\n\x10PreviewFireTimes\x12\x35.shardcast.admin.v1.JobServicePreviewFireTimesRequest\x1a\x36.shardcast.admin.v1.JobServicePreviewFireTimesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,49 +33,49 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.admin.v1.job_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOB']._serialized_start=77
-  _globals['_JOB']._serialized_end=431
-  _globals['_TRIGGER']._serialized_start=434
-  _globals['_TRIGGER']._serialized_end=568
-  _globals['_SHARDS']._serialized_start=570
-  _globals['_SHARDS']._serialized_end=624
-  _globals['_RETRY']._serialized_start=626
-  _globals['_RETRY']._serialized_end=698
-  _globals['_JOBSERVICECREATEREQUEST']._serialized_start=700
-  _globals['_JOBSERVICECREATEREQUEST']._serialized_end=763
-  _globals['_JOBSERVICECREATERESPONSE']._serialized_start=765
-  _globals['_JOBSERVICECREATERESPONSE']._serialized_end=829
-  _globals['_JOBSERVICEGETREQUEST']._serialized_start=831
-  _globals['_JOBSERVICEGETREQUEST']._serialized_end=867
-  _globals['_JOBSERVICEGETRESPONSE']._serialized_start=869
-  _globals['_JOBSERVICEGETRESPONSE']._serialized_end=930
-  _globals['_JOBSERVICELISTREQUEST']._serialized_start=932
-  _globals['_JOBSERVICELISTREQUEST']._serialized_end=1009
-  _globals['_JOBSERVICELISTRESPONSE']._serialized_start=1011
-  _globals['_JOBSERVICELISTRESPONSE']._serialized_end=1099
-  _globals['_JOBSERVICEUPDATEREQUEST']._serialized_start=1101
-  _globals['_JOBSERVICEUPDATEREQUEST']._serialized_end=1181
-  _globals['_JOBSERVICEUPDATERESPONSE']._serialized_start=1183
-  _globals['_JOBSERVICEUPDATERESPONSE']._serialized_end=1247
-  _globals['_JOBSERVICEDELETEREQUEST']._serialized_start=1249
-  _globals['_JOBSERVICEDELETEREQUEST']._serialized_end=1305
-  _globals['_JOBSERVICEDELETERESPONSE']._serialized_start=1307
-  _globals['_JOBSERVICEDELETERESPONSE']._serialized_end=1333
-  _globals['_JOBSERVICEPAUSEREQUEST']._serialized_start=1335
-  _globals['_JOBSERVICEPAUSEREQUEST']._serialized_end=1373
-  _globals['_JOBSERVICEPAUSERESPONSE']._serialized_start=1375
-  _globals['_JOBSERVICEPAUSERESPONSE']._serialized_end=1438
-  _globals['_JOBSERVICERESUMEREQUEST']._serialized_start=1440
-  _globals['_JOBSERVICERESUMEREQUEST']._serialized_end=1479
-  _globals['_JOBSERVICERESUMERESPONSE']._serialized_start=1481
-  _globals['_JOBSERVICERESUMERESPONSE']._serialized_end=1545
-  _globals['_JOBSERVICETRIGGERREQUEST']._serialized_start=1547
-  _globals['_JOBSERVICETRIGGERREQUEST']._serialized_end=1628
-  _globals['_JOBSERVICETRIGGERRESPONSE']._serialized_start=1630
-  _globals['_JOBSERVICETRIGGERRESPONSE']._serialized_end=1695
-  _globals['_JOBSERVICEPREVIEWFIRETIMESREQUEST']._serialized_start=1697
-  _globals['_JOBSERVICEPREVIEWFIRETIMESREQUEST']._serialized_end=1811
-  _globals['_JOBSERVICEPREVIEWFIRETIMESRESPONSE']._serialized_start=1813
-  _globals['_JOBSERVICEPREVIEWFIRETIMESRESPONSE']._serialized_end=1872
-  _globals['_JOBSERVICE']._serialized_start=1875
-  _globals['_JOBSERVICE']._serialized_end=2812
+  _globals['_JOB']._serialized_end=454
+  _globals['_TRIGGER']._serialized_start=457
+  _globals['_TRIGGER']._serialized_end=591
+  _globals['_SHARDS']._serialized_start=593
+  _globals['_SHARDS']._serialized_end=647
+  _globals['_RETRY']._serialized_start=649
+  _globals['_RETRY']._serialized_end=753
+  _globals['_JOBSERVICECREATEREQUEST']._serialized_start=755
+  _globals['_JOBSERVICECREATEREQUEST']._serialized_end=818
+  _globals['_JOBSERVICECREATERESPONSE']._serialized_start=820
+  _globals['_JOBSERVICECREATERESPONSE']._serialized_end=884
+  _globals['_JOBSERVICEGETREQUEST']._serialized_start=886
+  _globals['_JOBSERVICEGETREQUEST']._serialized_end=922
+  _globals['_JOBSERVICEGETRESPONSE']._serialized_start=924
+  _globals['_JOBSERVICEGETRESPONSE']._serialized_end=985
+  _globals['_JOBSERVICELISTREQUEST']._serialized_start=987
+  _globals['_JOBSERVICELISTREQUEST']._serialized_end=1064
+  _globals['_JOBSERVICELISTRESPONSE']._serialized_start=1066
+  _globals['_JOBSERVICELISTRESPONSE']._serialized_end=1154
+  _globals['_JOBSERVICEUPDATEREQUEST']._serialized_start=1156
+  _globals['_JOBSERVICEUPDATEREQUEST']._serialized_end=1236
+  _globals['_JOBSERVICEUPDATERESPONSE']._serialized_start=1238
+  _globals['_JOBSERVICEUPDATERESPONSE']._serialized_end=1302
+  _globals['_JOBSERVICEDELETEREQUEST']._serialized_start=1304
+  _globals['_JOBSERVICEDELETEREQUEST']._serialized_end=1360
+  _globals['_JOBSERVICEDELETERESPONSE']._serialized_start=1362
+  _globals['_JOBSERVICEDELETERESPONSE']._serialized_end=1388
+  _globals['_JOBSERVICEPAUSEREQUEST']._serialized_start=1390
+  _globals['_JOBSERVICEPAUSEREQUEST']._serialized_end=1428
+  _globals['_JOBSERVICEPAUSERESPONSE']._serialized_start=1430
+  _globals['_JOBSERVICEPAUSERESPONSE']._serialized_end=1493
+  _globals['_JOBSERVICERESUMEREQUEST']._serialized_start=1495
+  _globals['_JOBSERVICERESUMEREQUEST']._serialized_end=1534
+  _globals['_JOBSERVICERESUMERESPONSE']._serialized_start=1536
+  _globals['_JOBSERVICERESUMERESPONSE']._serialized_end=1600
+  _globals['_JOBSERVICETRIGGERREQUEST']._serialized_start=1602
+  _globals['_JOBSERVICETRIGGERREQUEST']._serialized_end=1683
+  _globals['_JOBSERVICETRIGGERRESPONSE']._serialized_start=1685
+  _globals['_JOBSERVICETRIGGERRESPONSE']._serialized_end=1750
+  _globals['_JOBSERVICEPREVIEWFIRETIMESREQUEST']._serialized_start=1752
+  _globals['_JOBSERVICEPREVIEWFIRETIMESREQUEST']._serialized_end=1866
+  _globals['_JOBSERVICEPREVIEWFIRETIMESRESPONSE']._serialized_start=1868
+  _globals['_JOBSERVICEPREVIEWFIRETIMESRESPONSE']._serialized_end=1927
+  _globals['_JOBSERVICE']._serialized_start=1930
+  _globals['_JOBSERVICE']._serialized_end=2867
 # @@protoc_insertion_point(module_scope)

@@ -38,6 +38,7 @@ class Job(_message.Message):
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
     UPDATED_AT_MS_FIELD_NUMBER: _builtins.int
     NEXT_FIRE_AT_MS_FIELD_NUMBER: _builtins.int
+    OVERLAP_LIMIT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """unique; 1 to 100 of letters, digits, "_", "-", "." """
     group: _builtins.str
@@ -60,6 +61,10 @@ class Job(_message.Message):
     updated_at_ms: _builtins.int
     next_fire_at_ms: _builtins.int
     """0: none"""
+    overlap_limit: _builtins.int
+    """Set by the user: with queue, how many runs may wait (default 100); with allow, how many may be active (default all).
+    0: the default
+    """
     @_builtins.property
     def trigger(self) -> Global___Trigger:
         """absent: manual"""
@@ -90,10 +95,11 @@ class Job(_message.Message):
         created_at_ms: _builtins.int = ...,
         updated_at_ms: _builtins.int = ...,
         next_fire_at_ms: _builtins.int = ...,
+        overlap_limit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry", "shards", b"shards", "trigger", b"trigger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "group", b"group", "handler", b"handler", "misfire", b"misfire", "name", b"name", "next_fire_at_ms", b"next_fire_at_ms", "overlap", b"overlap", "params", b"params", "paused", b"paused", "retry", b"retry", "shards", b"shards", "timeout", b"timeout", "trigger", b"trigger", "updated_at_ms", b"updated_at_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "group", b"group", "handler", b"handler", "misfire", b"misfire", "name", b"name", "next_fire_at_ms", b"next_fire_at_ms", "overlap", b"overlap", "overlap_limit", b"overlap_limit", "params", b"params", "paused", b"paused", "retry", b"retry", "shards", b"shards", "timeout", b"timeout", "trigger", b"trigger", "updated_at_ms", b"updated_at_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -179,6 +185,8 @@ class Retry(_message.Message):
     BACKOFF_FIELD_NUMBER: _builtins.int
     INITIAL_FIELD_NUMBER: _builtins.int
     MAX_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
     """all tries, the first included; default 1"""
     backoff: _builtins.str
@@ -187,6 +195,10 @@ class Retry(_message.Message):
     """e.g. "5s" """
     max: _builtins.str
     """e.g. "5m" """
+    jitter: _builtins.float
+    """share of a pause, 0 to 1, by which it may be shorter; default 0"""
+    losses: _builtins.int
+    """executors that may fall silent while they hold the shard; default 100"""
     def __init__(
         self,
         *,
@@ -194,10 +206,12 @@ class Retry(_message.Message):
         backoff: _builtins.str = ...,
         initial: _builtins.str = ...,
         max: _builtins.str = ...,
+        jitter: _builtins.float = ...,
+        losses: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backoff", b"backoff", "initial", b"initial", "max", b"max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backoff", b"backoff", "initial", b"initial", "jitter", b"jitter", "losses", b"losses", "max", b"max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

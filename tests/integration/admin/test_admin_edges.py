@@ -85,7 +85,8 @@ async def test_a_group_token_lets_in_its_group_until_it_is_revoked(tmp_path):
         ("POST", "/jobs", {"name": "x"}, (400, "invalid_job")),
         ("POST", "/jobs", [1], (400, "invalid_argument")),
         ("POST", "/jobs", {**JOB, "trigger": {"cron": "0 0 9 L * ?"}}, (400, "invalid_trigger")),
-        ("POST", "/jobs", {**JOB, "overlap": "queue"}, (501, "not_supported")),
+        ("POST", "/jobs", {**JOB, "overlap": "sometimes"}, (400, "invalid_job")),
+        ("POST", "/jobs", {**JOB, "overlap": "skip", "overlap_limit": 2}, (400, "invalid_job")),
         ("GET", "/runs?state=odd", None, (400, "invalid_argument")),
         ("GET", "/jobs?page_size=5000", None, (400, "invalid_argument")),
         ("POST", "/triggers/preview", {"trigger": {}}, (400, "invalid_argument")),
@@ -197,13 +198,17 @@ async def test_jobs_and_runs_are_the_same_over_grpc(tmp_path):
             trigger=job_pb2.Trigger(cron="0 0 9 * * ?", time_zone="Asia/Shanghai"),
             shards=job_pb2.Shards(count=3),
             params='{"a": 1}',
-            retry=job_pb2.Retry(attempts=3),
+            retry=job_pb2.Retry(attempts=3, jitter=0.25, losses=7),
             timeout="30m",
+            overlap="allow",
+            overlap_limit=5,
         )
         made = (await jobs.Create(job_pb2.JobServiceCreateRequest(job=job), metadata=token)).job
         shown = (await client.get("/jobs/promotion-push")).json()
         assert (made.version, made.trigger.time_zone, made.retry.backoff) == (1, "Asia/Shanghai", "exponential")
         assert (shown["shards"], shown["params"], shown["timeout"]) == (3, {"a": 1}, "30m")
+        assert (shown["overlap"], shown["overlap_limit"], shown["retry"]["jitter"]) == ("allow", 5, 0.25)
+        assert (made.overlap_limit, made.retry.losses) == (5, 7)
         paused = await jobs.Pause(job_pb2.JobServicePauseRequest(name=job.name), metadata=token)
         assert (paused.job.paused, paused.job.next_fire_at_ms) == (True, 0)
         resumed = await jobs.Resume(job_pb2.JobServiceResumeRequest(name=job.name), metadata=token)

@@ -10,8 +10,9 @@ from admin.dispatch.grpc_session import Sessions
 from admin.domain.errors import StoreUnavailable
 from admin.domain.shard import ShardState
 from admin.scheduler.reaper import Reaper
-from admin.store.database import Database
-from admin.store.memory import Books, MemoryRuns
+from admin.store.databases.sqlite import SqliteDatabase
+from admin.store.memory.books import Books
+from admin.store.memory.runs import MemoryRuns
 from admin.wakeup.local import LocalWakeup
 from tests.support.admin_factories import LEASE, NOW, run, shard
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'any.db'}")
+    database = SqliteDatabase(f"sqlite:///{tmp_path / 'any.db'}", lambda: NOW)
     yield database
     database.close()
 
@@ -52,12 +53,13 @@ async def test_nothing_is_acknowledged_that_shared_its_commit_with_a_transaction
 
 
 async def test_a_clock_that_is_set_back_does_not_keep_shards_with_the_dead():
-    books, now = Books(), NOW
-    books.add_run(run(), NOW)
+    now = NOW
+    books = Books(lambda: now)
+    books.add_run(run())
     held = shard(ShardState.RUNNING, leased_until_at=NOW + LEASE)
     books.keep([held])
     wakeup = LocalWakeup()
-    reaper = Reaper(MemoryRuns(books), Sessions(), wakeup, lambda: now, LEASE)
+    reaper = Reaper(MemoryRuns(books), Sessions(), wakeup, lambda: now, lease=LEASE, is_alone=lambda: True)
     await reaper.run_once()
     now = NOW - timedelta(hours=1)
     assert await reaper.run_once() == {"extended": 1, "lost": 0}

@@ -9,7 +9,6 @@ from admin.domain.form import definition_of, duration_of, duration_text, form_of
 from admin.domain.job import Misfire, Overlap
 from admin.domain.retry import Backoff, RetryPolicy, pause_before_retry
 from admin.domain.trigger import At, Cron, Every, Manual, next_fire, preview
-from protos.errors import NotSupported
 
 NEEDED = {"name": "promotion-push", "group": "promotion", "handler": "promotion.push"}
 
@@ -88,10 +87,37 @@ def test_a_wrong_cron_expression_keeps_its_position():
     assert caught.value.fields["position"] == 6
 
 
-@pytest.mark.parametrize("fields", [{"overlap": "queue"}, {"overlap": "replace"}, {"trigger": {"after": "10m"}}])
-def test_what_a_later_version_brings_is_refused_by_name(fields):
-    with pytest.raises(NotSupported):
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"overlap": "skip", "overlap_limit": 3},
+        {"overlap": "replace", "overlap_limit": 3},
+        {"overlap": "queue", "overlap_limit": 0},
+        {"overlap": "allow", "overlap_limit": True},
+        {"retry": {"jitter": 1.5}},
+        {"retry": {"jitter": "much"}},
+        {"retry": {"losses": 0}},
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(fields):
+    with pytest.raises(InvalidJob, match=r"overlap_limit|retry"):
         definition_of({**NEEDED, **fields})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"overlap": "queue"},
+        {"overlap": "queue", "overlap_limit": 3},
+        {"overlap": "allow", "overlap_limit": 2},
+        {"overlap": "replace"},
+        {"retry": {"attempts": 3, "jitter": 0.5, "losses": 7}},
+    ],
+)
+def test_policies_are_read_and_written(fields):
+    definition = definition_of({**NEEDED, **fields})
+    assert definition_of(form_of(definition)) == definition
+    assert form_of(definition)["overlap_limit"] == fields.get("overlap_limit")
 
 
 @pytest.mark.parametrize(
@@ -114,8 +140,8 @@ def test_what_is_no_duration_is_refused(text):
 )
 def test_pauses_grow_as_the_policy_says_up_to_the_cap(backoff, pauses):
     policy = RetryPolicy(9, Backoff(backoff), timedelta(seconds=5), timedelta(seconds=30))
-    assert [pause_before_retry(policy, n).total_seconds() for n in (1, 2, 3, 4)] == pauses
-    assert pause_before_retry(policy, 1000) <= timedelta(seconds=30)
+    assert [pause_before_retry(policy, n, 0.5).total_seconds() for n in (1, 2, 3, 4)] == pauses
+    assert pause_before_retry(policy, 1000, 0.0) <= timedelta(seconds=30)
 
 
 def test_fixed_rates_are_the_same_for_every_admin():
@@ -130,3 +156,9 @@ def test_at_fires_once_and_manual_never():
     assert next_fire(At(at), at) is None
     assert preview(Manual(), at, 5) == []
     assert len(preview(Cron("0 0 9 * * ?"), at, 5)) == 5
+
+
+def test_jitter_makes_a_pause_shorter_by_its_share_at_most():
+    policy = RetryPolicy(9, Backoff.FIXED, timedelta(seconds=10), timedelta(seconds=30), jitter=0.5)
+    pauses = [pause_before_retry(policy, 1, chance).total_seconds() for chance in (0.0, 0.5, 0.999)]
+    assert pauses == pytest.approx([10, 7.5, 5.005])

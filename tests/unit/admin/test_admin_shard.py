@@ -8,11 +8,12 @@ import pytest
 from admin.domain.errors import IllegalMove
 from admin.domain.names import Attempt, ExecutorId
 from admin.domain.run import (
-    MAX_LOSSES,
+    OVERTIME,
     Outcome,
     OutcomeState,
     RunState,
     Verdict,
+    assigned,
     on_beat,
     on_cancel,
     on_lapse,
@@ -46,7 +47,7 @@ EVENTS: dict[Move, Event] = {
     Move.ASSIGN: Assigned(NOW, ONE, "one", NOW + LEASE),
     Move.BEAT: Beaten(NOW, NOW + LEASE),
     Move.HAND_BACK: HandedBack(NOW, LATER, True),
-    Move.RETRY: Retried(NOW, LATER, Fault("e", "m"), COUNTERS),
+    Move.RETRY: Retried(NOW, LATER, True, Fault("e", "m"), COUNTERS),
     **{move: Ended(NOW, move, True) for move in (Move.SUCCEED, Move.FAIL, Move.CANCEL, Move.LOSE, Move.SKIP)},
     Move.REOPEN: Reopened(NOW),
 }
@@ -181,9 +182,31 @@ def test_a_lease_lapses_at_its_end_and_not_before():
 
 
 def test_a_shard_that_outlives_its_holders_too_often_is_lost():
-    doomed = shard(losses=MAX_LOSSES - 1)
-    after = step(doomed, on_lapse(doomed, run(), NOW + LEASE))
+    doomed = shard(losses=2)
+    after = step(doomed, on_lapse(doomed, run(retry={"losses": 3}), NOW + LEASE))
     assert (after.state, after.fault.code) == ("lost", "holders_lost")
+
+
+@pytest.mark.parametrize(("attempts", "state"), [(1, "failed"), (2, "waiting")])
+def test_an_attempt_that_goes_on_behind_its_timeout_is_taken_away_and_counts(attempts, state):
+    owner = run(timeout="1m", retry={"attempts": attempts, "initial": "7s", "backoff": "fixed"})
+    waiting = shard(ShardState.WAITING, attempt=0)
+    held = step(waiting, assigned(owner, ONE, "one", timedelta(hours=1), NOW))
+    deadline_at = NOW + timedelta(minutes=1) + OVERTIME
+    assert held.leased_until_at == held.deadline_at == deadline_at, "no lease lasts longer"
+    held = step(held, on_beat(held, ONE, held.current, timedelta(hours=1), LATER))
+    assert held.leased_until_at == deadline_at, "nor does a beat extend it"
+    after = step(held, on_lapse(held, owner, deadline_at))
+    assert (after.state, after.attempt, after.losses, after.fault.code) == (state, 1, 0, "timed_out")
+    if state == "waiting":
+        assert after.due_at == deadline_at + timedelta(seconds=7)
+    assert verdict(after, held.current) is Verdict.SUPERSEDED, "its report comes too late"
+
+
+def test_a_beat_within_the_timeout_extends_by_the_lease():
+    owner = run(timeout="1m")
+    held = step(shard(ShardState.WAITING), assigned(owner, ONE, "one", LEASE, NOW))
+    assert step(held, on_beat(held, ONE, held.current, LEASE, LATER)).leased_until_at == LATER + LEASE
 
 
 def test_a_lapsed_shard_of_a_cancelled_run_is_cancelled():
@@ -193,9 +216,9 @@ def test_a_lapsed_shard_of_a_cancelled_run_is_cancelled():
 
 def test_only_the_holder_beats_and_refuses():
     other = ExecutorId("other")
-    assert on_beat(shard(), other, shard().current, NOW + LEASE, NOW) is None
+    assert on_beat(shard(), other, shard().current, LEASE, NOW) is None
     assert on_refusal(shard(), other, shard().current, run(), NOW) is None
-    assert on_beat(shard(), ONE, shard().current, NOW + LEASE, NOW) is not None
+    assert on_beat(shard(), ONE, shard().current, LEASE, NOW) is not None
     refused = step(shard(), on_refusal(shard(), ONE, shard().current, run(), NOW))
     assert (refused.state, refused.attempt) == ("waiting", 0)
     assert refused.due_at > NOW
@@ -203,7 +226,7 @@ def test_only_the_holder_beats_and_refuses():
 
 @pytest.mark.parametrize("state", ShardState)
 def test_cancel_ends_waiting_shards_alone(state):
-    assert (on_cancel(shard(state), NOW) is not None) == (state is ShardState.WAITING)
+    assert (on_cancel(shard(state), run(), NOW) is not None) == (state is ShardState.WAITING)
 
 
 @pytest.mark.parametrize(

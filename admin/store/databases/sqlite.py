@@ -1,70 +1,64 @@
-"""One writer thread and a few readers: a whole transaction hops to a thread and back, never a statement."""
+"""SQLite: one writer thread and a few readers; a whole transaction hops to a thread and back, never a statement."""
 
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from admin.domain.errors import AdminStopping, StoreUnavailable
+from admin.store.databases.database import Work, renamed
 
 T = TypeVar("T")
-Work = Callable[[Connection], T]
 
 READERS = 4
 BUSY_MS = 5_000
 MOST_AT_ONCE = 256  # writes that share one commit
+STATEMENTS = 512  # kept compiled by the driver, of each connection
 
 
-class Database:
-    """A SQLite database that this process owns. Close it."""
+class SqliteDatabase:
+    """Implements Database over a file that this process owns, and the clock that it was given."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
         self._write_engine = sqlite_engine(url, begin="BEGIN IMMEDIATE")
         self._read_engine = sqlite_engine(url, begin="BEGIN", pool_size=READERS)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._writer = _Writer(self._write_engine)
 
     async def write(self, work: Work[T]) -> T:
-        """Runs the work alone; when this returns it is durable. Raises what it raises, having changed nothing, or
-        StoreUnavailable."""
+        """Runs the work alone."""
         return await asyncio.wrap_future(self._writer.submit(work))
 
     async def read(self, work: Work[T]) -> T:
-        """Runs the work on one consistent view. Raises StoreUnavailable."""
+        """Runs the work on one consistent view."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
     def _read(self, work: Work[T]) -> T:
         with renamed(), self._read_engine.connect() as connection:
             return work(connection)
 
+    def now(self, connection: Connection) -> datetime:
+        now = self._clock()
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
     def close(self) -> None:
-        """What was handed in is done first."""
         self._writer.close()
         self._readers.shutdown()
         self._read_engine.dispose()
         self._write_engine.dispose()
 
 
-@contextmanager
-def renamed() -> Iterator[None]:
-    """Turns the database's errors into ours."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise StoreUnavailable(reason=str(error.orig)) from error
-
-
 def sqlite_engine(url: str, *, begin: str, pool_size: int = 1) -> Engine:
-    engine = create_engine(url, pool_size=pool_size, max_overflow=0)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=0, connect_args={"cached_statements": STATEMENTS})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -1,0 +1,196 @@
+"""Runs in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from admin.domain.errors import NothingToRetry, RunEnded
+from admin.domain.overlap import REPLACED, turn
+from admin.domain.routing import Assignment, Waiting
+from admin.domain.run import RunState, assigned, ended_unbegun, settled, shards_of
+from admin.domain.shard import HELD, Reopened, ShardState, step
+from admin.ports import Change, Changed, Due, Turned
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from admin.domain.names import Attempt, ExecutorId, Group, JobName, RunId, ShardKey
+    from admin.domain.run import Cause, Run
+    from admin.domain.shard import Counters, Shard
+    from admin.ports import Choose, Decide, Make, Offer, Plan
+    from admin.store.memory.books import Books
+
+_FAILED = (ShardState.FAILED, ShardState.LOST)
+
+
+class MemoryRuns:
+    """Implements RunStore."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    async def add(self, job: JobName, cause: Cause, key: str, make: Make) -> Run:
+        books = self._books
+        current = books.job(job)
+        if (known := books.keys.get((current.id, cause, key))) is not None:
+            return books.runs[known]
+        run = make(current, books.begin(), books.active(current.id))
+        books.add_run(run)
+        return run
+
+    async def claim_due(self, limit: int, plan: Plan) -> Due:
+        books, now = self._books, self._books.begin()
+        fires = [(job.next_due_at, job) for job in books.jobs.values() if job.next_due_at is not None]
+        due = [job for at, job in sorted(fires, key=lambda fire: fire[0]) if at <= now][:limit]
+        new: list[Run] = []
+        for job in due:
+            planned = plan(job, now, books.active(job.id))
+            books.jobs[job.name] = planned.job
+            new += [run for run in planned.runs if (run.job_id, run.cause, run.key) not in books.keys]
+        for run in new:
+            books.add_run(run)
+        left = [job.next_due_at for job in books.jobs.values() if job.next_due_at is not None]
+        return Due(len(due), new, max(timedelta(), min(left) - now) if left else None)
+
+    async def claim_queued(self, limit: int) -> Turned:
+        books, now = self._books, self._books.begin()
+        ids = list(dict.fromkeys(run.job_id for run in books.runs.values() if run.is_queued))[:limit]
+        turns = [turn(books.active_runs(job_id)) for job_id in ids]
+        started = [replace(run, is_queued=False) for each in turns for run in each.start]
+        for run in started:
+            books.runs[run.id] = run
+            books.keep(shards_of(run, now))
+        ended = [ended_unbegun(run, RunState.SKIPPED, REPLACED, now) for each in turns for run in each.skip]
+        for run in ended:
+            books.end_unbegun(run)
+        return Turned(started, ended, [run for each in turns for run in each.stop])
+
+    async def claim_waiting(
+        self, lease: timedelta, offers: Mapping[Group, Offer], choose: Choose
+    ) -> Sequence[Assignment]:
+        books, now = self._books, self._books.begin()
+        waiting = [shard for group, offer in offers.items() for shard in self._waiting(group, offer)]
+        choices = choose([self._as_waiting(shard) for shard in waiting]) if waiting else []
+        leased = [
+            step(shard, assigned(books.runs[shard.run_id], choice.executor_id, choice.name, lease, now))
+            for choice, shard in ((choice, books.shards[choice.key]) for choice in choices)
+        ]
+        books.keep(leased)
+        owners = {shard.run_id: books.runs[shard.run_id] for shard in leased}
+        books.settle(owners)
+        return [Assignment(shard, owners[shard.run_id], dict(books.pins[shard.run_id])) for shard in leased]
+
+    def _waiting(self, group: Group, offer: Offer) -> list[Shard]:
+        books, now = self._books, self._books.now
+        found = [
+            shard
+            for shard in books.shards.values()
+            if shard.state is ShardState.WAITING
+            and shard.due_at <= now
+            and not books.runs[shard.run_id].is_queued
+            and books.runs[shard.run_id].group == group
+            and books.runs[shard.run_id].handler in offer.handlers
+        ]
+        return sorted(found, key=attrgetter("due_at", "run_id", "index"))[: offer.slots]
+
+    def _as_waiting(self, shard: Shard) -> Waiting:
+        run = self._books.runs[shard.run_id]
+        return Waiting(shard.key, run.group, run.handler)
+
+    async def claim_lapsed(self, limit: int, decide: Decide) -> Changed:
+        now = self._books.begin()
+        held = (shard for shard in self._books.shards.values() if shard.state in HELD)
+        lapsed = [shard.key for shard in held if shard.leased_until_at is not None and shard.leased_until_at <= now]
+        return self._books.change([Change(key, decide) for key in lapsed[:limit]])
+
+    async def finish(self, changes: Sequence[Change]) -> Changed:
+        self._books.begin()
+        return self._books.change(changes)
+
+    async def extend(self, lease: timedelta) -> int:
+        until_at = self._books.begin() + lease
+        held = (shard for shard in self._books.shards.values() if shard.leased_until_at is not None)
+        extended = [replace(shard, leased_until_at=until_at) for shard in held]
+        self._books.keep(extended)
+        return len(extended)
+
+    async def cancel(self, run_id: RunId, decide: Decide, reason: str) -> tuple[Run, Sequence[Shard]]:
+        books, now = self._books, self._books.begin()
+        run = books.run(run_id)
+        if run.is_over:
+            raise RunEnded(run_id=run_id, state=run.state)
+        run = replace(run, cancelled_at=run.cancelled_at or now, reason=reason)
+        if run.is_queued:
+            books.end_unbegun(ended_unbegun(run, RunState.CANCELLED, reason, now))
+            return books.run(run_id), []
+        books.runs[run_id] = run
+        shards = books.shards_of(run_id)
+        books.change([Change(shard.key, decide) for shard in shards])
+        return books.run(run_id), [shard for shard in shards if shard.state in HELD]
+
+    async def add_attempts(self, run_id: RunId) -> Run:
+        books, now = self._books, self._books.begin()
+        run, shards = books.run(run_id), books.shards_of(run_id)
+        if not any(shard.state in _FAILED for shard in shards):
+            raise NothingToRetry(run_id=run_id)
+        opened = [step(shard, Reopened(now)) if shard.state in _FAILED else shard for shard in shards]
+        books.keep(opened)
+        run = replace(run, cancelled_at=None, reason="")
+        books.runs[run_id] = settled(run, Counter(shard.state for shard in opened), now)
+        return books.runs[run_id]
+
+    async def add_progress(self, holder: ExecutorId, progress: Mapping[Attempt, Counters]) -> None:
+        for attempt, counters in progress.items():
+            if self._is_held(attempt, holder):
+                self._books.keep([replace(self._books.shards[attempt.shard], counters=counters)])
+
+    async def add_pin(self, attempt: Attempt, holder: ExecutorId, name: str, value: str) -> str | None:
+        if not self._is_held(attempt, holder):
+            return None
+        return self._books.pins[attempt.run_id].setdefault(name, value)
+
+    def _is_held(self, attempt: Attempt, holder: ExecutorId) -> bool:
+        shard = self._books.shards.get(attempt.shard)
+        return shard is not None and shard.state in HELD and shard.current == attempt and shard.holder == holder
+
+    async def get(self, run_id: RunId) -> Run:
+        return self._books.run(run_id)
+
+    async def list(
+        self, *, job: JobName | None, state: RunState | None, before: RunId | None, limit: int
+    ) -> Sequence[Run]:
+        newest_first = sorted(self._books.runs.values(), key=attrgetter("id"), reverse=True)
+        fitting = (
+            run
+            for run in newest_first
+            if job in (None, run.job) and state in (None, run.state) and (before is None or run.id < before)
+        )
+        return [run for run, _ in zip(fitting, range(limit), strict=False)]
+
+    async def list_shards(self, run_id: RunId) -> Sequence[Shard]:
+        self._books.run(run_id)
+        return self._books.shards_of(run_id)
+
+    async def get_tally(self) -> Mapping[RunState, int]:
+        return Counter(run.state for run in self._books.runs.values() if not run.is_over)
+
+    async def prune(self, keep: timedelta, most: int, limit: int) -> Sequence[RunId]:
+        books, before = self._books, self._books.begin() - keep
+        ended = sorted((run for run in books.runs.values() if run.is_over), key=attrgetter("id"), reverse=True)
+        old = [run for rank, run in enumerate(ended) if rank >= most or (run.ended_at and run.ended_at < before)]
+        gone = old[::-1][:limit]
+        for run in gone:
+            self._forget(run)
+        return [run.id for run in gone]
+
+    def _forget(self, run: Run) -> None:
+        keys: list[ShardKey] = [shard.key for shard in self._books.shards_of(run.id)]
+        for key in keys:
+            del self._books.shards[key]
+        self._books.pins.pop(run.id, None)
+        del self._books.keys[run.job_id, run.cause, run.key]
+        del self._books.runs[run.id]

@@ -1,0 +1,54 @@
+"""Definitions as they were kept: they never change, so that what was read once is known."""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, insert, select
+
+from admin.domain.form import definition_of, form_of
+from admin.domain.job import JobDefinition
+from admin.domain.names import DefinitionId, JobId
+from admin.store.tables import definitions
+
+MOST_KNOWN = 20_000  # some 2 KiB each
+CHUNK = 400  # keys a statement, under every database's limit of parameters
+
+
+class Definitions:
+    """The copies that runs and jobs refer to; used by the threads of all transactions."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[DefinitionId, JobDefinition] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, connection: Connection, job_id: JobId, definition: JobDefinition) -> DefinitionId:
+        """Keeps one for good."""
+        body = json.dumps(form_of(definition), ensure_ascii=False, separators=(",", ":"))
+        values = {"job_id": job_id, "job": definition.name, "body": body}
+        key = connection.execute(insert(definitions).values(values)).inserted_primary_key
+        assert key is not None
+        return DefinitionId(key[0])
+
+    def get(self, connection: Connection, ids: Iterable[DefinitionId]) -> Mapping[DefinitionId, JobDefinition]:
+        """All of them."""
+        wanted = set(ids)
+        with self._lock:
+            found = {each: self._known[each] for each in wanted if each in self._known}
+        missing = sorted(wanted - found.keys())
+        for start in range(0, len(missing), CHUNK):
+            query = select(definitions.c.id, definitions.c.body).where(
+                definitions.c.id.in_(missing[start : start + CHUNK])
+            )
+            for key, body in connection.execute(query):
+                found[DefinitionId(key)] = definition_of(json.loads(body))
+        if missing:
+            self._keep({key: found[key] for key in missing})
+        return found
+
+    def _keep(self, new: Mapping[DefinitionId, JobDefinition]) -> None:
+        with self._lock:
+            self._known.update(new)
+            while len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)

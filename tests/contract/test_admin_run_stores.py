@@ -1,0 +1,397 @@
+"""One suite over every implementation of the admin's store of runs."""
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+
+import pytest
+
+from admin.domain.errors import NothingToRetry, RunEnded
+from admin.domain.names import ExecutorId, Group, JobName, RunId
+from admin.domain.routing import route
+from admin.domain.run import Cause, Outcome, OutcomeState, RunState, on_beat, on_lapse, on_outcome, on_refusal
+from admin.domain.shard import Counters, Fault, ShardState
+from admin.ports import Change, Offer
+from tests.support.admin_factories import ONE, definition, order, run_id
+from tests.support.admin_stores import COUNTERS, LONG, OFFERS, PUSH, ROOM, Stores, utc_now
+
+pytestmark = pytest.mark.anyio
+
+AT_ONCE = timedelta(0)
+FAULT = Fault("ValueError", "no", "Traceback")
+
+
+async def test_a_run_is_one_by_job_cause_and_key(stores: Stores):
+    await stores.job(overlap="allow")
+    first = await stores.add(order(1, key="k"))
+    assert await stores.add(order(2, key="k")) == first
+    other = await stores.add(order(3, key="k", cause=Cause.RERUN))
+    assert other.id != first.id
+    listed = await stores.runs.list(job=PUSH, state=None, before=None, limit=9)
+    assert [run.id for run in listed] == [other.id, first.id]
+
+
+async def test_a_key_is_still_known_when_its_run_has_ended(stores: Stores):
+    await stores.job()
+    first = await stores.add(order(1, key="k"))
+    (assignment,) = await stores.assign()
+    await stores.report(assignment.shard.current)
+    again = await stores.add(order(2, key="k"))
+    assert (again.id, again.state) == (first.id, RunState.SUCCEEDED)
+
+
+async def test_a_run_keeps_its_copy_of_the_job(stores: Stores):
+    fields = {"params": {"a": 1}, "retry": {"attempts": 3, "initial": "1s"}, "timeout": "5m", "shards": 3}
+    await stores.job(**fields)
+    run = await stores.add(order())
+    edited = definition(handler="other")
+    await stores.jobs.add_version(PUSH, lambda job, _: replace(job, definition=edited), None)
+    assert await stores.runs.get(run.id) == run
+    assert (run.handler, run.params, run.retry.attempts, run.timeout) == ("push", '{"a":1}', 3, timedelta(minutes=5))
+    assert [shard.index for shard in await stores.runs.list_shards(run.id)] == [0, 1, 2]
+
+
+async def test_a_run_keeps_params_of_its_own(stores: Stores):
+    await stores.job(params={"a": 1})
+    run = await stores.add(replace(order(), params='{"a":2,"text":"übung 推送"}'))
+    assert (await stores.runs.get(run.id)).params == '{"a":2,"text":"übung 推送"}'
+    await stores.cancel(run)
+    assert (await stores.runs.get(run.id)).params == '{"a":2,"text":"übung 推送"}'
+
+
+async def test_shards_for_executors_are_as_many_as_are_alive_and_at_least_one(stores: Stores):
+    await stores.job(shards="executors", overlap="allow")
+    assert (await stores.add(order(1), {Group("promotion"): 3})).total == 3
+    assert (await stores.add(order(2), {Group("other"): 3})).total == 1
+
+
+async def test_a_run_beside_an_active_one_is_written_down_as_skipped(stores: Stores):
+    await stores.job(shards=2)
+    first = await stores.add(order(1))
+    second = await stores.add(order(2))
+    assert (second.state, second.ended_at is None) == (RunState.SKIPPED, False)
+    assert await stores.runs.get(second.id) == second
+    assert [shard.state for shard in await stores.runs.list_shards(second.id)] == [ShardState.SKIPPED] * 2
+    assert {assignment.run.id for assignment in await stores.assign()} == {first.id}
+
+
+async def test_due_jobs_become_runs_and_move_on_in_one_step(stores: Stores):
+    now = utc_now().replace(microsecond=0)
+    await stores.job(now, trigger={"every": "1h"}, overlap="allow", misfire="fire_all")
+    await stores.job(now + LONG, name="later", trigger={"every": "1h"})
+    await stores.job(None, name="never")
+    numbers = count(1)
+    due = await stores.plan(numbers)
+    assert [run.job for run in due.runs] == ["push"]
+    assert due.wait is not None
+    assert timedelta() < due.wait <= LONG
+    moved = (await stores.jobs.get(PUSH)).next_fire_at
+    assert moved is not None
+    assert moved > now
+    assert (await stores.plan(numbers)).jobs == 0
+    await stores.jobs.add_version(PUSH, lambda job, _: replace(job, next_fire_at=now), None)
+    assert list((await stores.plan(numbers)).runs) == [], "the same fire again is no run"
+    (assignment,) = await stores.assign()
+    await stores.report(assignment.shard.current)
+    await stores.jobs.add_version(PUSH, lambda job, _: replace(job, next_fire_at=now), None)
+    assert list((await stores.plan(numbers)).runs) == [], "nor when its run has ended"
+
+
+async def test_queued_runs_start_one_by_one_in_their_order(stores: Stores):
+    await stores.job(overlap="queue", overlap_limit=2)
+    runs = [await stores.add(order(number)) for number in (1, 2, 3, 4)]
+    assert [run.is_queued for run in runs] == [False, True, True, False]
+    assert runs[3].state is RunState.SKIPPED
+    for number in (1, 2, 3):
+        (assignment,) = await stores.assign()
+        assert assignment.run.id == run_id(number)
+        assert (await stores.runs.claim_queued(9)).started == [], "one is under way"
+        await stores.report(assignment.shard.current)
+        assert await stores.assign() == [], "it is not its turn yet"
+        started = (await stores.runs.claim_queued(9)).started
+        assert [run.id for run in started] == [run_id(number + 1)][: 3 - number]
+    assert [run.state for run in await _all(stores)] == [RunState.SKIPPED, *[RunState.SUCCEEDED] * 3]
+
+
+async def test_a_queued_run_has_shards_that_wait_and_can_be_cancelled(stores: Stores):
+    await stores.job(overlap="queue", shards=2)
+    await stores.add(order(1))
+    queued = await stores.add(order(2))
+    assert await stores.runs.get(queued.id) == queued
+    assert [shard.state for shard in await stores.runs.list_shards(queued.id)] == [ShardState.WAITING] * 2
+    ended, held = await stores.cancel(queued)
+    assert (ended.state, list(held)) == (RunState.CANCELLED, [])
+    assert [shard.state for shard in await stores.runs.list_shards(queued.id)] == [ShardState.CANCELLED] * 2
+    assert await stores.runs.get(queued.id) == ended
+
+
+async def test_the_last_of_several_that_replace_starts_when_the_old_run_has_ended(stores: Stores):
+    await stores.job(overlap="replace")
+    first = await stores.add(order(1))
+    (assignment,) = await stores.assign()
+    second, third = await stores.add(order(2)), await stores.add(order(3))
+    turned = await stores.runs.claim_queued(9)
+    assert [run.id for run in turned.stop] == [first.id]
+    assert ([run.id for run in turned.ended], turned.started) == ([second.id], [])
+    assert (await stores.runs.get(second.id)).state is RunState.SKIPPED
+    await stores.cancel(first)
+    assert (await stores.runs.claim_queued(9)).started == [], "its shard is still held"
+    await stores.report(assignment.shard.current, OutcomeState.CANCELLED)
+    assert [run.id for run in (await stores.runs.claim_queued(9)).started] == [third.id]
+    assert [each.run.id for each in await stores.assign()] == [third.id]
+
+
+async def test_with_a_fixed_delay_the_end_of_a_fires_run_leads_to_the_next_fire(stores: Stores):
+    now = utc_now().replace(microsecond=0)
+    await stores.job(now, trigger={"after": "10m"}, overlap="allow")
+    await stores.plan(count(1))
+    assert (await stores.jobs.get(PUSH)).next_fire_at is None
+    (assignment,) = await stores.assign()
+    manual = await stores.add(order(7))
+    await stores.cancel(manual)
+    assert (await stores.jobs.get(PUSH)).next_fire_at is None, "a manual run moves nothing"
+    await stores.report(assignment.shard.current, OutcomeState.FAILED, fault=FAULT)
+    ended = await stores.runs.get(run_id(1))
+    job = await stores.jobs.get(PUSH)
+    assert job.next_fire_at == ended.ended_at + timedelta(minutes=10)
+    await stores.runs.add_attempts(run_id(1))
+    (assignment,) = await stores.assign()
+    await stores.report(assignment.shard.current)
+    assert (await stores.jobs.get(PUSH)).next_fire_at == job.next_fire_at, "what is planned already stays"
+
+
+async def test_with_a_fixed_delay_a_skipped_fire_leads_on_as_well(stores: Stores):
+    await stores.job(utc_now().replace(microsecond=0), trigger={"after": "10m"})
+    await stores.add(order(7))
+    due = await stores.plan(count(1))
+    assert [run.state for run in due.runs] == [RunState.SKIPPED]
+    assert (await stores.jobs.get(PUSH)).next_fire_at == due.runs[0].ended_at + timedelta(minutes=10)
+
+
+async def test_waiting_shards_are_leased_under_rising_terms(stores: Stores):
+    await stores.job(shards=2)
+    run = await stores.add(order())
+    first, second = await stores.assign(AT_ONCE)
+    assert (first.shard.index, second.shard.index) == (0, 1)
+    assert (first.shard.term, first.shard.holder_name) == (1, "name of one")
+    assert await stores.assign() == []
+    assert (await stores.runs.get(run.id)).state is RunState.RUNNING
+    lapsed = await stores.runs.claim_lapsed(9, on_lapse)
+    assert len(lapsed.before) == 2
+    again = await stores.assign()
+    assert [assignment.shard.term for assignment in again] == [2, 2]
+    assert [assignment.shard.losses for assignment in again] == [1, 1]
+
+
+async def test_shards_go_only_where_they_are_offered_when_they_are_due_and_as_many_as_asked(stores: Stores):
+    await stores.job(shards=3)
+    await stores.add(order())
+    for offers in ({Group("x"): OFFERS[Group("promotion")]}, {Group("promotion"): Offer(frozenset({"no"}), 9)}, {}):
+        assert await stores.runs.claim_waiting(LONG, offers, lambda w: route(w, [ROOM])) == []
+    first, _ = await stores.assign(slots=2)
+    refused = lambda shard, run, now: on_refusal(shard, ONE, first.shard.current, run, now + LONG)  # noqa: E731
+    await stores.runs.finish([Change(first.shard.key, refused)])
+    assert [assignment.shard.index for assignment in await stores.assign()] == [2], "the refused one is due later"
+
+
+async def test_reports_end_shards_and_then_the_run(stores: Stores):
+    await stores.job(shards=2)
+    run = await stores.add(order())
+    first, second = await stores.assign()
+    changed = await stores.report(first.shard.current, result="{}")
+    assert (list(changed.runs), [shard.state for shard, _ in changed.before]) == ([], [ShardState.ASSIGNED])
+    changed = await stores.report(second.shard.current, OutcomeState.FAILED, fault=FAULT)
+    assert [(run.state, run.reason) for run in changed.runs] == [(RunState.FAILED, "1 of 2 shards failed")]
+    assert await stores.runs.get(run.id) == changed.runs[0]
+    kept = await stores.runs.list_shards(run.id)
+    assert [shard.state for shard in kept] == [ShardState.SUCCEEDED, ShardState.FAILED]
+    assert (kept[1].fault, kept[0].counters, kept[0].result) == (FAULT, COUNTERS, "{}")
+    assert [shard.holder_name for shard in kept] == ["name of one"] * 2
+    assert kept[1].ended_at == changed.runs[0].ended_at
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+async def test_a_report_that_is_late_or_said_twice_finds_its_shard_in_the_history(stores: Stores, shards: int):
+    await stores.job(shards=shards)
+    run = await stores.add(order())
+    attempts = [assignment.shard.current for assignment in await stores.assign()]
+    for attempt in attempts:
+        await stores.report(attempt)
+    kept = await stores.runs.list_shards(run.id)
+    for attempt in (*attempts, replace(attempts[0], term=9), replace(attempts[0], index=99)):
+        changed = await stores.report(attempt, OutcomeState.FAILED)
+        assert list(changed.runs) == []
+        found = changed.before[0]
+        assert found is None or (found[0].state, found[0].reported_term) == (ShardState.SUCCEEDED, 1)
+        assert (found is None) == (attempt.index == 99)
+    assert await stores.runs.list_shards(run.id) == kept
+
+
+async def test_several_changes_of_one_shard_apply_in_order(stores: Stores):
+    await stores.job()
+    await stores.add(order())
+    (assignment,) = await stores.assign()
+    attempt = assignment.shard.current
+    done = Outcome(attempt, OutcomeState.SUCCEEDED, Counters())
+    changes = [
+        Change(attempt.shard, lambda shard, run, now: on_beat(shard, ONE, attempt, LONG, now)),
+        Change(attempt.shard, lambda shard, run, now: on_outcome(shard, done, run, now)),
+        Change(attempt.shard, lambda shard, run, now: on_outcome(shard, done, run, now)),
+        Change(replace(attempt, index=9).shard, lambda shard, run, now: on_outcome(shard, done, run, now)),
+    ]
+    changed = await stores.runs.finish(changes)
+    assert [found and str(found[0].state) for found in changed.before] == ["assigned", "running", "succeeded", None]
+
+
+async def test_many_changes_of_many_runs_apply_at_once(stores: Stores):
+    await stores.job(overlap="allow", shards=3)
+    for number in range(1, 101):
+        await stores.add(order(number))
+    assignments = await stores.assign()
+    assert len(assignments) == 300
+    changes = []
+    for at, assignment in enumerate(assignments):
+        state = (OutcomeState.SUCCEEDED, OutcomeState.FAILED, OutcomeState.RELEASED)[at % 7 % 3]
+        outcome = Outcome(assignment.shard.current, state, Counters(rows=at))
+        changes.append(
+            Change(assignment.shard.key, lambda shard, run, now, said=outcome: on_outcome(shard, said, run, now))
+        )
+    changed = await stores.runs.finish(changes)
+    for run in changed.runs:
+        assert await stores.runs.get(run.id) == run
+    for assignment, at in zip(assignments, range(300), strict=True):
+        shard = (await stores.runs.list_shards(assignment.run.id))[assignment.shard.index]
+        expected = (ShardState.SUCCEEDED, ShardState.FAILED, ShardState.WAITING)[at % 7 % 3]
+        assert (shard.state, shard.counters.rows) == (expected, at)
+
+
+async def test_only_lapsed_leases_are_claimed_and_extended_ones_are_not(stores: Stores):
+    await stores.job()
+    run = await stores.add(order())
+    await stores.assign(AT_ONCE)
+    assert await stores.runs.extend(LONG) == 1
+    assert list((await stores.runs.claim_lapsed(9, on_lapse)).before) == []
+    (shard,) = await stores.runs.list_shards(run.id)
+    assert shard.state is ShardState.ASSIGNED
+
+
+async def test_cancel_ends_what_waits_and_names_what_is_held(stores: Stores):
+    await stores.job(shards=2)
+    run = await stores.add(order())
+    await stores.assign(slots=1)
+    stopping, held = await stores.cancel(run)
+    assert (stopping.state, stopping.is_cancelling) == (RunState.RUNNING, True)
+    assert [shard.index for shard in held] == [0]
+    await stores.report(held[0].current, OutcomeState.CANCELLED)
+    ended = await stores.runs.get(run.id)
+    assert (ended.state, ended.reason) == (RunState.CANCELLED, "cancelled on request")
+    with pytest.raises(RunEnded):
+        await stores.cancel(run)
+
+
+async def test_a_retry_reopens_what_failed_and_nothing_else(stores: Stores):
+    await stores.job(shards=3)
+    run = await stores.add(order())
+    first, second, third = (assignment.shard.current for assignment in await stores.assign())
+    assert await stores.runs.add_pin(second, ONE, "log", "A") == "A"
+    await stores.report(first)
+    with pytest.raises(NothingToRetry):
+        await stores.runs.add_attempts(run.id)
+    await stores.report(second, OutcomeState.FAILED, fault=FAULT)
+    again = await stores.runs.add_attempts(run.id)
+    assert again.state is RunState.RUNNING, "while another shard runs"
+    (assignment,) = await stores.assign()
+    await stores.report(assignment.shard.current, OutcomeState.FAILED, fault=FAULT)
+    await stores.report(third)
+    with pytest.raises(NothingToRetry):
+        await stores.runs.add_attempts((await _succeeded(stores)).id)
+    again = await stores.runs.add_attempts(run.id)
+    assert (again.state, again.ended_at, again.reason) == (RunState.RUNNING, None, "")
+    assert await stores.runs.get(run.id) == again
+    (assignment,) = await stores.assign()
+    assert (assignment.shard.index, assignment.shard.term, assignment.shard.attempt) == (1, 3, 1)
+    assert (assignment.shard.counters, dict(assignment.pins)) == (COUNTERS, {"log": "A"})
+    changed = await stores.report(assignment.shard.current)
+    assert [run.state for run in changed.runs] == [RunState.SUCCEEDED]
+
+
+async def _succeeded(stores: Stores):
+    await stores.job(name="other")
+    run = await stores.add(order(99), job=JobName("other"))
+    (assignment,) = await stores.assign()
+    await stores.report(assignment.shard.current)
+    return run
+
+
+async def test_progress_counts_for_the_current_attempt_alone(stores: Stores):
+    await stores.job()
+    run = await stores.add(order())
+    (assignment,) = await stores.assign()
+    attempt = assignment.shard.current
+    await stores.runs.add_progress(ONE, {replace(attempt, term=9): Counters(1), attempt: Counters(7, 6, "[5]", 4, 3)})
+    await stores.runs.add_progress(ExecutorId("other"), {attempt: Counters(9)})
+    (shard,) = await stores.runs.list_shards(run.id)
+    assert shard.counters == Counters(7, 6, "[5]", 4, 3)
+    await stores.report(attempt)
+    await stores.runs.add_progress(ONE, {attempt: Counters(99)})
+    assert (await stores.runs.list_shards(run.id))[0].counters == COUNTERS
+
+
+async def test_the_first_pin_stays_and_only_the_holder_sets_one(stores: Stores):
+    await stores.job(shards=2)
+    await stores.add(order())
+    first, second = (assignment.shard.current for assignment in await stores.assign())
+    assert await stores.runs.add_pin(first, ExecutorId("other"), "log", "X") is None
+    assert await stores.runs.add_pin(replace(first, term=9), ONE, "log", "X") is None
+    assert await stores.runs.add_pin(first, ONE, "log", "A") == "A"
+    assert await stores.runs.add_pin(second, ONE, "log", "B") == "A"
+    assert await stores.runs.add_pin(second, ONE, "scan/0", "B") == "B"
+    await stores.report(first, OutcomeState.RELEASED)
+    assert await stores.runs.add_pin(first, ONE, "log", "A") is None
+    (again,) = await stores.assign()
+    assert dict(again.pins) == {"log": "A", "scan/0": "B"}
+
+
+async def test_runs_are_listed_newest_first_by_job_state_and_page(stores: Stores):
+    await stores.job()
+    for number in (1, 2, 3):
+        await stores.add(order(number))
+    listed = await stores.runs.list(job=None, state=None, before=None, limit=2)
+    assert [run.id[-1] for run in listed] == ["3", "2"]
+    assert [run.id[-1] for run in await stores.runs.list(job=None, state=None, before=listed[-1].id, limit=2)] == ["1"]
+    skipped = await stores.runs.list(job=PUSH, state=RunState.SKIPPED, before=None, limit=9)
+    assert [run.id[-1] for run in skipped] == ["3", "2"]
+    waiting = await stores.runs.list(job=PUSH, state=RunState.WAITING, before=None, limit=9)
+    assert [run.id[-1] for run in waiting] == ["1"]
+    assert [run.id[-1] for run in await _all(stores)] == ["3", "2", "1"]
+    assert await stores.runs.list(job=JobName("other"), state=None, before=RunId("z"), limit=9) == []
+    tally = await stores.runs.get_tally()
+    assert {state: count for state, count in tally.items() if count} == {RunState.WAITING: 1}
+
+
+async def test_the_oldest_history_is_forgotten_in_small_steps(stores: Stores):
+    await stores.job()
+    for number in range(1, 7):
+        await stores.add(order(number, key=f"k{number}"))
+    assert list(await stores.runs.prune(LONG, 100, 9)) == []
+    assert list(await stores.runs.prune(LONG, 3, 1)) == [run_id(2)], "the first has not ended"
+    assert list(await stores.runs.prune(LONG, 3, 9)) == [run_id(3)]
+    assert [run.id[-1] for run in await _all(stores)] == ["6", "5", "4", "1"]
+    assert list(await stores.runs.prune(-LONG, 100, 2)) == [run_id(4), run_id(5)], "by age"
+    again = await stores.add(order(8, key="k5"))
+    assert again.id == run_id(8), "what is forgotten has no key"
+
+
+async def test_an_attempt_has_a_deadline_that_no_beat_extends(stores: Stores):
+    await stores.job(timeout="1m", retry={"attempts": 2, "initial": "0s"})
+    await stores.add(order())
+    (assignment,) = await stores.assign(LONG)
+    shard = assignment.shard
+    assert shard.leased_until_at == shard.deadline_at
+    await stores.runs.finish([Change(shard.key, lambda shard, _, now: on_beat(shard, ONE, shard.current, LONG, now))])
+    (beaten,) = await stores.runs.list_shards(assignment.run.id)
+    assert (beaten.state, beaten.leased_until_at) == (ShardState.RUNNING, shard.deadline_at)
+
+
+async def _all(stores: Stores):
+    return await stores.runs.list(job=PUSH, state=None, before=None, limit=99)
