@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+pytest_plugins = ["tests.support.admin_databases"]
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:

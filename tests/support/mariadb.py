@@ -11,10 +11,15 @@ import pytest
 
 from tests.support.demo_process import wait_for
 
+HASTY = ("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--sync-frm=0")
+
 
 @contextmanager
-def running_mariadb(directory: Path) -> Iterator[str]:
-    """Yields the SQLAlchemy URL of an empty database `shop`; skips the test where mariadbd is missing."""
+def running_mariadb(directory: Path, *, is_durable: bool = True) -> Iterator[str]:
+    """Yields the SQLAlchemy URL of an empty database `shop`; skips the test where mariadbd is missing.
+
+    One that is not durable is quick, and outlives what befalls everybody but the machine.
+    """
     pytest.importorskip("pymysql", reason="needs the package pymysql")
     installer, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd") or shutil.which("mysqld")
     if installer is None or server is None:
@@ -23,7 +28,8 @@ def running_mariadb(directory: Path) -> Iterator[str]:
     subprocess.run([installer, *data, "--auth-root-authentication-method=normal"], check=True, capture_output=True)
     port = _free_port()
     listening = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={directory}/s", "--user=root"]
-    with subprocess.Popen([server, *data, *listening], stderr=subprocess.DEVNULL) as process:
+    manner = () if is_durable else HASTY
+    with subprocess.Popen([server, *data, *listening, *manner], stderr=subprocess.DEVNULL) as process:
         try:
             wait_for("MariaDB", lambda: _answers(port))
             command = ["-h127.0.0.1", f"-P{port}", "-uroot", "-eCREATE DATABASE shop CHARACTER SET utf8mb4"]
