@@ -26,7 +26,7 @@ from admin.operations.groups import GroupDesk
 from admin.operations.jobs import Jobs
 from admin.operations.runs import Runs
 from admin.operations.topics import TopicDesk
-from admin.ports import Clock
+from admin.ports import Clock, Wakeup
 from admin.scheduler.dispatcher import Dispatcher
 from admin.scheduler.loop import Loop
 from admin.scheduler.planner import Planner
@@ -40,6 +40,7 @@ from admin.store.tokens import SqlTokens
 from admin.topics.groups import BrokerGroups
 from admin.topics.topics import BrokerTopics
 from admin.wakeup.local import LocalWakeup
+from admin.wakeup.shared import SharedWakeup
 from broker.client.endpoint import checked
 from broker.client.operating.broker import BrokerClient
 from broker.client.operating.dead_letters import DeadLetterClient
@@ -66,12 +67,14 @@ class Admin:
     _http_socket: socket
     _grpc: Listening
     _sessions: Sessions
+    _wakeup: LocalWakeup | SharedWakeup
 
     async def ready(self) -> None:
         """At once: it listens since it was built."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
+            ringing = group.create_task(self._wakeup.run(), name="wakeup")
             for loop in self._loops:
                 group.create_task(loop.run(), name=loop.name)
             await self._http.serve([self._http_socket])
@@ -79,6 +82,7 @@ class Admin:
                 loop.stop()
             await self._grpc.say_not_serving()
             self._sessions.end()
+            ringing.cancel()
 
     def stop(self) -> None:
         self._http.stop()
@@ -92,7 +96,7 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
         await asyncio.to_thread(_migrate, settings)
         database = Database(settings.url)
         stack.callback(database.close)
-        wakeup, sessions, runs = LocalWakeup(), Sessions(), SqlRuns(database)
+        wakeup, sessions, runs = _wakeup(settings), Sessions(), SqlRuns(database)
         desks = await _desks(settings, stack)
         operations = _operations(database, runs, sessions, wakeup, clock, desks=desks, lease=settings.lease)
         await operations.access.begin(lambda made: _keep_tokens(settings.data, made))
@@ -113,6 +117,7 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
             _http_socket=http_socket,
             _grpc=grpc,
             _sessions=sessions,
+            _wakeup=wakeup,
         )
 
 
@@ -131,7 +136,7 @@ def _operations(
     database: Database,
     runs: SqlRuns,
     sessions: Sessions,
-    wakeup: LocalWakeup,
+    wakeup: Wakeup,
     clock: Clock,
     *,
     desks: tuple[TopicDesk, GroupDesk],
@@ -163,6 +168,20 @@ def _serve_grpc(
         authorize=authorize_with(operations.access),
         grace_seconds=settings.drain_seconds,
     )
+
+
+def _wakeup(settings: AdminSettings) -> LocalWakeup | SharedWakeup:
+    """Over Redis where one is named, else over the database if it can; what is not used is not imported."""
+    namespace = settings.wakeup.namespace
+    if settings.wakeup.redis_url:
+        from admin.wakeup.redis import RedisWakeup
+
+        return RedisWakeup(settings.wakeup.redis_url, namespace)
+    if settings.url.startswith("postgresql"):
+        from admin.wakeup.postgresql import PostgresWakeup
+
+        return PostgresWakeup(settings.url, namespace)
+    return LocalWakeup()
 
 
 def _lock(data: Path, stack: AsyncExitStack) -> None:
