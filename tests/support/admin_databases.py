@@ -2,6 +2,7 @@
 its own, fresh and empty."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +22,11 @@ KINDS = ("sqlite", *SERVERS)
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_postgresql(tmp_path_factory.mktemp("postgresql"), is_durable=False) as url:
-        yield url
+def postgresql_server() -> Iterator[str]:
+    """Not below pytest's own directory: that is shut to the server's user whenever another pytest begins."""
+    with tempfile.TemporaryDirectory(prefix="shardcast-", ignore_cleanup_errors=True) as directory:
+        with running_postgresql(Path(directory) / "postgresql", is_durable=False) as url:
+            yield url
 
 
 @pytest.fixture(scope="session")
