@@ -24,9 +24,11 @@ KINDS = ("sqlite", *SERVERS)
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """Not below pytest's own directory: that is shut to the server's user whenever another pytest begins."""
-    with tempfile.TemporaryDirectory(prefix="shardcast-", ignore_cleanup_errors=True) as directory:
-        with running_postgresql(Path(directory) / "postgresql", is_durable=False) as url:
-            yield url
+    with (
+        tempfile.TemporaryDirectory(prefix="shardcast-", ignore_cleanup_errors=True) as directory,
+        running_postgresql(Path(directory) / "postgresql", is_durable=False) as url,
+    ):
+        yield url
 
 
 @pytest.fixture(scope="session")
