@@ -26,7 +26,7 @@ from admin.operations.groups import GroupDesk
 from admin.operations.jobs import Jobs
 from admin.operations.runs import Runs
 from admin.operations.topics import TopicDesk
-from admin.ports import Clock
+from admin.ports import Clock, Wakeup
 from admin.scheduler.dispatcher import Dispatcher
 from admin.scheduler.loop import Loop
 from admin.scheduler.planner import Planner
@@ -44,6 +44,7 @@ from admin.store.tokens import SqlTokens
 from admin.topics.groups import BrokerGroups
 from admin.topics.topics import BrokerTopics
 from admin.wakeup.local import LocalWakeup
+from admin.wakeup.shared import SharedWakeup
 from broker.client.endpoint import checked
 from broker.client.operating.broker import BrokerClient
 from broker.client.operating.dead_letters import DeadLetterClient
@@ -70,12 +71,14 @@ class Admin:
     _http_socket: socket
     _grpc: Listening
     _sessions: Sessions
+    _wakeup: LocalWakeup | SharedWakeup
 
     async def ready(self) -> None:
         """At once: it listens since it was built."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
+            ringing = group.create_task(self._wakeup.run(), name="wakeup")
             for loop in self._loops:
                 group.create_task(loop.run(), name=loop.name)
             await self._http.serve([self._http_socket])
@@ -83,6 +86,7 @@ class Admin:
                 loop.stop()
             await self._grpc.say_not_serving()
             self._sessions.end()
+            ringing.cancel()
 
     def stop(self) -> None:
         self._http.stop()
@@ -94,7 +98,7 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
     async with AsyncExitStack() as stack:
         _lock(settings.data, stack)
         database = await _opened(settings, clock, stack)
-        wakeup, sessions = LocalWakeup(), Sessions()
+        wakeup, sessions = _wakeup(settings), Sessions()
         stores = Stores.over(database)
         fleet = SharedFleet(sessions)
         desks = await _desks(settings, stack)
@@ -113,6 +117,7 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
             _http_socket=http_socket,
             _grpc=grpc,
             _sessions=sessions,
+            _wakeup=wakeup,
         )
 
 
@@ -151,7 +156,7 @@ def _loops(
     sessions: Sessions,
     fleet: SharedFleet,
     *,
-    wakeup: LocalWakeup,
+    wakeup: Wakeup,
     clock: Clock,
 ) -> tuple[Loop, ...]:
     runs, lease = stores.runs, settings.lease
@@ -181,7 +186,7 @@ def _operations(
     stores: Stores,
     linked: SharedFleet,
     sessions: Sessions,
-    wakeup: LocalWakeup,
+    wakeup: Wakeup,
     clock: Clock,
     *,
     desks: tuple[TopicDesk, GroupDesk],
@@ -213,6 +218,20 @@ def _serve_grpc(
         authorize=authorize_with(operations.access),
         grace_seconds=settings.drain_seconds,
     )
+
+
+def _wakeup(settings: AdminSettings) -> LocalWakeup | SharedWakeup:
+    """Over Redis where one is named, else over the database if it can; what is not used is not imported."""
+    namespace = settings.wakeup.namespace
+    if settings.wakeup.redis_url:
+        from admin.wakeup.redis import RedisWakeup
+
+        return RedisWakeup(settings.wakeup.redis_url, namespace)
+    if settings.url.startswith("postgresql"):
+        from admin.wakeup.postgresql import PostgresWakeup
+
+        return PostgresWakeup(settings.url, namespace)
+    return LocalWakeup()
 
 
 def _lock(data: Path, stack: AsyncExitStack) -> None:

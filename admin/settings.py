@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from protos.settings import Settings
 
@@ -14,6 +14,22 @@ class DatabaseSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = ""  # SQLAlchemy URL; "": SQLite in the data directory, which the admin migrates by itself
+
+
+class WakeupSettings(BaseModel):
+    """How admins that share a database wake each other; they find everything by polling too, only later."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    redis_url: str = Field(default="", repr=False)  # "": over the database if it is PostgreSQL, else not at all
+    namespace: str = Field(default="shardcast", pattern=r"^[A-Za-z0-9_.-]{1,48}$")  # of those that share a Redis
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_of_redis(cls, value: str) -> str:
+        if value and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("the URL of a Redis begins with redis://, rediss:// or unix://")
+        return value
 
 
 class AdminSettings(Settings):
@@ -28,6 +44,7 @@ class AdminSettings(Settings):
     lease_seconds: float = Field(5.0, ge=0.5, le=600)  # a silent executor loses its shards after this time
     drain_seconds: float = Field(5.0, ge=0, le=600)  # for calls that are being answered when the admin stops
     database: DatabaseSettings = DatabaseSettings()
+    wakeup: WakeupSettings = WakeupSettings()
 
     @property
     def is_embedded(self) -> bool:

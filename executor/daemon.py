@@ -1,9 +1,10 @@
 """The executor's daemon: the one file that knows the concrete classes."""
 
 import asyncio
+import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -32,7 +33,7 @@ FLUSH_SECONDS = 5.0  # of a drain, for the admin to accept the last reports; the
 
 
 class Daemon:
-    """An executor that dials its admin and listens nowhere."""
+    """An executor that dials an admin and listens nowhere."""
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class Daemon:
         return {}
 
     async def ready(self) -> None:
-        """Returns once the admin has let it in."""
+        """Returns once an admin has let it in."""
         await self._session.welcomed.wait()
 
     def stop(self) -> None:
@@ -86,7 +87,9 @@ class Daemon:
 
 
 @asynccontextmanager
-async def build(settings: ExecutorSettings, app: Executor) -> AsyncIterator[Daemon]:
+async def build(
+    settings: ExecutorSettings, app: Executor, *, chance: Callable[[], float] = random.random
+) -> AsyncIterator[Daemon]:
     """An executor that is about to dial. Raises DirectoryUnusable."""
     executor_id = ExecutorId(uuid.uuid4().hex)
     with open_outbox(settings.data, executor_id) as outbox:
@@ -96,7 +99,8 @@ async def build(settings: ExecutorSettings, app: Executor) -> AsyncIterator[Daem
         runner = Runner(world, settings.slots, reports.deliver)
         drain = partial(runner.drain, settings.release_seconds, settings.drain_seconds)
         desk = Desk(runner, outgoing, pins, reports, drain, time.monotonic)
-        session = Session(_identity(settings, app, executor_id), desk, connect_seconds=settings.connect_seconds)
+        identity = _identity(settings, app, executor_id)
+        session = Session(identity, desk, connect_seconds=settings.connect_seconds, jitter=chance)
         groups = BrokerGroups(settings.broker, settings.broker_token)
         listening = [Listening(listener, groups) for listener in app.registry.listeners]
         yield Daemon(settings, session, runner, reports, listening)
@@ -104,7 +108,7 @@ async def build(settings: ExecutorSettings, app: Executor) -> AsyncIterator[Daem
 
 def _identity(settings: ExecutorSettings, app: Executor, executor_id: ExecutorId) -> Identity:
     return Identity(
-        address=settings.admin,
+        addresses=settings.admins,
         token=settings.token,
         group=app.group,
         executor_id=executor_id,

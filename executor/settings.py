@@ -4,7 +4,7 @@ import os
 import socket
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from protos.settings import Settings
 
@@ -12,7 +12,7 @@ from protos.settings import Settings
 class ExecutorSettings(Settings):
     """Settings of the executor daemon; environment names begin with SHARDCAST_."""
 
-    admin: str = "127.0.0.1:8082"  # host:port of the admin's gRPC
+    admin: str = "127.0.0.1:8082"  # host:port of the admin's gRPC; of several, with commas between
     broker: str = "127.0.0.1:8081"
     token: str = Field(default="", repr=False)  # of the executor group, for the admin
     broker_token: str = Field(default="", repr=False)
@@ -22,3 +22,15 @@ class ExecutorSettings(Settings):
     drain_seconds: float = Field(default=25.0, ge=0)
     release_seconds: float = Field(default=5.0, ge=0)  # of a drain: then handlers are asked to stop at their next batch
     connect_seconds: float = Field(default=20, gt=0)  # an admin that is not found for so long at the start is an error
+
+    @property
+    def admins(self) -> tuple[str, ...]:
+        """Any one of them will do."""
+        return tuple(dict.fromkeys(address.strip() for address in self.admin.split(",")))
+
+    @field_validator("admin")
+    @classmethod
+    def _is_each_an_address(cls, value: str) -> str:
+        if not all(address.strip() for address in value.split(",")):
+            raise ValueError('each admin is "host:port", and a comma stands between two of them')
+        return value

@@ -1,6 +1,7 @@
 """How each daemon reads its settings: flag > environment > shardcast.toml > default, all faults told at once."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,13 +56,35 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _NamedFiles(settings_cls), _Toml(settings_cls)
+        return init_settings, _Environment(settings_cls, env_settings), _NamedFiles(settings_cls), _Toml(settings_cls)
 
 
 def _told(fault: ErrorDetails) -> str:
     place = ".".join(map(str, fault["loc"]))
     said = fault["msg"].removeprefix("Value error, ")
     return f"{place}: {said}" if place else said
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """The environment, where a nested value may stand in a file: SHARDCAST_DATABASE__URL_FILE=/run/secrets/url."""
+
+    def __init__(self, settings_cls: type[BaseSettings], plain: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._plain = plain
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self._plain.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: _read(value) if isinstance(value, dict) else value for name, value in self._plain().items()}
+
+
+def _read(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A value that is given itself wins."""
+    suffix = FILE_SUFFIX.lower()
+    paths = {name.removesuffix(suffix): path for name, path in table.items() if name.endswith(suffix)}
+    values = {name: value for name, value in table.items() if not name.endswith(suffix)}
+    return {**{name: Path(path).read_text().strip() for name, path in paths.items()}, **values}
 
 
 class _NamedFiles(PydanticBaseSettingsSource):

@@ -16,6 +16,7 @@ from protos.executor.v1 import link_pb2 as pb
 log = structlog.get_logger(__name__)
 
 TELL_SECONDS = 0.5  # between two rounds of progress and log lines
+PATIENCE = 0.6  # of a lease, with an admin that is silent while there are others
 REPEAT_SECONDS = 10.0  # what was not answered for so long is said again
 
 
@@ -37,13 +38,19 @@ class Desk:
 
 
 class Link:
-    """The conversation on one stream. `begun_at` is when its registration was sent."""
+    """The conversation on one stream. `begun_at` is when its registration was sent.
 
-    def __init__(self, desk: Desk, address: str, welcome: pb.Welcome, begun_at: float) -> None:
+    Where there are other admins, one that is silent is left in time to keep what is held with another one.
+    """
+
+    def __init__(
+        self, desk: Desk, address: str, welcome: pb.Welcome, begun_at: float, *, are_others: bool = False
+    ) -> None:
         self._desk = desk
-        self._address = address
+        self.address = address
         self._lease = welcome.lease_ms / 1000
         self._period = welcome.beat_period_ms / 1000
+        self._patience = self._lease * PATIENCE if are_others else self._lease + self._period
         self._confirmed_at = begun_at  # when the last accepted beat was sent
         self._beats: dict[int, tuple[float, Sequence[AttemptKey]]] = {}
         self._urged = asyncio.Event()
@@ -57,10 +64,10 @@ class Link:
     async def hear(self, responses: AsyncIterator[pb.ConnectResponse]) -> None:
         async for response in responses:
             await self._take(response)
-        raise Unreachable(address=self._address)
+        raise Unreachable(address=self.address)
 
     async def keep_beating(self) -> None:
-        """Extends the leases. Raises Unreachable when the admin has been silent for a whole lease."""
+        """Extends the leases. Raises Unreachable when the admin has been silent for too long."""
         number = 0
         while True:
             number += 1
@@ -72,8 +79,8 @@ class Link:
             self._desk.outgoing.say(pb.ConnectRequest(beat=beat))
             await _wait(self._urged, self._period)
             self._urged.clear()
-            if self._desk.monotonic() - self._confirmed_at > self._lease + self._period:
-                raise Unreachable(address=self._address)
+            if self._desk.monotonic() - self._confirmed_at > self._patience:
+                raise Unreachable(address=self.address)
 
     async def keep_telling(self) -> None:
         """Progress and log lines as they come; reports and pins again when they found no answer."""

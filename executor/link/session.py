@@ -1,4 +1,4 @@
-"""Dials the admin, registers, and does so again whenever the link breaks."""
+"""Dials one of the admins, registers, and goes on to the next one whenever the link breaks."""
 
 import asyncio
 import random
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import grpc.aio
 import structlog
 
+from executor.link.admins import Admins
 from executor.link.convert import attempt_of, handlers_of
 from executor.link.link import Desk, Link
 from executor.model import ExecutorId
@@ -22,17 +23,14 @@ log = structlog.get_logger(__name__)
 
 Call = grpc.aio.StreamStreamCall[pb.ConnectRequest, pb.ConnectResponse]
 
-FIRST_WAIT_SECONDS = 0.1
-MAX_WAIT_SECONDS = 3.0
-WELCOME_SECONDS = 5.0
 WATCH_SECONDS = 0.2  # a lapsed lease is noticed so late at most; publishing looks for itself
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who registers, and where."""
+    """Who registers, and where: with any one of these."""
 
-    address: str
+    addresses: Sequence[str]
     token: str
     group: str
     executor_id: ExecutorId
@@ -42,7 +40,7 @@ class Identity:
 
 
 class Session:
-    """Keeps a link to the admin as long as it runs. Belongs to the daemon's loop."""
+    """Keeps a link to one of the admins as long as it runs. Belongs to the daemon's loop."""
 
     def __init__(
         self,
@@ -55,17 +53,17 @@ class Session:
         self._identity = identity
         self._desk = desk
         self._connect_seconds = connect_seconds
-        self._jitter = jitter
+        self._admins = Admins(identity.addresses, jitter)
         self._link: Link | None = None
         self.welcomed = asyncio.Event()
-        """Set once the admin has let this executor in."""
+        """Set once an admin has let this executor in."""
         self._is_away = False
 
     async def run(self) -> None:
         """Links again and again until cancelled.
 
-        Raises Unauthenticated or PermissionDenied when the admin never let this executor in, Unreachable when it was
-        not found for `connect_seconds`.
+        Raises Unauthenticated or PermissionDenied when no admin ever let this executor in and all refuse to,
+        Unreachable when none was found for `connect_seconds`.
         """
         watching = asyncio.create_task(self._watch_leases())
         try:
@@ -80,44 +78,53 @@ class Session:
             self._link.urge()
 
     async def _keep_linking(self) -> None:
-        begun_at, wait = self._desk.monotonic(), FIRST_WAIT_SECONDS
+        begun_at = self._desk.monotonic()
         while True:
             try:
-                await self._converse()
+                await self._converse(self._admins.current)
             except (Unauthenticated, PermissionDenied) as error:
-                if not self.welcomed.is_set():
-                    raise
-                log.error("admin refuses this executor", action="link_refused", error=str(error))
+                self._refused(error)
             except ShardcastError as error:
                 self._complain(error)
-            if self._link is not None:
-                wait = FIRST_WAIT_SECONDS
+                self._admins.leave()
             self._link = None
             if self._is_given_up(begun_at):
-                raise Unreachable(address=self._identity.address)
-            await asyncio.sleep(wait * (0.5 + self._jitter() / 2))
-            wait = min(wait * 2, MAX_WAIT_SECONDS)
+                raise self._admins.unreachable()
+            await asyncio.sleep(self._admins.pause_seconds)
 
-    async def _converse(self) -> None:
-        address = self._identity.address
+    def _refused(self, error: ShardcastError) -> None:
+        log.error("admin refuses this executor", action="link_refused", admin=self._admins.current, error=str(error))
+        self._admins.leave(error)
+        if not self.welcomed.is_set() and (refusal := self._admins.refusal) is not None:
+            raise refusal
+
+    async def _converse(self, address: str) -> None:
         channel = dial(address)
         try:
             with renamed(address):
                 call = LinkServiceStub(channel).Connect(metadata=bearer(self._identity.token))
                 begun_at, responses = self._desk.monotonic(), aiter(call)
-                welcome = await self._register(call, responses)
-                self._link = link = Link(self._desk, address, welcome, begun_at)
-                self.welcomed.set()
-                self._is_away = False
-                log.info("linked", action="linked", admin=address, lease_ms=welcome.lease_ms)
-                link.begin()
-                await _first_failure(
-                    (link.hear(responses), self._write(call), link.keep_beating(), link.keep_telling())
-                )
+                welcome = await self._register(call, responses, address)
+                link = Link(self._desk, address, welcome, begun_at, are_others=self._admins.are_several)
+                await self._stay(call, responses, link)
         finally:
             await channel.close()
 
-    async def _register(self, call: Call, responses: AsyncIterator[pb.ConnectResponse]) -> pb.Welcome:
+    async def _stay(self, call: Call, responses: AsyncIterator[pb.ConnectResponse], link: Link) -> None:
+        """Until the link breaks, which it raises."""
+        self._link, since = link, self._desk.monotonic()
+        self.welcomed.set()
+        self._is_away = False
+        log.info("linked", action="linked", admin=link.address)
+        link.begin()
+        try:
+            await _first_failure(
+                (link.hear(responses), self._write(call, link.address), link.keep_beating(), link.keep_telling())
+            )
+        finally:
+            self._admins.stood(self._desk.monotonic() - since)
+
+    async def _register(self, call: Call, responses: AsyncIterator[pb.ConnectResponse], address: str) -> pb.Welcome:
         identity = self._identity
         register = pb.Register(
             group=identity.group,
@@ -130,22 +137,22 @@ class Session:
             draining=self._desk.runner.is_draining,
         )
         try:
-            async with asyncio.timeout(WELCOME_SECONDS):
+            async with asyncio.timeout(self._admins.welcome_seconds):
                 with suppress(asyncio.InvalidStateError):  # the stream has ended: reading tells why
                     await call.write(pb.ConnectRequest(register=register))
                 async for response in responses:
                     if response.WhichOneof("kind") == "welcome":
                         return response.welcome
         except TimeoutError as error:
-            raise TimedOut(address=identity.address) from error
-        raise Unreachable(address=identity.address)
+            raise TimedOut(address=address) from error
+        raise Unreachable(address=address)
 
-    async def _write(self, call: Call) -> None:
+    async def _write(self, call: Call, address: str) -> None:
         try:
             while True:
                 await call.write(await self._desk.outgoing.next())
         except asyncio.InvalidStateError as error:
-            raise Unreachable(address=self._identity.address) from error
+            raise Unreachable(address=address) from error
 
     async def _watch_leases(self) -> None:
         while True:
@@ -158,9 +165,9 @@ class Session:
             return
         self._is_away = True
         if self.welcomed.is_set():
-            log.warning("link lost", action="link_lost", error=str(error))
+            log.warning("link lost", action="link_lost", admin=self._admins.current, error=str(error))
         else:
-            log.warning("admin not found yet", action="link_failed", admin=self._identity.address, error=str(error))
+            log.warning("admin not found yet", action="link_failed", admin=self._admins.current, error=str(error))
 
     def _is_given_up(self, begun_at: float) -> bool:
         return not self.welcomed.is_set() and self._desk.monotonic() - begun_at > self._connect_seconds

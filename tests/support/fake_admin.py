@@ -24,6 +24,7 @@ class FakeAdmin(LinkServiceServicer):
     lease_ms: int = 2_000
     beat_period_ms: int = 100
     token: str = ""
+    welcomes: bool = True
     answers_beats: bool = True
     answers_reports: bool = True
     verdict: pb.Verdict = pb.VERDICT_ACCEPTED
@@ -36,7 +37,7 @@ class FakeAdmin(LinkServiceServicer):
     outcomes: list[pb.Outcome] = field(default_factory=list)
     progress: list[pb.AttemptProgress] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    _says: asyncio.Queue[pb.ConnectResponse] = field(default_factory=asyncio.Queue)
+    _says: asyncio.Queue[pb.ConnectResponse | None] = field(default_factory=asyncio.Queue)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def Connect(  # noqa: N802 - grpc's name
@@ -45,13 +46,17 @@ class FakeAdmin(LinkServiceServicer):
         says = self._says = asyncio.Queue()
         listening = asyncio.create_task(self._listen(requests))
         try:
-            while True:
-                yield await says.get()
+            while (response := await says.get()) is not None:
+                yield response
         finally:
             listening.cancel()
 
     def say(self, response: pb.ConnectResponse) -> None:
         self._says.put_nowait(response)
+
+    def close(self) -> None:
+        """Ends the link in good order, as an admin that drains."""
+        self._says.put_nowait(None)
 
     def assign(
         self, run_id: str, handler: str, *, shard: int = 0, term: int = 1, total: int = 1, **more: object
@@ -85,9 +90,7 @@ class FakeAdmin(LinkServiceServicer):
     def _take(self, request: pb.ConnectRequest) -> None:
         match request.WhichOneof("kind"):
             case "register":
-                self.registered.append(request.register)
-                welcome = pb.Welcome(lease_ms=self.lease_ms, beat_period_ms=self.beat_period_ms)
-                self.say(pb.ConnectResponse(welcome=welcome))
+                self._take_register(request.register)
             case "beat":
                 self.beats.append(request.beat)
                 if self.answers_beats:
@@ -108,6 +111,12 @@ class FakeAdmin(LinkServiceServicer):
                 pin = request.pin
                 value = self.pins.setdefault((pin.attempt.run_id, pin.name), pin.value)
                 self.say(pb.ConnectResponse(pinned=pb.Pinned(attempt=pin.attempt, name=pin.name, value=value)))
+
+    def _take_register(self, register: pb.Register) -> None:
+        self.registered.append(register)
+        if self.welcomes:
+            welcome = pb.Welcome(lease_ms=self.lease_ms, beat_period_ms=self.beat_period_ms)
+            self.say(pb.ConnectResponse(welcome=welcome))
 
     def _take_report(self, report: pb.Report) -> None:
         self.outcomes += report.outcomes

@@ -1,0 +1,60 @@
+"""Rings carried by the PostgreSQL that the admins share: LISTEN and NOTIFY over two connections of their own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import AsyncConnection, sql
+
+from admin.wakeup.shared import SharedWakeup
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresConnection:
+    """Implements Connection."""
+
+    _saying: AsyncConnection[Any]
+    _hearing: AsyncConnection[Any]
+    _channel: str
+
+    async def send(self, message: str) -> None:
+        notify = asyncio.ensure_future(self._saying.execute("SELECT pg_notify(%s, %s)", (self._channel, message)))
+        try:
+            await asyncio.shield(notify)
+        except asyncio.CancelledError:
+            notify.cancel()
+            self._saying.pgconn.finish()  # else psycopg asks the server to stop the query, and waits for it
+            await asyncio.gather(notify, return_exceptions=True)
+            raise
+
+    async def received(self) -> AsyncIterator[str]:
+        async for notification in self._hearing.notifies():
+            yield notification.payload
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresCarrier:
+    """Implements Carrier."""
+
+    url: str
+    channel: str
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[PostgresConnection]:
+        """Two connections: one that waits for notifications cannot send any."""
+        async with (
+            await AsyncConnection.connect(self.url, autocommit=True) as saying,
+            await AsyncConnection.connect(self.url, autocommit=True) as hearing,
+        ):
+            await hearing.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.channel)))
+            yield PostgresConnection(saying, hearing, self.channel)
+
+
+class PostgresWakeup(SharedWakeup):
+    """Implements Wakeup for the admins that share a database; `url` as SQLAlchemy or libpq writes it."""
+
+    def __init__(self, url: str, namespace: str) -> None:
+        _, _, place = url.partition("://")
+        super().__init__(PostgresCarrier(f"postgresql://{place}", f"{namespace}:wakeup"))

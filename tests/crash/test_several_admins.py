@@ -1,0 +1,120 @@
+"""The long proof of several admins on one database: whoever is killed or frozen, each fire leads to exactly one run,
+and each run is carried out."""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from admin.app import build
+from admin.settings import AdminSettings
+from protos.errors import BadConfiguration
+from tests.support.admin_databases import fresh_database
+from tests.support.admin_processes import AdminProcess, Installation, running_admins
+from tests.support.counting_fires import APP, SOURCE, Count, Fires
+
+MINUTES = float(os.environ.get("PROOF_MINUTES", "10"))
+SECONDS = MINUTES * 60 / 2  # on each kind of database
+JOBS = int(os.environ.get("PROOF_JOBS", "50"))
+ADMINS = 3
+EXECUTORS = 2
+LEASE_SECONDS = 3.0
+PAUSE_SECONDS = (0.5, 3.0)  # between two blows
+AWAY_SECONDS = (0.0, 8.0)  # of an admin that was killed or frozen; longer than a lease at times
+CALM_SECONDS = 300.0  # in which what was missed is caught up with
+
+
+def harass(installation: Installation, chance: random.Random, seconds: float) -> Counter[str]:
+    """Kills or freezes a random admin every few seconds, and brings it back a while later; all of them, at times."""
+    done: Counter[str] = Counter()
+    back: dict[int, float] = {}
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(chance.uniform(*PAUSE_SECONDS))  # the pause between two blows is the experiment itself
+        for index in [index for index, at in back.items() if at <= time.monotonic()]:
+            _bring_back(installation.admins[index])
+            del back[index]
+        index = chance.randrange(len(installation.admins))
+        if index in back:
+            continue
+        done[_hit(installation.admins[index], chance)] += 1
+        back[index] = time.monotonic() + chance.uniform(*AWAY_SECONDS)
+    for index in back:
+        _bring_back(installation.admins[index])
+    installation.wait_until_ready()
+    return done
+
+
+def _hit(admin: AdminProcess, chance: random.Random) -> str:
+    match chance.choice(("killed", "killed", "frozen", "drained")):
+        case "frozen":
+            admin.process.freeze()
+            return "frozen"
+        case "drained":
+            admin.process.drain()
+            assert admin.process.popen is not None
+            begun, not_begun = 0, -signal.SIGTERM
+            assert admin.process.popen.returncode in (begun, not_begun), admin.process.said()
+            return "drained"
+        case how:
+            admin.process.kill()
+            return how
+
+
+def _bring_back(admin: AdminProcess) -> None:
+    if admin.process.is_frozen:
+        admin.process.thaw()
+    else:
+        admin.process.start()
+
+
+def prove(directory: Path, url: str, *, admins: int, jobs: int, seconds: float) -> tuple[Count, Counter[str]]:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    calls = directory / "calls.jsonl"
+    with running_admins(directory, url, admins, SHARDCAST_LEASE_SECONDS=str(LEASE_SECONDS)) as installation:
+        for _ in range(EXECUTORS):
+            installation.start_executor(APP, SOURCE, CALLS=str(calls), SHARDCAST_SLOTS="64")
+        fires = Fires(installation, calls, jobs)
+        fires.begin()
+        blows = harass(installation, random.Random(seed), seconds)
+        fires.end(CALM_SECONDS)
+        count = fires.check()
+        assert all(executor.is_running for executor in installation.executors)
+    print(f"{count}, {dict(blows)}")
+    return count, blows
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(SECONDS + 2 * CALM_SECONDS + 120)
+def test_every_fire_has_one_run_while_admins_are_killed_and_frozen(tmp_path: Path, shared_database_url: str) -> None:
+    _need_support_of(shared_database_url, tmp_path)
+    count, blows = prove(tmp_path, shared_database_url, admins=ADMINS, jobs=JOBS, seconds=SECONDS)
+    assert count.runs >= JOBS * SECONDS * 0.9
+    assert blows["killed"], "too little was killed to prove anything"
+    assert blows["frozen"], "too little was frozen to prove anything"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_every_fire_has_one_run_while_the_only_admin_is_killed_and_frozen(tmp_path: Path) -> None:
+    count, _ = prove(tmp_path, f"sqlite:///{tmp_path / 'admin.db'}", admins=1, jobs=5, seconds=8)
+    assert count.runs >= 5 * 8 * 0.9
+
+
+def _need_support_of(url: str, directory: Path) -> None:
+    """Skips where this version of the admin refuses every database of the kind; one that is empty is always refused."""
+
+    async def begin(empty: str) -> None:
+        async with build(AdminSettings(data=directory / "trial", database={"url": empty})):
+            pass
+
+    with fresh_database(url) as empty, pytest.raises(BadConfiguration) as refused:
+        asyncio.run(begin(empty))
+    if "only SQLite is supported" in str(refused.value):
+        pytest.skip(str(refused.value))
