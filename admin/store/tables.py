@@ -7,12 +7,15 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
+
+from admin.store.types import UuidBytes
 
 metadata = MetaData(
     naming_convention={
@@ -99,6 +102,35 @@ run_pins = Table(
     Column("run_id", String(36), ForeignKey("runs.id"), primary_key=True),
     Column("name", String(191), primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+logged_runs = Table(
+    "logged_runs",
+    metadata,
+    Column("run_id", UuidBytes, primary_key=True),
+    Column("last_number", BigInteger, nullable=False),
+    Column("raw_bytes", BigInteger, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Index(None, "last_ms", "stored_bytes"),
+)
+
+run_logs = Table(
+    "run_logs",
+    metadata,
+    Column("run_id", UuidBytes, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("shard_index", BigInteger, nullable=False),
+    Column("term", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("line_count", Integer, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("raw_bytes", Integer, nullable=False),
+    Column("stored_bytes", Integer, nullable=False),
+    Column("chunk", LargeBinary(2**20), nullable=False),
+    Index(None, "run_id", "shard_index", "number"),
 )
 
 tokens = Table(
