@@ -18,7 +18,7 @@ from admin.store.shards import chunks as portions
 from admin.store.tables import logged_runs, run_logs
 
 CHUNKS_A_READ = 16  # a megabyte of lines
-RUNS_A_LOOK = 100
+RUNS_A_LOOK = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,15 @@ class SqlRunLogs:
         return await self.cancel(run_ids, limit)
 
     async def cancel(self, run_ids: Collection[RunId], limit: int) -> int:
-        """One run a transaction, so that no two locks are held at a time."""
         gone = 0
-        for run_id in run_ids:
+        for some in portions(sorted(run_ids)):
             if gone >= limit:
                 break
-            gone += await self._forget(run_id, limit - gone)
+            gone += await self._forget(some, limit - gone)
         return gone
 
-    async def _forget(self, run_id: RunId, limit: int) -> int:
-        return await self._database.write(lambda connection: _forget(connection, run_id, limit))
+    async def _forget(self, run_ids: Sequence[RunId], limit: int) -> int:
+        return await self._database.write(lambda connection: _forget(connection, run_ids, limit))
 
 
 def pack(lines: Sequence[LogLine]) -> bytes:
@@ -201,20 +200,21 @@ def _excess(connection: Connection, oldest: Select[tuple[object, ...]], keep_byt
         yield row.run_id
 
 
-def _forget(connection: Connection, run_id: RunId, limit: int) -> int:
-    """The oldest chunks of the run, and its row with the last of them."""
-    head = logged_runs.c.run_id == run_id
-    if connection.execute(select(logged_runs.c.run_id).where(head).with_for_update()).one_or_none() is None:
-        return 0
-    mine = run_logs.c.run_id == run_id
-    query = select(run_logs.c.number, run_logs.c.stored_bytes).where(mine).order_by(run_logs.c.number).limit(limit)
-    rows = connection.execute(query).all()
-    if rows:
-        connection.execute(delete(run_logs).where(mine, run_logs.c.number <= rows[-1].number))
-    if len(rows) < limit:
-        connection.execute(delete(logged_runs).where(head))
-    else:
-        freed = sum(row.stored_bytes for row in rows)
+def _forget(connection: Connection, run_ids: Sequence[RunId], limit: int) -> int:
+    """Chunks of the runs in their order, the oldest first, and the rows of those runs that have none left."""
+    head = logged_runs.c.run_id
+    query = select(head).where(head.in_(run_ids)).order_by(head).with_for_update()
+    locked = connection.execute(query).scalars().all()
+    of = run_logs.c
+    wanted = select(of.run_id, of.number, of.stored_bytes).where(of.run_id.in_(locked))
+    rows = connection.execute(wanted.order_by(of.run_id, of.number).limit(limit)).all()
+    last = rows[-1] if len(rows) == limit else None  # of this run there may be more
+    done = [run_id for run_id in locked if last is None or run_id < last.run_id]
+    connection.execute(delete(run_logs).where(of.run_id.in_(done)))
+    connection.execute(delete(logged_runs).where(head.in_(done)))
+    if last is not None:
+        freed = sum(row.stored_bytes for row in rows if row.run_id == last.run_id)
+        connection.execute(delete(run_logs).where(of.run_id == last.run_id, of.number <= last.number))
         values = {"stored_bytes": logged_runs.c.stored_bytes - freed}
-        connection.execute(update(logged_runs).where(head).values(values))
+        connection.execute(update(logged_runs).where(head == last.run_id).values(values))
     return len(rows)
