@@ -24,17 +24,22 @@ from admin.operations.attempts import Attempts
 from admin.operations.fleet import Fleet
 from admin.operations.groups import GroupDesk
 from admin.operations.jobs import Jobs
+from admin.operations.log_buffer import LogBuffer
+from admin.operations.logs import LogRetention, Logs
 from admin.operations.runs import Runs
 from admin.operations.topics import TopicDesk
 from admin.ports import Clock
 from admin.scheduler.dispatcher import Dispatcher
+from admin.scheduler.log_writer import LogWriter
 from admin.scheduler.loop import Loop
 from admin.scheduler.planner import Planner
+from admin.scheduler.pruner import Pruner
 from admin.scheduler.reaper import Reaper
 from admin.settings import AdminSettings
 from admin.store import schema
 from admin.store.database import Database
 from admin.store.jobs import SqlJobs
+from admin.store.logs import SqlRunLogs
 from admin.store.runs import SqlRuns
 from admin.store.tokens import SqlTokens
 from admin.topics.groups import BrokerGroups
@@ -94,10 +99,15 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
         stack.callback(database.close)
         wakeup, sessions, runs = LocalWakeup(), Sessions(), SqlRuns(database)
         desks = await _desks(settings, stack)
-        operations = _operations(database, runs, sessions, wakeup, clock, desks=desks, lease=settings.lease)
+        run_logs = SqlRunLogs(database)
+        buffer = LogBuffer(run_logs, wakeup, clock, settings.logs.caps)
+        stack.push_async_callback(buffer.close)
+        logs = Logs(run_logs, runs, wakeup)
+        operations = _operations(database, runs, sessions, wakeup, clock, logs=logs, desks=desks, lease=settings.lease)
         await operations.access.begin(lambda made: _keep_tokens(settings.data, made))
         http_socket = stack.enter_context(listen(settings.host, settings.http_port))
-        link = LinkService(sessions, Attempts(runs, wakeup, clock, settings.lease), wakeup, clock, settings.lease)
+        attempts = Attempts(runs, wakeup, clock, settings.lease)
+        link = LinkService(sessions, attempts, buffer, wakeup, clock, lease=settings.lease)
         grpc = await stack.enter_async_context(_serve_grpc(settings, operations, link))
         yield Admin(
             endpoints={
@@ -108,6 +118,8 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
                 Planner(runs, operations.fleet, wakeup, clock, _new_run_id),
                 Dispatcher(runs, sessions, sessions, wakeup, clock, lease=settings.lease),
                 Reaper(runs, sessions, wakeup, clock, settings.lease),
+                LogWriter(buffer, wakeup, clock),
+                Pruner([_log_retention(run_logs, settings)], wakeup, clock),
             ),
             _http=HttpServer(rest_app(operations), settings.drain_seconds),
             _http_socket=http_socket,
@@ -134,6 +146,7 @@ def _operations(
     wakeup: LocalWakeup,
     clock: Clock,
     *,
+    logs: Logs,
     desks: tuple[TopicDesk, GroupDesk],
     lease: timedelta,
 ) -> Operations:
@@ -142,6 +155,7 @@ def _operations(
     return Operations(
         jobs=Jobs(SqlJobs(database), runs, fleet, wakeup, clock, _new_run_id),
         runs=Runs(runs, fleet, sessions, wakeup, clock, _new_run_id),
+        logs=logs,
         fleet=fleet,
         access=Access(SqlTokens(database), clock, _new_id, _new_secret),
         topics=topics,
@@ -149,11 +163,15 @@ def _operations(
     )
 
 
+def _log_retention(run_logs: SqlRunLogs, settings: AdminSettings) -> LogRetention:
+    return LogRetention(run_logs, settings.logs.keep, settings.logs.max_bytes)
+
+
 def _serve_grpc(
     settings: AdminSettings, operations: Operations, link: LinkService
 ) -> AbstractAsyncContextManager[Listening]:
     services = [
-        *admin_services(operations.jobs, operations.runs),
+        *admin_services(operations.jobs, operations.runs, operations.logs),
         Service("shardcast.executor.v1.LinkService", add_LinkServiceServicer_to_server, link),
     ]
     return serve(

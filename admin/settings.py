@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from admin.domain.logs import LogCaps
 from protos.settings import Settings
 
 
@@ -14,6 +15,27 @@ class DatabaseSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = ""  # SQLAlchemy URL; "": SQLite in the data directory, which the admin migrates by itself
+
+
+class LogSettings(BaseModel):
+    """What is kept of what handlers log. Sizes are before compression, but for `max_bytes`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attempt_bytes: int = Field(
+        default=1 << 20, ge=4096, le=1 << 30
+    )  # behind which lines of an attempt are dropped and counted
+    run_bytes: int = Field(default=16 << 20, ge=4096, le=1 << 34)  # behind which lines of a run are
+    keep_days: float = Field(default=7.0, gt=0, le=36_500)  # behind the last line
+    max_bytes: int = Field(default=1 << 30, ge=0)  # of all runs, as stored; the longest untouched logs go first
+
+    @property
+    def caps(self) -> LogCaps:
+        return LogCaps(self.attempt_bytes, self.run_bytes)
+
+    @property
+    def keep(self) -> timedelta:
+        return timedelta(days=self.keep_days)
 
 
 class AdminSettings(Settings):
@@ -28,6 +50,7 @@ class AdminSettings(Settings):
     lease_seconds: float = Field(5.0, ge=0.5, le=600)  # a silent executor loses its shards after this time
     drain_seconds: float = Field(5.0, ge=0, le=600)  # for calls that are being answered when the admin stops
     database: DatabaseSettings = DatabaseSettings()
+    logs: LogSettings = LogSettings()
 
     @property
     def is_embedded(self) -> bool:

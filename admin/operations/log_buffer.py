@@ -122,6 +122,13 @@ class LogBuffer:
                 written += sum(count for _, count in some)
         return written
 
+    async def close(self) -> None:
+        """Writes what is left, if that can be."""
+        try:
+            await self.flush()
+        except ShardcastError as error:
+            log.warning("log lines lost", action="log_lines_lost", error=str(error))
+
     def _end(self, ended: Sequence[_Pending]) -> None:
         for pending in ended:
             pending.has_ended = True

@@ -112,7 +112,7 @@ class Session:
                 log.info("linked", action="linked", admin=address, lease_ms=welcome.lease_ms)
                 link.begin()
                 await _first_failure(
-                    (link.hear(responses), self._write(call), link.keep_beating(), link.keep_telling())
+                    (link.hear(responses), self._write(call, link), link.keep_beating(), link.keep_telling())
                 )
         finally:
             await channel.close()
@@ -140,10 +140,12 @@ class Session:
             raise TimedOut(address=identity.address) from error
         raise Unreachable(address=identity.address)
 
-    async def _write(self, call: Call) -> None:
+    async def _write(self, call: Call, link: Link) -> None:
         try:
             while True:
-                await call.write(await self._desk.outgoing.next())
+                request = await self._desk.outgoing.next()
+                for each in (*link.said_before(request), request):
+                    await call.write(each)
         except asyncio.InvalidStateError as error:
             raise Unreachable(address=self._identity.address) from error
 
