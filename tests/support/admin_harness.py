@@ -44,10 +44,10 @@ class RunningAdmin:
 
 @asynccontextmanager
 async def running_admin(
-    data: Path, *, lease_seconds: float = 1.0, broker: str = "127.0.0.1:1"
+    data: Path, *, lease_seconds: float = 1.0, broker: str = "127.0.0.1:1", **more: object
 ) -> AsyncIterator[RunningAdmin]:
     settings = AdminSettings(
-        data=data, http_port=0, grpc_port=0, lease_seconds=lease_seconds, drain_seconds=1, broker=broker
+        data=data, http_port=0, grpc_port=0, lease_seconds=lease_seconds, drain_seconds=1, broker=broker, **more
     )
     async with build(settings) as house, asyncio.TaskGroup() as group:
         running = group.create_task(house.run())
