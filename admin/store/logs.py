@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Insert, Row, Select, delete, func, insert, select, update
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from admin.domain.logs import CHUNK_COST, LogChunk, LoggedLine, LogLine, Position, admitted, logged
 from admin.domain.names import Attempt, RunId
@@ -106,7 +106,6 @@ def _add(connection: Connection, packed: Sequence[Packed], now_ms: int, run_byte
             "last_number": head.last_number,
             "raw_bytes": head.raw_bytes,
             "stored_bytes": head.stored_bytes,
-            "last_ms": now_ms,
         }
         connection.execute(update(logged_runs).where(logged_runs.c.run_id == run_id).values(values))
     return full
@@ -137,30 +136,28 @@ def _placed(head: Head, item: Packed, kept: LogChunk, now_ms: int) -> Mapping[st
 
 
 def _locked_heads(connection: Connection, run_ids: Sequence[RunId], now_ms: int) -> dict[RunId, Head]:
-    """In the order of their ids, as everybody locks them. What is not there is made first and locked as a row that is:
-    to lock the gap where a row may come is what lets two writers block each other."""
-    key = logged_runs.c.run_id
-    known: set[RunId] = set()
-    for some in portions(run_ids):
-        known.update(connection.execute(select(key).where(key.in_(some))).scalars())
-    for run_id in run_ids:
-        if run_id not in known:
-            _make_head(connection, run_id, now_ms)
+    """Made where they are not there yet, and locked in the order of their ids, as everybody locks them."""
+    rows = [
+        {"run_id": run_id, "last_number": 0, "raw_bytes": 0, "stored_bytes": 0, "last_ms": now_ms} for run_id in run_ids
+    ]
+    connection.execute(_made_or_touched(connection.dialect.name), rows)
     heads: dict[RunId, Head] = {}
     for some in portions(run_ids):
-        query = select(logged_runs).where(key.in_(some)).order_by(key).with_for_update()
+        query = (
+            select(logged_runs).where(logged_runs.c.run_id.in_(some)).order_by(logged_runs.c.run_id).with_for_update()
+        )
         for row in connection.execute(query):
             heads[row.run_id] = Head(row.last_number, row.raw_bytes, row.stored_bytes)
     return heads
 
 
-def _make_head(connection: Connection, run_id: RunId, now_ms: int) -> None:
-    values = {"run_id": run_id, "last_number": 0, "raw_bytes": 0, "stored_bytes": 0, "last_ms": now_ms}
-    try:
-        with connection.begin_nested():
-            connection.execute(insert(logged_runs).values(values))
-    except IntegrityError:
-        return  # another admin was first
+def _made_or_touched(dialect: str) -> Insert:
+    """The one statement that makes a row or locks the one that is there, without a moment in between."""
+    if dialect in ("mysql", "mariadb"):
+        made = mysql.insert(logged_runs)
+        return made.on_duplicate_key_update(last_ms=made.inserted.last_ms)
+    some = postgresql.insert(logged_runs) if dialect == "postgresql" else sqlite.insert(logged_runs)
+    return some.on_conflict_do_update(index_elements=["run_id"], set_={"last_ms": some.excluded.last_ms})
 
 
 def _list(

@@ -7,7 +7,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
@@ -15,7 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from admin.store.types import UuidBytes
+from admin.store.types import MEDIUM_BYTES, UuidBytes
 
 metadata = MetaData(
     naming_convention={
@@ -129,7 +128,7 @@ run_logs = Table(
     Column("dropped", BigInteger, nullable=False),
     Column("raw_bytes", Integer, nullable=False),
     Column("stored_bytes", Integer, nullable=False),
-    Column("chunk", LargeBinary(2**20), nullable=False),
+    Column("chunk", MEDIUM_BYTES, nullable=False),
     Index(None, "run_id", "shard_index", "number"),
 )
 

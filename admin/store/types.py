@@ -6,6 +6,9 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 UUID_BYTES = 16
 
+MEDIUM_BYTES = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+"""Bytes up to 16 MiB; a plain blob of MariaDB ends at 64 KiB."""
+
 
 class UuidBytes(TypeDecorator[str]):
     """A UUID: text in Python, 16 bytes in the database, which order as the texts do."""

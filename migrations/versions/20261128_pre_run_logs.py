@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from admin.store.types import UuidBytes
+from admin.store.types import MEDIUM_BYTES, UuidBytes
 
 revision = "20261128_run_logs"
 down_revision = "20261122_first"
@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.Column("dropped", sa.BigInteger(), nullable=False),
         sa.Column("raw_bytes", sa.Integer(), nullable=False),
         sa.Column("stored_bytes", sa.Integer(), nullable=False),
-        sa.Column("chunk", sa.LargeBinary(2**20), nullable=False),
+        sa.Column("chunk", MEDIUM_BYTES, nullable=False),
         sa.PrimaryKeyConstraint("run_id", "number", name=op.f("pk_run_logs")),
     )
     op.create_index(
