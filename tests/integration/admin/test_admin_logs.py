@@ -89,7 +89,7 @@ async def executing(admin: RunningAdmin, app: Executor, data: Path) -> AsyncIter
 
 async def test_what_a_real_executor_logged_is_there_when_its_run_has_ended(tmp_path):
     async with (
-        running_admin(tmp_path / "admin", lease_seconds=5) as admin,
+        running_admin(tmp_path / "admin", lease_seconds=10) as admin,
         admin.client() as client,
         executing(admin, App(), tmp_path / "executor"),
     ):
@@ -118,7 +118,7 @@ async def test_what_a_real_executor_logged_is_there_when_its_run_has_ended(tmp_p
 async def test_a_follower_sees_lines_while_the_run_goes_on_until_it_has_ended(tmp_path):
     app = App()
     async with (
-        running_admin(tmp_path / "admin", lease_seconds=5) as admin,
+        running_admin(tmp_path / "admin", lease_seconds=10) as admin,
         admin.client() as client,
         executing(admin, app, tmp_path / "executor"),
         dial(admin.grpc) as channel,
@@ -143,7 +143,7 @@ async def test_a_follower_sees_lines_while_the_run_goes_on_until_it_has_ended(tm
 
 async def test_only_what_an_executor_holds_is_kept_of_what_it_says(tmp_path):
     async with (
-        running_admin(tmp_path) as admin,
+        running_admin(tmp_path, lease_seconds=10) as admin,
         admin.client() as client,
         connected(admin, "one") as holder,
         connected(admin, "two", group="other") as stranger,
@@ -172,7 +172,11 @@ async def test_only_what_an_executor_holds_is_kept_of_what_it_says(tmp_path):
 
 
 async def test_whatever_an_executor_says_is_cut_to_what_can_be_kept(tmp_path):
-    async with running_admin(tmp_path) as admin, admin.client() as client, connected(admin) as executor:
+    async with (
+        running_admin(tmp_path, lease_seconds=10) as admin,
+        admin.client() as client,
+        connected(admin) as executor,
+    ):
         run_id = await begun(client)
         (assignment,) = await executor.assigned(1)
         wild = pb.LogLines(
@@ -196,7 +200,7 @@ async def test_lines_beyond_the_caps_are_dropped_and_counted(tmp_path):
     text = "x" * (1_000 - LINE_COST)
     caps = {"attempt_bytes": 4_500, "run_bytes": 5_000}
     async with (
-        running_admin(tmp_path, lease_seconds=5, logs=caps) as admin,
+        running_admin(tmp_path, lease_seconds=10, logs=caps) as admin,
         admin.client() as client,
         connected(admin) as executor,
     ):
@@ -214,7 +218,7 @@ async def test_lines_beyond_the_caps_are_dropped_and_counted(tmp_path):
 
 
 async def test_the_log_of_a_run_is_asked_for_as_other_things_are(tmp_path):
-    async with running_admin(tmp_path) as admin, admin.client() as client:
+    async with running_admin(tmp_path, lease_seconds=10) as admin, admin.client() as client:
         unknown = await client.get("/runs/none/logs")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_run")
         run_id = await begun(client)
@@ -224,12 +228,16 @@ async def test_the_log_of_a_run_is_asked_for_as_other_things_are(tmp_path):
 
 
 async def test_lines_that_wait_are_written_when_the_admin_stops(tmp_path):
-    async with running_admin(tmp_path) as admin, admin.client() as client, connected(admin) as executor:
+    async with (
+        running_admin(tmp_path, lease_seconds=10) as admin,
+        admin.client() as client,
+        connected(admin) as executor,
+    ):
         run_id = await begun(client)
         (assignment,) = await executor.assigned(1)
         await executor.say(log_lines=lines(assignment.attempt, "unreported"))
         await executor.beat(assignment.attempt)
-    async with running_admin(tmp_path) as admin, admin.client() as client:
+    async with running_admin(tmp_path, lease_seconds=10) as admin, admin.client() as client:
         assert await texts_of(client, run_id) == ["unreported"]
 
 
