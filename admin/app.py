@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,12 +24,16 @@ from admin.operations.attempts import Attempts
 from admin.operations.fleet import Fleet, SharedFleet
 from admin.operations.groups import GroupDesk
 from admin.operations.jobs import Jobs
-from admin.operations.runs import Runs
+from admin.operations.log_buffer import LogBuffer
+from admin.operations.logs import LogRetention, Logs
+from admin.operations.runs import RunRetention, Runs
 from admin.operations.topics import TopicDesk
 from admin.ports import Clock, Wakeup
 from admin.scheduler.dispatcher import Dispatcher
+from admin.scheduler.log_writer import LogWriter
 from admin.scheduler.loop import Loop
 from admin.scheduler.planner import Planner
+from admin.scheduler.pruner import Prunable, Pruner
 from admin.scheduler.reaper import Reaper
 from admin.scheduler.registrar import Registrar
 from admin.scheduler.starter import Starter
@@ -37,6 +41,7 @@ from admin.settings import AdminSettings
 from admin.store.databases.database import Database
 from admin.store.fleet import SqlFleet
 from admin.store.jobs import SqlJobs
+from admin.store.logs import SqlRunLogs
 from admin.store.opening import is_shared, opened
 from admin.store.runs.definitions import Definitions
 from admin.store.runs.runs import SqlRuns
@@ -102,17 +107,24 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
         stores = Stores.over(database)
         fleet = SharedFleet(sessions)
         desks = await _desks(settings, stack)
+        buffer = LogBuffer(stores.logs, wakeup, clock, settings.logs.caps)
+        stack.push_async_callback(buffer.close)
         operations = _operations(stores, fleet, sessions, wakeup, clock, desks=desks, lease=settings.lease)
         await operations.access.begin(lambda made: _keep_tokens(settings.data, made))
         http_socket = stack.enter_context(listen(settings.host, settings.http_port))
-        link = LinkService(sessions, Attempts(stores.runs, wakeup, settings.lease), wakeup, clock, settings.lease)
+        attempts = Attempts(stores.runs, wakeup, settings.lease)
+        link = LinkService(sessions, attempts, buffer, wakeup, clock, lease=settings.lease)
         grpc = await stack.enter_async_context(_serve_grpc(settings, operations, link))
         yield Admin(
             endpoints={
                 "http": f"http://{settings.host}:{http_socket.getsockname()[1]}",
                 "grpc": f"{settings.host}:{grpc.port}",
             },
-            _loops=_loops(settings, stores, operations, sessions, fleet, wakeup=wakeup, clock=clock),
+            _loops=(
+                *_loops(settings, stores, operations, sessions, fleet, wakeup=wakeup, clock=clock),
+                LogWriter(buffer, wakeup, clock),
+                Pruner(_retentions(settings, stores), wakeup, clock),
+            ),
             _http=HttpServer(rest_app(operations), settings.drain_seconds),
             _http_socket=http_socket,
             _grpc=grpc,
@@ -137,6 +149,7 @@ class Stores:
     runs: SqlRuns
     tokens: SqlTokens
     fleet: SqlFleet
+    logs: SqlRunLogs
 
     @classmethod
     def over(cls, database: Database) -> "Stores":
@@ -146,6 +159,7 @@ class Stores:
             runs=SqlRuns(database, definitions),
             tokens=SqlTokens(database, time.monotonic),
             fleet=SqlFleet(database),
+            logs=SqlRunLogs(database),
         )
 
 
@@ -197,6 +211,7 @@ def _operations(
     return Operations(
         jobs=Jobs(stores.jobs, stores.runs, fleet, wakeup, clock, _new_run_id),
         runs=Runs(stores.runs, fleet, sessions, wakeup, clock, _new_run_id),
+        logs=Logs(stores.logs, stores.runs, wakeup),
         fleet=fleet,
         access=Access(stores.tokens, clock, _new_id, _new_secret),
         topics=topics,
@@ -204,11 +219,18 @@ def _operations(
     )
 
 
+def _retentions(settings: AdminSettings, stores: Stores) -> Sequence[Prunable]:
+    return (
+        LogRetention(stores.logs, settings.logs.keep, settings.logs.max_bytes),
+        RunRetention(stores.runs, stores.logs, settings.history.keep, settings.history.max_runs),
+    )
+
+
 def _serve_grpc(
     settings: AdminSettings, operations: Operations, link: LinkService
 ) -> AbstractAsyncContextManager[Listening]:
     services = [
-        *admin_services(operations.jobs, operations.runs),
+        *admin_services(operations.jobs, operations.runs, operations.logs),
         Service("shardcast.executor.v1.LinkService", add_LinkServiceServicer_to_server, link),
     ]
     return serve(

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from admin.domain.job import Job, JobDefinition
+from admin.domain.logs import LogChunk, LoggedLine, Position
 from admin.domain.names import AdminId, Attempt, ExecutorId, Group, HandlerName, JobName, RunId, ShardKey, TokenId
 from admin.domain.overlap import Active
 from admin.domain.plan import Planned
@@ -171,6 +172,24 @@ class RunStore(Protocol):
         """Forgets the oldest runs of the history, at most `limit`: those that ended longer ago than `keep`, and those
         beyond the `most` newest.
         """
+
+
+class RunLogs(Protocol):
+    """Keeps what handlers logged. Each method is one transaction, or a few small ones that can be repeated."""
+
+    async def add(self, chunks: Sequence[LogChunk], now: datetime, run_bytes: int) -> Collection[RunId]:
+        """Stores chunks behind those of their runs, all or none; the runs that have reached `run_bytes`, of whose
+        further chunks only it is kept how much was dropped."""
+
+    async def list(self, run_id: RunId, *, after: Position, shard: int | None, limit: int) -> Sequence[LoggedLine]:
+        """In the order in which they were stored, those behind `after`; none of a run that is unknown."""
+
+    async def prune(self, before: datetime, keep_bytes: int, limit: int) -> int:
+        """Forgets the logs of runs that got no line since, then the longest untouched ones until the rest takes at
+        most `keep_bytes`; at most `limit` chunks a call, whose number it gives."""
+
+    async def cancel(self, run_ids: Collection[RunId], limit: int) -> int:
+        """Forgets the logs of these runs; at most `limit` chunks a call, whose number it gives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from admin.domain.logs import LogCaps
 from protos.settings import Settings
 
 
@@ -32,6 +33,40 @@ class WakeupSettings(BaseModel):
         return value
 
 
+class LogSettings(BaseModel):
+    """What is kept of what handlers log. Sizes are before compression, but for `max_bytes`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attempt_bytes: int = Field(
+        default=1 << 20, ge=4096, le=1 << 30
+    )  # behind which lines of an attempt are dropped and counted
+    run_bytes: int = Field(default=16 << 20, ge=4096, le=1 << 34)  # behind which lines of a run are
+    keep_days: float = Field(default=7.0, gt=0, le=36_500)  # behind the last line
+    max_bytes: int = Field(default=1 << 30, ge=0)  # of all runs, as stored; the longest untouched logs go first
+
+    @property
+    def caps(self) -> LogCaps:
+        return LogCaps(self.attempt_bytes, self.run_bytes)
+
+    @property
+    def keep(self) -> timedelta:
+        return timedelta(days=self.keep_days)
+
+
+class HistorySettings(BaseModel):
+    """How long runs stay that have ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keep_days: float = Field(default=30.0, gt=0, le=36_500)  # behind their end
+    max_runs: int = Field(default=10_000_000, ge=1)  # the oldest beyond go earlier
+
+    @property
+    def keep(self) -> timedelta:
+        return timedelta(days=self.keep_days)
+
+
 class AdminSettings(Settings):
     """Settings of the admin daemon."""
 
@@ -45,6 +80,8 @@ class AdminSettings(Settings):
     drain_seconds: float = Field(5.0, ge=0, le=600)  # for calls that are being answered when the admin stops
     database: DatabaseSettings = DatabaseSettings()
     wakeup: WakeupSettings = WakeupSettings()
+    logs: LogSettings = LogSettings()
+    history: HistorySettings = HistorySettings()
 
     @property
     def is_embedded(self) -> bool:

@@ -77,7 +77,7 @@ def run_local(
         portal = Portal(loop)
         attempt = portal(_shard(assignment, producer))
         kind = AsyncContext if described.is_async else Context
-        context = kind(attempt, given, None, RunLog(key, lambda: datetime.now(UTC)), portal)
+        context = kind(attempt, given, None, RunLog(key, 1, lambda: datetime.now(UTC)), portal)
         token = current.set(context)
         try:
             returned = described.call(context, given)

@@ -1,9 +1,10 @@
 """Messages of the link to the domain's data, and back."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
+from admin.domain.logs import MAX_LINE_CHARACTERS, LogLine
 from admin.domain.names import Attempt, RunId
 from admin.domain.routing import Assignment
 from admin.domain.run import Outcome, OutcomeState, Verdict
@@ -13,7 +14,12 @@ from protos.executor.v1 import link_pb2 as pb
 
 MAX_TEXT = 32 << 10  # of an error's message and of its traceback; the rest is cut off
 
+MAX_AT_MS = 253_402_300_799_999  # the last millisecond that a datetime can be
+MAX_LEVEL = 50
+MAX_COUNT = 1_000_000_000  # of what an executor counts for people
+
 _MS = timedelta(milliseconds=1)
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _STATES = {
     pb.OUTCOME_STATE_SUCCEEDED: OutcomeState.SUCCEEDED,
     pb.OUTCOME_STATE_FAILED: OutcomeState.FAILED,
@@ -34,6 +40,16 @@ def attempt_message(attempt: Attempt) -> pb.Attempt:
 
 def counters_of(message: pb.Counters) -> Counters:
     return Counters(message.rows, message.published, message.cursor, message.done, message.total)
+
+
+def lines_of(message: pb.LogLines) -> Sequence[LogLine]:
+    """Cut and held to what can be kept, whatever the executor said."""
+    return [_line_of(line) for line in message.lines]
+
+
+def _line_of(line: pb.LogLine) -> LogLine:
+    at = _EPOCH + min(max(line.at_ms, 0), MAX_AT_MS) * _MS
+    return LogLine(at, min(line.level, MAX_LEVEL), line.text[:MAX_LINE_CHARACTERS])
 
 
 def outcome_of(message: pb.Outcome) -> Outcome:

@@ -29,6 +29,9 @@ class Session:
     def tell(self, message: pb.ConnectResponse) -> None:
         self._outgoing.put_nowait(message)
 
+    def holds(self, attempt: Attempt) -> bool:
+        return attempt in self._held
+
     def hold(self, attempts: Iterable[Attempt]) -> None:
         self._held.update(attempts)
 

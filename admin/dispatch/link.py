@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -15,6 +14,7 @@ from admin.dispatch.grpc_session import Session, Sessions
 from admin.domain.names import ExecutorId, Group, HandlerName
 from admin.operations.access import check_group
 from admin.operations.attempts import Attempts, Beat
+from admin.operations.log_buffer import LogBuffer
 from admin.ports import Clock, Executor, Token, Wakeup
 from protos.errors import InvalidArgument, Unauthenticated
 from protos.executor.v1 import link_pb2 as pb
@@ -32,9 +32,19 @@ _MS = timedelta(milliseconds=1)
 class LinkService(link_pb2_grpc.LinkServiceServicer):
     """Turns what executors say into operations, and answers. An attempt lives for `lease` behind the last beat."""
 
-    def __init__(self, sessions: Sessions, attempts: Attempts, wakeup: Wakeup, clock: Clock, lease: timedelta) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        attempts: Attempts,
+        logs: LogBuffer,
+        wakeup: Wakeup,
+        clock: Clock,
+        *,
+        lease: timedelta,
+    ) -> None:
         self._sessions = sessions
         self._attempts = attempts
+        self._logs = logs
         self._wakeup = wakeup
         self._clock = clock
         self._lease = lease
@@ -120,7 +130,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
             case "progress":
                 await self._on_progress(session, request.progress)
             case "log_lines":
-                _on_log_lines(request.log_lines)
+                self._on_log_lines(session, request.log_lines)
             case "report":
                 await self._on_report(session, request.report)
             case "pin":
@@ -148,8 +158,18 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         counters = {convert.attempt_of(item.attempt): convert.counters_of(item.counters) for item in progress.progress}
         await self._attempts.progress(session.executor, counters)
 
+    def _on_log_lines(self, session: Session, message: pb.LogLines) -> None:
+        """Those of attempts that this executor holds; they come before the report."""
+        attempt = convert.attempt_of(message.attempt)
+        if session.holds(attempt):
+            number = min(message.attempt_number, convert.MAX_COUNT)
+            dropped = min(message.dropped, convert.MAX_COUNT)
+            self._logs.add(attempt, number, convert.lines_of(message), dropped)
+
     async def _on_report(self, session: Session, report: pb.Report) -> None:
+        """The end of a log is stored before its attempt ends."""
         outcomes = [convert.outcome_of(outcome) for outcome in report.outcomes]
+        await self._logs.finish([outcome.attempt for outcome in outcomes if session.holds(outcome.attempt)])
         verdicts = await self._attempts.report(session.executor, outcomes)
         session.free(verdicts)
         self._wakeup.ring("dispatcher")
@@ -165,15 +185,3 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 def _tell_cancelled(session: Session, beat: Beat) -> None:
     for attempt in beat.cancelled:
         session.tell(convert.cancel_message(attempt, "cancelled on request"))
-
-
-def _on_log_lines(lines: pb.LogLines) -> None:
-    attempt = lines.attempt
-    for line in lines.lines:
-        ids = {"run_id": attempt.run_id, "shard": attempt.shard, "term": attempt.term}
-        log.log(_standard(line.level), "handler log", action="handler_log", text=line.text, at_ms=line.at_ms, **ids)
-
-
-def _standard(level: int) -> int:
-    """The standard level at or below one that a handler made up, of those that the log knows."""
-    return min(max(level // 10 * 10, logging.DEBUG), logging.CRITICAL)

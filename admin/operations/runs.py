@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from admin.domain.errors import RunEnded, UnknownRun
 from admin.domain.job import Job
@@ -16,7 +16,7 @@ from admin.domain.shard import Shard
 from admin.operations.fleet import Fleet
 from admin.operations.keys import checked_key
 from admin.operations.paging import Page, page_of
-from admin.ports import Clock, Dispatch, RunStore, Wakeup
+from admin.ports import Clock, Dispatch, RunLogs, RunStore, Wakeup
 
 WATCH_SECONDS = 1.0  # a watcher looks again: bells of runs ring in one admin alone, the run may change in another
 
@@ -109,6 +109,25 @@ class Runs:
     async def tally(self) -> Mapping[RunState, int]:
         """How many runs that have not ended are in which state."""
         return await self.runs.get_tally()
+
+
+@dataclass(frozen=True, slots=True)
+class RunRetention:
+    """How long runs stay that have ended, and how many of them. Has its turn in the pruner."""
+
+    runs: RunStore
+    logs: RunLogs
+    keep: timedelta
+    most: int
+    name: str = "runs"
+
+    async def prune(self, now: datetime, limit: int) -> int:
+        """Forgets what is too old or too much, with its logs; how many runs, at most `limit`. What "now" is, is the
+        store's to say.
+        """
+        gone = await self.runs.prune(self.keep, self.most, limit)
+        await self.logs.cancel(gone, limit)
+        return len(gone)
 
 
 def bell_of(run_id: RunId) -> str:

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     SmallInteger,
     String,
@@ -20,11 +19,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects import mysql
 
 from admin.domain.run import Cause, RunState
 from admin.domain.shard import ShardState
-from admin.store.types import Code, UuidBytes
+from admin.store.types import LONG_BYTES, LONG_TEXT, Code, UuidBytes
 
 metadata = MetaData(
     naming_convention={
@@ -35,8 +33,6 @@ metadata = MetaData(
     }
 )
 
-LONG_TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # a plain TEXT of MySQL ends at 64 KiB
-LONG_BYTES = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # the only type that SQLite counts up by itself
 EXACT: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}  # names differ by case everywhere
 
@@ -178,6 +174,37 @@ executors = Table(
     Column("id", String(64), primary_key=True),
     Column("seen_ms", BigInteger, nullable=False),
     Column("body", LONG_TEXT, nullable=False),
+    **EXACT,
+)
+
+logged_runs = Table(
+    "logged_runs",
+    metadata,
+    Column("run_id", UuidBytes, primary_key=True),
+    Column("last_number", BigInteger, nullable=False),
+    Column("raw_bytes", BigInteger, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Index(None, "last_ms", "stored_bytes"),
+    **EXACT,
+)
+
+run_logs = Table(
+    "run_logs",
+    metadata,
+    Column("run_id", UuidBytes, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("shard_index", BigInteger, nullable=False),
+    Column("term", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("line_count", Integer, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("raw_bytes", Integer, nullable=False),
+    Column("stored_bytes", Integer, nullable=False),
+    Column("chunk", LONG_BYTES, nullable=False),
+    Index(None, "run_id", "shard_index", "number"),
     **EXACT,
 )
 

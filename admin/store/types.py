@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-from sqlalchemy import Dialect, LargeBinary, SmallInteger
+from sqlalchemy import Dialect, LargeBinary, SmallInteger, Text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 UUID_BYTES = 16
+
+LONG_TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # a plain text of MySQL ends at 64 KiB
+LONG_BYTES = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")  # and so does a blob
 
 
 class UuidBytes(TypeDecorator[str]):

@@ -8,6 +8,7 @@ from executor.running.runlog import LogBatch
 from protos.executor.v1 import link_pb2 as pb
 
 MAX_UINT32 = 2**32 - 1
+LINES_A_MESSAGE = 100  # of the longest: 1.6 MB
 
 _STATES = {
     OutcomeState.SUCCEEDED: pb.OUTCOME_STATE_SUCCEEDED,
@@ -79,9 +80,16 @@ def progress_of(key: AttemptKey, counters: Counters) -> pb.AttemptProgress:
     return pb.AttemptProgress(attempt=attempt_of(key), counters=counters_of(counters))
 
 
-def log_lines_of(batch: LogBatch) -> pb.LogLines:
-    lines = [_line_of(line) for line in batch.lines]
-    return pb.LogLines(attempt=attempt_of(batch.key), lines=lines, dropped=batch.dropped)
+def log_lines_of(batch: LogBatch) -> list[pb.LogLines]:
+    """In as many messages as no lines are too long for; the last one says how many were dropped."""
+    portions = [batch.lines[start : start + LINES_A_MESSAGE] for start in range(0, len(batch.lines), LINES_A_MESSAGE)]
+    attempt, number = attempt_of(batch.key), batch.attempt_number
+    messages = [
+        pb.LogLines(attempt=attempt, attempt_number=number, lines=map(_line_of, portion))
+        for portion in portions or [()]
+    ]
+    messages[-1].dropped = batch.dropped
+    return messages
 
 
 def _line_of(line: LogLine) -> pb.LogLine:

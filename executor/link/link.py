@@ -90,16 +90,34 @@ class Link:
             if changed := self._desk.runner.take_progress():
                 progress = [progress_of(key, counters) for key, counters in changed]
                 self._desk.outgoing.say(pb.ConnectRequest(progress=pb.Progress(progress=progress)))
-            for batch in self._desk.runner.take_log_lines():
-                self._desk.outgoing.say(pb.ConnectRequest(log_lines=log_lines_of(batch)))
+            if self._desk.outgoing.has_room:
+                self._tell_lines()
             if self._desk.monotonic() >= repeat_at:
                 repeat_at = self._desk.monotonic() + REPEAT_SECONDS
                 self._desk.reports.say_again()
                 self._desk.pins.say_again()
 
+    def said_before(self, request: pb.ConnectRequest) -> list[pb.ConnectRequest]:
+        """What is to be written first: the last lines of attempts go before their reports. They are taken only then, so
+        that none gets lost while no link stands."""
+        if not request.HasField("report"):
+            return []
+        batches = [self._desk.runner.take_log_lines_of(key_of(each.attempt)) for each in request.report.outcomes]
+        return [
+            pb.ConnectRequest(log_lines=lines)
+            for batch in batches
+            if batch is not None
+            for lines in log_lines_of(batch)
+        ]
+
     def urge(self) -> None:
         """The next beat goes out now."""
         self._urged.set()
+
+    def _tell_lines(self) -> None:
+        for batch in self._desk.runner.take_log_lines():
+            for lines in log_lines_of(batch):
+                self._desk.outgoing.say(pb.ConnectRequest(log_lines=lines))
 
     async def _take(self, response: pb.ConnectResponse) -> None:
         runner = self._desk.runner

@@ -14,6 +14,8 @@ from protos.executor.v1 import link_pb2 as pb
 
 log = structlog.get_logger(__name__)
 
+MAX_WAITING = 32  # requests, beyond which no log lines are added
+
 
 SETTLING = (pb.VERDICT_ACCEPTED, pb.VERDICT_SUPERSEDED)
 """Answers behind which an outcome need not be kept."""
@@ -30,6 +32,11 @@ class Outgoing:
 
     async def next(self) -> pb.ConnectRequest:
         return await self._requests.get()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the link keeps up: if not, what may wait does so elsewhere, within its bounds."""
+        return self._requests.qsize() < MAX_WAITING
 
     def clear(self) -> None:
         """A new link begins."""

@@ -119,7 +119,7 @@ class Session:
         link.begin()
         try:
             await _first_failure(
-                (link.hear(responses), self._write(call, link.address), link.keep_beating(), link.keep_telling())
+                (link.hear(responses), self._write(call, link), link.keep_beating(), link.keep_telling())
             )
         finally:
             self._admins.stood(self._desk.monotonic() - since)
@@ -147,12 +147,14 @@ class Session:
             raise TimedOut(address=address) from error
         raise Unreachable(address=address)
 
-    async def _write(self, call: Call, address: str) -> None:
+    async def _write(self, call: Call, link: Link) -> None:
         try:
             while True:
-                await call.write(await self._desk.outgoing.next())
+                request = await self._desk.outgoing.next()
+                for each in (*link.said_before(request), request):
+                    await call.write(each)
         except asyncio.InvalidStateError as error:
-            raise Unreachable(address=address) from error
+            raise Unreachable(address=link.address) from error
 
     async def _watch_leases(self) -> None:
         while True:

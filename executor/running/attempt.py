@@ -40,7 +40,7 @@ class Attempt:
     def __init__(self, world: World, assignment: Assignment, lease_until: float) -> None:
         self.assignment = assignment
         self.cancellation = Cancellation(lease_until, world.monotonic)
-        self.log = RunLog(assignment.key, world.now)
+        self.log = RunLog(assignment.key, assignment.attempt_number, world.now)
         self.shard = AttemptShard(assignment, self.cancellation, world.open_producer, world.pin)
         self.body: asyncio.Future[object] | None = None
         self._world = world

@@ -1,6 +1,7 @@
 """The lines that a handler logs: to this process's log, and in batches to the admin, up to a cap."""
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
@@ -12,15 +13,18 @@ from executor.model import AttemptKey, LogLine
 LEAST_LEVEL = logging.INFO
 MAX_WAITING = 1_000  # lines of one attempt; a chatty handler must not grow the process
 MAX_LINE_CHARACTERS = 4_096
+MAX_ENDED = 4_096  # attempts that have ended, of whose lines something waits for a link
+MAX_ENDED_WHOLE = 64  # of which more waits than how many they were
 
 _lines = logging.getLogger("executor.handler")
 
 
 @dataclass(frozen=True, slots=True)
 class LogBatch:
-    """Lines of one attempt, and how many before them were given up."""
+    """Lines of one attempt, and how many behind them were given up."""
 
     key: AttemptKey
+    attempt_number: int
     lines: tuple[LogLine, ...]
     dropped: int
 
@@ -28,10 +32,12 @@ class LogBatch:
 class RunLog(logging.LoggerAdapter[logging.Logger]):
     """A logger bound to one attempt; any thread may log, the daemon's loop takes."""
 
-    def __init__(self, key: AttemptKey, now: Callable[[], datetime]) -> None:
+    def __init__(self, key: AttemptKey, attempt_number: int, now: Callable[[], datetime]) -> None:
         super().__init__(_lines, {"run_id": key.run_id, "shard": key.shard})
-        self._key = key
+        self.key = key
+        self._attempt_number = attempt_number
         self._now = now
+        self._lock = threading.Lock()
         self._waiting: deque[LogLine] = deque()
         self._dropped = 0
 
@@ -51,17 +57,54 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
 
     def take(self) -> LogBatch | None:
         """What was logged since the last call."""
-        if not self._waiting:
+        if not self.has_news:
             return None
-        lines = tuple(self._waiting.popleft() for _ in range(len(self._waiting)))
-        dropped, self._dropped = self._dropped, 0
-        return LogBatch(self._key, lines, dropped)
+        with self._lock:
+            lines, dropped = tuple(self._waiting), self._dropped
+            self._waiting.clear()
+            self._dropped = 0
+        return LogBatch(self.key, self._attempt_number, lines, dropped)
+
+    @property
+    def has_news(self) -> bool:
+        return bool(self._waiting or self._dropped)
+
+    def give_up(self) -> None:
+        """Keeps of what waits only how much it is."""
+        with self._lock:
+            self._dropped += len(self._waiting)
+            self._waiting.clear()
 
     def _keep(self, line: LogLine) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            self._dropped += 1
-        else:
-            self._waiting.append(line)
+        with self._lock:
+            if len(self._waiting) >= MAX_WAITING:
+                self._dropped += 1
+            else:
+                self._waiting.append(line)
+
+
+class EndedLogs:
+    """Logs of attempts that have ended, until a link takes them; of those that wait for long, how much it was."""
+
+    def __init__(self) -> None:
+        self._logs: dict[AttemptKey, RunLog] = {}
+
+    def add(self, log: RunLog) -> None:
+        if not log.has_news:
+            return
+        self._logs[log.key] = log
+        if len(self._logs) > MAX_ENDED:
+            del self._logs[next(iter(self._logs))]
+        if len(self._logs) > MAX_ENDED_WHOLE:
+            list(self._logs.values())[-MAX_ENDED_WHOLE - 1].give_up()
+
+    def pop(self, key: AttemptKey) -> RunLog | None:
+        return self._logs.pop(key, None)
+
+    def pop_all(self) -> list[RunLog]:
+        logs = list(self._logs.values())
+        self._logs.clear()
+        return logs
 
 
 def _text(msg: object, args: tuple[object, ...]) -> str:

@@ -10,10 +10,9 @@ import structlog
 from executor.model import Assignment, AttemptKey, Counters, Outcome
 from executor.running.attempt import Attempt, World
 from executor.running.cancellation import Why
-from executor.running.runlog import LogBatch, RunLog
+from executor.running.runlog import EndedLogs, LogBatch
 
 MAX_STARTED = 4_096  # remembered; the terms of older ones have long been fenced
-MAX_ENDED_LOGS = 64  # kept while no link stands to take them
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +37,7 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._started: deque[AttemptKey] = deque(maxlen=MAX_STARTED)  # an assignment is started at most once
         self._left: set[asyncio.Future[object]] = set()  # handlers that go on although their attempt has ended
-        self._ended_logs: deque[RunLog] = deque(maxlen=MAX_ENDED_LOGS)
+        self._ended_logs = EndedLogs()
         self._draining: asyncio.Task[None] | None = None
         self._told: dict[AttemptKey, Counters] = {}
 
@@ -106,9 +105,14 @@ class Runner:
 
     def take_log_lines(self) -> list[LogBatch]:
         """What attempts logged since the last call, also those that have ended since."""
-        logs = (*self._ended_logs, *(attempt.log for attempt in self._attempts.values()))
-        self._ended_logs.clear()
+        logs = (*self._ended_logs.pop_all(), *(attempt.log for attempt in self._attempts.values()))
         return [batch for batch in (each.take() for each in logs) if batch is not None]
+
+    def take_log_lines_of(self, key: AttemptKey) -> LogBatch | None:
+        """What one attempt logged since, also if it has ended."""
+        attempt = self._attempts.get(key)
+        log = attempt.log if attempt is not None else self._ended_logs.pop(key)
+        return log.take() if log is not None else None
 
     async def _run(self, attempt: Attempt) -> None:
         key = attempt.assignment.key
@@ -120,7 +124,7 @@ class Runner:
             log.exception("attempt broke", action="attempt_broke", attempt=str(key))
         finally:
             del self._attempts[key]
-            self._ended_logs.append(attempt.log)
+            self._ended_logs.add(attempt.log)
             if attempt.body is not None and not attempt.body.done():
                 self._left.add(attempt.body)
                 attempt.body.add_done_callback(self._left.discard)

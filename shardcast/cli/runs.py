@@ -17,6 +17,7 @@ from shardcast.cli.context import (
     show,
     wait_for_run,
 )
+from shardcast.cli.logs import log_pages, show_log_page, whole_log
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Runs: occurrences of jobs, and where each shard stands."
@@ -59,6 +60,24 @@ def shards(
     with connect(server, token) as api:
         body = api.get(f"/runs/{run_id}/shards")
     show(body, output, SHARD_COLUMNS, body["shards"])
+
+
+@app.command()
+def logs(
+    run_id: Id,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the run has ended.")] = False,
+    shard: Annotated[int | None, typer.Option(min=0, help="Of this shard only.")] = None,
+    server: ServerOption = DEFAULT_SERVER,
+    token: TokenOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show what the handlers of a run logged: time, level, shard/attempt, text."""
+    with connect(server, token) as api:
+        if follow or output is Output.TABLE:
+            for page in log_pages(api, run_id, shard=shard, follow=follow):
+                show_log_page(page, output)
+        else:
+            show(whole_log(api, run_id, shard=shard), output, ())
 
 
 @app.command()

@@ -17,15 +17,17 @@ from admin.domain.plan import Order, plan, run_of
 from admin.domain.routing import Assignment, Room, route
 from admin.domain.run import Outcome, OutcomeState, Run, on_cancel, on_outcome
 from admin.domain.shard import Counters, Shard
-from admin.ports import Change, Changed, Due, FleetBook, JobStore, Offer, RunStore, TokenStore
+from admin.ports import Change, Changed, Due, FleetBook, JobStore, Offer, RunLogs, RunStore, TokenStore
 from admin.store import schema
 from admin.store.databases.database import Database
 from admin.store.databases.server import ServerDatabase
 from admin.store.databases.sqlite import SqliteDatabase
 from admin.store.fleet import SqlFleet
 from admin.store.jobs import SqlJobs
+from admin.store.logs import SqlRunLogs
 from admin.store.memory.books import Books
 from admin.store.memory.jobs import MemoryJobs
+from admin.store.memory.logs import MemoryRunLogs
 from admin.store.memory.runs import MemoryRuns
 from admin.store.memory.tokens import MemoryTokens
 from admin.store.opening import is_shared
@@ -49,6 +51,7 @@ class Stores:
     jobs: JobStore
     runs: RunStore
     tokens: TokenStore
+    logs: RunLogs
     database: Database | None = None
     fleet: FleetBook | None = None
 
@@ -92,6 +95,7 @@ def sql_stores(url: str) -> Iterator[Stores]:
             SqlJobs(database, definitions),
             SqlRuns(database, definitions),
             SqlTokens(database, lambda: 0.0),
+            SqlRunLogs(database),
             database,
             SqlFleet(database),
         )
@@ -105,7 +109,7 @@ def open_database(url: str) -> Database:
 
 def memory_stores() -> Stores:
     books = Books(utc_now)
-    return Stores(MemoryJobs(books), MemoryRuns(books), MemoryTokens())
+    return Stores(MemoryJobs(books), MemoryRuns(books), MemoryTokens(), MemoryRunLogs())
 
 
 def utc_now() -> datetime:

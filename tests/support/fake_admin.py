@@ -37,6 +37,7 @@ class FakeAdmin(LinkServiceServicer):
     outcomes: list[pb.Outcome] = field(default_factory=list)
     progress: list[pb.AttemptProgress] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)  # kinds, in the order in which they came
     _says: asyncio.Queue[pb.ConnectResponse | None] = field(default_factory=asyncio.Queue)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -88,6 +89,7 @@ class FakeAdmin(LinkServiceServicer):
                 self._changed.notify_all()
 
     def _take(self, request: pb.ConnectRequest) -> None:
+        self.told.append(request.WhichOneof("kind") or "")
         match request.WhichOneof("kind"):
             case "register":
                 self._take_register(request.register)

@@ -18,6 +18,7 @@ from admin.operations.access import Access
 from admin.operations.fleet import Fleet
 from admin.operations.groups import GroupDesk
 from admin.operations.jobs import Jobs
+from admin.operations.logs import Logs
 from admin.operations.runs import Runs
 from admin.operations.topics import TopicDesk
 from protos.errors import ShardcastError
@@ -32,6 +33,7 @@ class Operations:
 
     jobs: Jobs
     runs: Runs
+    logs: Logs
     fleet: Fleet
     access: Access
     topics: TopicDesk
@@ -42,7 +44,7 @@ def rest_app(operations: Operations) -> FastAPI:
     app = FastAPI(title="Shardcast", version="1", openapi_url=f"{BASE}/openapi.json", docs_url=None, redoc_url=None)
     app.include_router(jobs_router(operations.jobs), prefix=BASE)
     app.include_router(orders_router(operations.jobs), prefix=BASE)
-    app.include_router(runs_router(operations.runs), prefix=BASE)
+    app.include_router(runs_router(operations.runs, operations.logs), prefix=BASE)
     app.include_router(fleet_router(operations.fleet), prefix=BASE)
     app.include_router(tokens_router(operations.access), prefix=BASE)
     app.include_router(broker_router(operations.topics), prefix=BASE)

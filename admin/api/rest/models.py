@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from admin.domain.form import form_of, is_shallow
 from admin.domain.job import Job
+from admin.domain.logs import LoggedLine
 from admin.domain.run import Run
 from admin.domain.shard import Shard
+from admin.operations.logs import LogPage
 from admin.ports import Executor, Token
 
 
@@ -133,6 +135,28 @@ class ShardsBody(BaseModel):
     shards: list[ShardBody]
 
 
+class LogLineBody(BaseModel):
+    """A line that a handler logged; where `dropped` is not 0 it says that so many were dropped here."""
+
+    at: Instant
+    level: int
+    shard: int
+    attempt: int
+    term: int
+    text: str
+    dropped: int
+
+
+class LogBody(BaseModel):
+    """Lines behind `after`, the position to go on behind, whether there are more, and whether the run has ended: if so,
+    none comes behind those that there are."""
+
+    lines: list[LogLineBody]
+    position: str
+    more: bool
+    ended: bool
+
+
 class ExecutorBody(BaseModel):
     id: str
     name: str
@@ -225,6 +249,23 @@ def shard_body(shard: Shard) -> ShardBody:
         done_total=shard.counters.total,
         started_at=shard.started_at,
         ended_at=shard.ended_at,
+    )
+
+
+def log_body(page: LogPage) -> LogBody:
+    lines = [_log_line_body(line) for line in page.lines]
+    return LogBody(lines=lines, position=str(page.position), more=page.has_more, ended=page.has_ended)
+
+
+def _log_line_body(logged: LoggedLine) -> LogLineBody:
+    return LogLineBody(
+        at=logged.line.at,
+        level=logged.line.level,
+        shard=logged.attempt.index,
+        attempt=logged.number,
+        term=logged.attempt.term,
+        text=logged.line.text,
+        dropped=logged.dropped,
     )
 
 

@@ -5,15 +5,19 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from admin.api.rest.jobs import MAX_PAGE, PAGE, IdempotencyKey
-from admin.api.rest.models import RunBody, RunsBody, ShardsBody, run_body, shard_body
+from admin.api.rest.models import LogBody, RunBody, RunsBody, ShardsBody, log_body, run_body, shard_body
+from admin.domain.logs import Position
 from admin.domain.names import JobName, RunId
 from admin.domain.run import RunState
+from admin.operations.logs import Logs
 from admin.operations.runs import Runs
 
 PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
+ShardIndex = Annotated[int | None, Query(ge=0, le=(1 << 32) - 1)]
 
-def runs_router(runs: Runs) -> APIRouter:
+
+def runs_router(runs: Runs, logs: Logs) -> APIRouter:
     router = APIRouter(prefix="/runs", tags=["runs"])
 
     @router.get("")
@@ -30,6 +34,11 @@ def runs_router(runs: Runs) -> APIRouter:
     @router.get("/{run_id}/shards")
     async def list_shards(run_id: str) -> ShardsBody:
         return ShardsBody(shards=[shard_body(shard) for shard in await runs.list_shards(RunId(run_id))])
+
+    @router.get("/{run_id}/logs")
+    async def list_logs(run_id: str, shard: ShardIndex = None, after: str = "", limit: PageSize = PAGE) -> LogBody:
+        """In the order in which they were stored. Whoever follows asks again behind `position` until `ended`."""
+        return log_body(await logs.list(RunId(run_id), after=Position.parse(after), shard=shard, limit=limit))
 
     @router.post("/{run_id}/cancel")
     async def cancel_run(run_id: str) -> RunBody:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from admin.domain.form import form_of
 from admin.domain.job import EXECUTORS, Job
+from admin.domain.logs import LoggedLine
 from admin.domain.run import Run
 from admin.domain.shard import Shard
 from protos.admin.v1 import job_pb2, run_pb2
@@ -114,3 +115,16 @@ def shard_message(shard: Shard) -> run_pb2.Shard:
 def ms_of(instant: datetime | None) -> int:
     """Milliseconds since the epoch, 0 for none."""
     return 0 if instant is None else round(instant.timestamp() * 1000)
+
+
+def log_line_message(logged: LoggedLine) -> run_pb2.RunServiceTailLogsResponse:
+    return run_pb2.RunServiceTailLogsResponse(
+        shard=logged.attempt.index,
+        attempt=logged.number,
+        at_ms=ms_of(logged.line.at),
+        level=logged.line.level,
+        text=logged.line.text,
+        dropped=logged.dropped,
+        term=logged.attempt.term,
+        position=str(logged.position),
+    )

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from admin.api.rpc.convert import run_message, shard_message
+from admin.api.rpc.convert import log_line_message, run_message, shard_message
 from admin.api.rpc.jobs import page_size
+from admin.domain.logs import Position
 from admin.domain.names import JobName, RunId
 from admin.domain.run import RunState
 from protos.admin.v1 import run_pb2 as pb
 from protos.admin.v1 import run_pb2_grpc
-from protos.errors import InvalidArgument, NotSupported
+from protos.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from grpc.aio import ServicerContext
 
+    from admin.operations.logs import Logs
     from admin.operations.runs import Runs
 
 
 class RunService(run_pb2_grpc.RunServiceServicer):
     """Runs over gRPC."""
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: Runs, logs: Logs) -> None:
         self._runs = runs
+        self._logs = logs
 
     async def Get(
         self,
@@ -83,13 +86,19 @@ class RunService(run_pb2_grpc.RunServiceServicer):
     ) -> pb.RunServiceRerunResponse:
         return pb.RunServiceRerunResponse(run=run_message(await self._runs.rerun(RunId(request.id), None)))
 
-    def TailLogs(
+    async def TailLogs(
         self,
         request: pb.RunServiceTailLogsRequest,
         context: ServicerContext[pb.RunServiceTailLogsRequest, pb.RunServiceTailLogsResponse],
     ) -> AsyncIterator[pb.RunServiceTailLogsResponse]:
-        """Raises NotSupported."""
-        raise NotSupported(feature="TailLogs")
+        lines = self._logs.tail(
+            RunId(request.id),
+            after=Position.parse(request.after),
+            shard=request.shard if request.HasField("shard") else None,
+            follow=request.follow,
+        )
+        async for line in lines:
+            yield log_line_message(line)
 
 
 def _state(text: str) -> RunState | None:

@@ -4,6 +4,7 @@ from admin.api.rpc.jobs import JobService
 from admin.api.rpc.runs import RunService
 from admin.operations.access import Access
 from admin.operations.jobs import Jobs
+from admin.operations.logs import Logs
 from admin.operations.runs import Runs
 from protos.admin.v1.job_pb2_grpc import add_JobServiceServicer_to_server
 from protos.admin.v1.run_pb2_grpc import add_RunServiceServicer_to_server
@@ -12,10 +13,10 @@ from protos.server import Authorize, Service
 LINK = "/shardcast.executor.v1.LinkService/"
 
 
-def admin_services(jobs: Jobs, runs: Runs) -> list[Service]:
+def admin_services(jobs: Jobs, runs: Runs, logs: Logs) -> list[Service]:
     return [
         Service("shardcast.admin.v1.JobService", add_JobServiceServicer_to_server, JobService(jobs)),
-        Service("shardcast.admin.v1.RunService", add_RunServiceServicer_to_server, RunService(runs)),
+        Service("shardcast.admin.v1.RunService", add_RunServiceServicer_to_server, RunService(runs, logs)),
     ]
 
 

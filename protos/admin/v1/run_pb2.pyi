@@ -441,20 +441,30 @@ class RunServiceTailLogsRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    SHARD_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     follow: _builtins.bool
     """until the run has ended"""
+    shard: _builtins.int
+    """absent: all"""
+    after: _builtins.str
+    """position; "": from the start"""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         follow: _builtins.bool = ...,
+        shard: _builtins.int | None = ...,
+        after: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_shard", b"_shard", "shard", b"shard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shard", b"_shard", "after", b"after", "follow", b"follow", "id", b"id", "shard", b"shard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__shard: _TypeAlias = _typing.Literal["shard"]  # noqa: Y015
+    _WhichOneofArgType__shard: _TypeAlias = _typing.Literal["_shard", b"_shard"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shard) -> _WhichOneofReturnType__shard | None: ...
 
 Global___RunServiceTailLogsRequest: _TypeAlias = RunServiceTailLogsRequest  # noqa: Y015
 
@@ -467,13 +477,23 @@ class RunServiceTailLogsResponse(_message.Message):
     AT_MS_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     shard: _builtins.int
+    """index"""
     attempt: _builtins.int
+    """number of the try; 0: unknown"""
     at_ms: _builtins.int
     """milliseconds since the epoch"""
     level: _builtins.int
     """as in Python's logging"""
     text: _builtins.str
+    dropped: _builtins.int
+    """not 0: so many lines of the attempt were dropped here, the text says so"""
+    term: _builtins.int
+    position: _builtins.str
+    """to go on behind this line"""
     def __init__(
         self,
         *,
@@ -482,10 +502,13 @@ class RunServiceTailLogsResponse(_message.Message):
         at_ms: _builtins.int = ...,
         level: _builtins.int = ...,
         text: _builtins.str = ...,
+        dropped: _builtins.int = ...,
+        term: _builtins.int = ...,
+        position: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "attempt", b"attempt", "level", b"level", "shard", b"shard", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "attempt", b"attempt", "dropped", b"dropped", "level", b"level", "position", b"position", "shard", b"shard", "term", b"term", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

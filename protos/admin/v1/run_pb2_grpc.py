@@ -126,7 +126,8 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def TailLogs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """What its handlers logged, in the order in which it was stored.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

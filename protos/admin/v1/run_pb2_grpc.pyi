@@ -43,6 +43,7 @@ class RunServiceStub:
     Rerun: _grpc.UnaryUnaryMultiCallable[_run_pb2.RunServiceRerunRequest, _run_pb2.RunServiceRerunResponse]
     """A new run with the same parameters, from the start."""
     TailLogs: _grpc.UnaryStreamMultiCallable[_run_pb2.RunServiceTailLogsRequest, _run_pb2.RunServiceTailLogsResponse]
+    """What its handlers logged, in the order in which it was stored."""
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
@@ -59,6 +60,7 @@ class RunServiceAsyncStub(RunServiceStub):
     Rerun: _aio.UnaryUnaryMultiCallable[_run_pb2.RunServiceRerunRequest, _run_pb2.RunServiceRerunResponse]  # type: ignore[assignment]
     """A new run with the same parameters, from the start."""
     TailLogs: _aio.UnaryStreamMultiCallable[_run_pb2.RunServiceTailLogsRequest, _run_pb2.RunServiceTailLogsResponse]  # type: ignore[assignment]
+    """What its handlers logged, in the order in which it was stored."""
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -119,6 +121,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _run_pb2.RunServiceTailLogsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_run_pb2.RunServiceTailLogsResponse], _abc.AsyncIterator[_run_pb2.RunServiceTailLogsResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_run_pb2.RunServiceTailLogsResponse], _abc.AsyncIterator[_run_pb2.RunServiceTailLogsResponse]]:
+        """What its handlers logged, in the order in which it was stored."""
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -586,13 +586,18 @@ Global___Counters: _TypeAlias = Counters  # noqa: Y015
 
 @_typing.final
 class LogLines(_message.Message):
+    """Those of an attempt come before its report; of attempts that are not held they are ignored."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTEMPT_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    ATTEMPT_NUMBER_FIELD_NUMBER: _builtins.int
     dropped: _builtins.int
-    """lines given up because of the cap, since the last batch"""
+    """lines given up because of the cap, behind these"""
+    attempt_number: _builtins.int
+    """as in the assignment; 0: unknown"""
     @_builtins.property
     def attempt(self) -> Global___Attempt: ...
     @_builtins.property
@@ -603,10 +608,11 @@ class LogLines(_message.Message):
         attempt: Global___Attempt | None = ...,
         lines: _abc.Iterable[Global___LogLine] | None = ...,
         dropped: _builtins.int = ...,
+        attempt_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "dropped", b"dropped", "lines", b"lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_number", b"attempt_number", "dropped", b"dropped", "lines", b"lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -624,6 +630,7 @@ class LogLine(_message.Message):
     level: _builtins.int
     """as in Python's logging: 10 debug ... 50 critical"""
     text: _builtins.str
+    """at most 4,096 characters"""
     def __init__(
         self,
         *,

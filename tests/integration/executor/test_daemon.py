@@ -64,7 +64,7 @@ async def test_an_assignment_runs_and_its_outcome_is_reported(tmp_path: Path) ->
         await admin.until(lambda: admin.beats)
         key = admin.assign("run", "add", shard=2, total=4, params='{"a": 1, "b": 2}')
         outcome = await admin.outcome(key)
-        await admin.until(lambda: admin.lines == ["adding 2 numbers"])
+        assert admin.lines == ["adding 2 numbers"], "what an attempt logged comes before its report"
     register = admin.registered[0]
     assert (register.group, register.name, register.slots) == ("group", "me", 4)
     assert {handler.name for handler in register.handlers} == {"add", "wait"}
@@ -163,6 +163,32 @@ async def test_an_attempt_goes_on_while_the_admin_restarts(tmp_path: Path) -> No
         await daemon.__aexit__(None, None, None)
     held = second.registered[0].held[0]
     assert (held.run_id, held.shard, held.term) == key
+
+
+async def test_what_was_logged_while_the_admin_was_away_comes_before_the_report_too(tmp_path: Path) -> None:
+    first, second, app = FakeAdmin(lease_ms=5_000), FakeAdmin(lease_ms=5_000), App()
+
+    @app.job("late")
+    async def late(context: AsyncContext) -> None:
+        await app.go_on.wait()
+        context.log.info("while nobody heard")
+
+    async with serving(first) as server:
+        port = server.port
+        daemon = running(app, port, tmp_path)
+        await daemon.__aenter__()
+        await first.until(lambda: first.beats)
+        key = first.assign("run", "late")
+        await first.until(lambda: first.accepted)
+    app.go_on.set()
+    async with asyncio.timeout(10):
+        while not list(tmp_path.rglob("*.outcome")):
+            await asyncio.sleep(0.02)
+    async with serving(second, port):
+        await second.outcome(key)
+        await daemon.__aexit__(None, None, None)
+    assert second.lines == ["while nobody heard"]
+    assert second.told.index("log_lines") < second.told.index("report")
 
 
 async def test_an_outcome_that_was_not_accepted_is_reported_by_the_next_process(tmp_path: Path) -> None:

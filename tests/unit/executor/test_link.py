@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from executor.app import Executor
-from executor.link.convert import log_lines_of
+from executor.link.convert import LINES_A_MESSAGE, log_lines_of
 from executor.link.link import Desk, Link
 from executor.link.outbox import Outbox
 from executor.link.outgoing import Outgoing, Pins, Reports
 from executor.model import AttemptKey, Outcome, OutcomeState, RunId, Term
 from executor.running.attempt import World
-from executor.running.runlog import MAX_WAITING, RunLog
+from executor.running.runlog import MAX_ENDED_WHOLE, MAX_WAITING, EndedLogs, RunLog
 from executor.running.runner import Runner
 from executor.running.shard import OpenProducer
 from protos.errors import Unreachable
@@ -134,7 +134,7 @@ async def test_a_pin_is_proposed_again_on_the_next_link_until_it_is_answered() -
 
 def test_lines_beyond_the_cap_are_counted_not_kept(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    log = RunLog(KEY, lambda: NOW)
+    log = RunLog(KEY, 1, lambda: NOW)
     log.debug("too fine")
     for number in range(MAX_WAITING + 2):
         log.info("line %d", number)
@@ -145,13 +145,57 @@ def test_lines_beyond_the_cap_are_counted_not_kept(caplog: pytest.LogCaptureFixt
     assert log.take() is None
 
 
+def test_a_long_batch_goes_in_messages_of_bounded_size_and_the_last_tells_what_was_dropped() -> None:
+    log = RunLog(KEY, 2, lambda: NOW)
+    for _ in range(MAX_WAITING + 3):
+        log.info("x" * 9_999)
+    batch = log.take()
+    assert batch is not None
+    messages = log_lines_of(batch)
+    assert [len(message.lines) for message in messages] == [LINES_A_MESSAGE] * (MAX_WAITING // LINES_A_MESSAGE)
+    assert max(message.ByteSize() for message in messages) < 1 << 20
+    assert [message.dropped for message in messages if message.dropped] == [3]
+    assert (messages[-1].dropped, messages[0].attempt_number) == (3, 2)
+
+
+def test_of_logs_that_wait_for_long_after_their_end_only_the_count_is_kept() -> None:
+    ended = EndedLogs()
+    for number in range(MAX_ENDED_WHOLE + 2):
+        log = RunLog(AttemptKey(RunId("run"), number, Term(1)), 1, lambda: NOW)
+        if number != 1:
+            log.info("a")
+            log.info("b")
+        ended.add(log)
+    batches = [batch for log in ended.pop_all() if (batch := log.take()) is not None]
+    assert [(len(batch.lines), batch.dropped) for batch in batches] == [(0, 2)] + [(2, 0)] * MAX_ENDED_WHOLE
+    (message,) = log_lines_of(batches[0])
+    assert (list(message.lines), message.dropped) == ([], 2)
+
+
+async def test_a_link_that_does_not_keep_up_gets_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("executor.link.link.TELL_SECONDS", 0)
+    side = Side()
+    taken = asyncio.Event()
+    monkeypatch.setattr(side.runner, "take_log_lines", lambda: taken.set() or [])
+    while side.outgoing.has_room:
+        side.outgoing.say(pb.ConnectRequest())
+    telling = asyncio.create_task(side.link.keep_telling())
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert not taken.is_set()
+    await side.outgoing.next()
+    await taken.wait()
+    telling.cancel()
+
+
 async def test_what_a_handler_logs_can_be_told_whatever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("executor.handler"), "propagate", False)  # the report cannot carry this text
-    log = RunLog(KEY, lambda: NOW)
+    log = RunLog(KEY, 1, lambda: NOW)
     log.log(1 << 40, "\udc80")
     batch = log.take()
     assert batch is not None
-    (line,) = log_lines_of(batch).lines
+    (message,) = log_lines_of(batch)
+    (line,) = message.lines
     assert (line.level, line.text) == (50, "?")
 
 
