@@ -1,0 +1,43 @@
+"""Sustained fires of one-second jobs, and how late they are."""
+
+from collections.abc import AsyncIterator, Mapping
+
+from benchmarks.figures import Figure
+from benchmarks.scheduler.floor import DESCRIPTION, fires_a_second
+from benchmarks.scheduler.measure import percentile
+from benchmarks.scheduler.rounds import Round, hold_rate
+from benchmarks.scheduler.stage import Options, figure, stage
+
+LATENESS_RATES = (1_000, 2_500)
+
+
+async def fires(options: Options, database: str) -> AsyncIterator[Figure]:
+    """The highest of the rates that is kept up with; each adds jobs to those of the one before."""
+    async with stage(database) as on:
+        reached, made, told = 0, 0, dict[str, object]()
+        for rate in sorted(options.rates):
+            came = await hold_rate(on, rate, made, options)
+            made = rate
+            told |= came.settings()
+            if not came.window.is_kept_up_with:
+                break
+            reached = rate
+        await on.admin.stop()
+        floor = fires_a_second(on.database, on.directory, reached or made)
+        settings = {"seconds": options.seconds, **told, "floor": DESCRIPTION}
+        yield figure(f"fires {database}", reached, "fires/s", settings, floor)
+
+
+async def lateness(options: Options, database: str) -> AsyncIterator[Figure]:
+    """From due time to the start of the handler; the plain names are those of the higher rate."""
+    for rate in LATENESS_RATES:
+        async with stage(database) as on:
+            came = await hold_rate(on, rate, 0, options)
+        suffix = "" if rate == LATENESS_RATES[-1] else f" at {rate}"
+        for percent in (50, 99):
+            value = percentile(came.window.late, percent)
+            yield figure(f"lateness p{percent}{suffix}", value, "ms", _settings(came, database))
+
+
+def _settings(came: Round, database: str) -> Mapping[str, object]:
+    return {"database": database, "fires/s": came.rate, **came.settings()}

@@ -1,0 +1,71 @@
+"""One rate of fires: jobs are made, a window of whole seconds is measured, what is late gets time to arrive."""
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.scheduler.api import one_second_jobs
+from benchmarks.scheduler.measure import Window, percentile, window
+from benchmarks.scheduler.stage import Options, Stage, say
+
+_SPREAD_SECONDS = 1  # spread jobs begin at most so long behind the latest start
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What came of a rate, and the CPU seconds of each kind of process in its window."""
+
+    rate: int
+    window: Window
+    cpu: Mapping[str, float]
+
+    def settings(self) -> Mapping[str, object]:
+        """As a line for each rate."""
+        found = self.window
+        costs = ", ".join(f"{name} {1_000 * used / max(found.arrived, 1):.2f}" for name, used in self.cpu.items())
+        seconds = (found.end - found.begin) / 1_000
+        cores = ", ".join(f"{name} {used / seconds:.2f}" for name, used in self.cpu.items())
+        text = (
+            f"fires expected {found.expected:,}, arrived {found.arrived:,}, finished {found.finished:,}, "
+            f"lost {found.lost:,}, doubled {found.doubled:,}; late p50 {percentile(found.late, 50):.1f}, "
+            f"p99 {percentile(found.late, 99):.1f}, max {percentile(found.late, 100):.1f} ms; "
+            f"CPU ms a fire: {costs}; cores: {cores}"
+        )
+        return {f"at {self.rate}/s": text}
+
+
+async def hold_rate(on: Stage, rate: int, made: int, options: Options) -> Round:
+    """Makes jobs until there are `rate` of them, then measures."""
+    jobs = one_second_jobs(rate - made, first=made)
+    seconds = await on.api.create(jobs)
+    say(f"{on.database.name}: {jobs.count:,} jobs made in {seconds:.1f} s, {jobs.count / max(seconds, 1e-9):,.0f}/s")
+    begin_ms = max(jobs.begin_ms + 1_000 * _SPREAD_SECONDS, time.time() * 1_000) + 1_000 * options.warm_up
+    begin = math.ceil(begin_ms / 1_000)
+    await _until(begin)
+    before = on.cpu()
+    await _until(begin + options.seconds)
+    after = on.cpu()
+    cpu = {name: after[name] - before[name] for name in after}
+    found = await _drained(on, rate, begin, options)
+    came = Round(rate, found, cpu)
+    for at, told in came.settings().items():
+        say(f"{on.database.name} {at}: {told}")
+    return came
+
+
+async def _drained(on: Stage, rate: int, begin: int, options: Options) -> Window:
+    """The window once all of it is finished, or the patience is over."""
+    deadline = time.monotonic() + options.drain
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        samples = await on.executor.samples()
+        found = window(samples.arrivals, rate, 1_000 * begin, 1_000 * (begin + options.seconds))
+        if found.finished == found.expected or time.monotonic() > deadline:
+            return found
+
+
+async def _until(second: int) -> None:
+    await asyncio.sleep(max(0.0, second - time.time()))
