@@ -19,11 +19,18 @@ _TICKS = 100
 _JOBS = "CREATE TABLE floor_jobs (id BIGINT PRIMARY KEY, next_fire BIGINT NOT NULL)"
 _RUNS = """CREATE TABLE floor_runs (id BIGINT PRIMARY KEY, job BIGINT NOT NULL, fire BIGINT NOT NULL,
 state SMALLINT NOT NULL, term BIGINT NOT NULL, ended BIGINT)"""
-_STEPS = (
-    "INSERT INTO floor_runs VALUES ({0}, {1}, {2}, 0, 0, NULL)",
-    "UPDATE floor_jobs SET next_fire = {2} WHERE id = {1} AND {0} >= 0",
-    "UPDATE floor_runs SET state = 1, term = term + 1 WHERE id = {0} AND job = {1} AND fire = {2}",
-    "UPDATE floor_runs SET state = 2, ended = {2} WHERE id = {0} AND job = {1} AND fire = {2}",
+_ROWS = (
+    "INSERT INTO floor_runs VALUES (?1, ?2, ?3, 0, 0, NULL)",
+    "UPDATE floor_jobs SET next_fire = ?3 WHERE id = ?2 AND ?1 >= 0",
+    "UPDATE floor_runs SET state = 1, term = term + 1 WHERE id = ?1 AND job = ?2 AND fire = ?3",
+    "UPDATE floor_runs SET state = 2, ended = ?3 WHERE id = ?1 AND job = ?2",
+)
+_DUE = "unnest(%(run)s::bigint[], %(job)s::bigint[], %(fire)s::bigint[]) AS due(run, job, fire)"
+_LISTS = (
+    f"INSERT INTO floor_runs SELECT run, job, fire, 0, 0, NULL FROM {_DUE}",
+    f"UPDATE floor_jobs SET next_fire = due.fire FROM {_DUE} WHERE id = due.job",
+    f"UPDATE floor_runs SET state = 1, term = term + 1 FROM {_DUE} WHERE id = due.run",
+    f"UPDATE floor_runs SET state = 2, ended = due.fire FROM {_DUE} WHERE id = due.run",
 )
 _LAG = (0, 0, 0, 1)  # ticks that a step comes behind the fire
 
@@ -49,27 +56,26 @@ def _on_sqlite(directory: Path, rate: int) -> float:
                 connection.executemany(statement, rows)
             connection.execute("COMMIT")
 
-        return _rate(apply, ("?1", "?2", "?3"), rate)
+        return _rate(apply, _ROWS, rate)
 
 
 def _on_postgresql(url: str, rate: int) -> float:
     psycopg = importlib.import_module("psycopg")
     with closing(psycopg.connect(url, autocommit=True)) as connection, connection.cursor() as cursor:
-        cursor.execute(_JOBS)
-        cursor.execute(_RUNS)
-        cursor.executemany("INSERT INTO floor_jobs VALUES (%s, 0)", [(number,) for number in range(rate)])
+        for statement in ("DROP TABLE IF EXISTS floor_jobs, floor_runs", _JOBS, _RUNS):
+            cursor.execute(statement)
+        cursor.execute("INSERT INTO floor_jobs SELECT number, 0 FROM generate_series(0, %s) AS number", (rate - 1,))
 
         def apply(steps: Iterable[tuple[str, Rows]]) -> None:
             with connection.transaction():
                 for statement, rows in steps:
-                    named = [dict(zip("abc", row, strict=True)) for row in rows]
-                    cursor.executemany(statement, named)
+                    lists = map(list, zip(*rows, strict=True))
+                    cursor.execute(statement, dict(zip(("run", "job", "fire"), lists, strict=True)))
 
-        return _rate(apply, ("%(a)s", "%(b)s", "%(c)s"), rate)
+        return _rate(apply, _LISTS, rate)
 
 
-def _rate(apply: Apply, places: Sequence[str], rate: int) -> float:
-    statements = [step.format(*places) for step in _STEPS]
+def _rate(apply: Apply, statements: Sequence[str], rate: int) -> float:
     size = max(rate // TICKS_A_SECOND, 1)
     ticks: list[Rows] = [
         [(tick * size + index, (tick * size + index) % rate, 10 * tick) for index in range(size)]

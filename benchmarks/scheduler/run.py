@@ -2,12 +2,17 @@
 
 import argparse
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 
 import uvloop
 
 from benchmarks.figures import Figure
+from benchmarks.scheduler.cases.books import history_bytes, registered
+from benchmarks.scheduler.cases.crowds import burst, hung_executor
 from benchmarks.scheduler.cases.fires import fires, lateness
+from benchmarks.scheduler.cases.restart import restart
+from benchmarks.scheduler.cases.triggers import trigger_latency
 from benchmarks.scheduler.daemons import Skipped
 from benchmarks.scheduler.stage import Options, say
 
@@ -17,6 +22,13 @@ CASES: Mapping[str, Case] = {
     "fires sqlite": partial(fires, database="sqlite"),
     "fires postgresql": partial(fires, database="postgresql"),
     "lateness": partial(lateness, database="sqlite"),
+    "trigger latency": trigger_latency,
+    "burst": burst,
+    "hung executor": hung_executor,
+    "restart": restart,
+    "history bytes sqlite": partial(history_bytes, database="sqlite"),
+    "history bytes postgresql": partial(history_bytes, database="postgresql"),
+    "registered": registered,
 }
 
 
@@ -24,8 +36,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     usual = Options()
     parser.add_argument("--case", action="append", choices=CASES, help="one of them; may be given again; default: all")
     parser.add_argument("--rates", type=int, nargs="+", default=usual.rates, help="fires per second that are tried")
+    parser.add_argument("--late-rates", type=int, nargs="+", default=usual.late_rates, help="of the case lateness")
     parser.add_argument("--seconds", type=int, default=usual.seconds, help="that are measured")
     parser.add_argument("--warm-up", type=int, default=usual.warm_up, help="seconds before those")
+    parser.add_argument("--drain", type=int, default=usual.drain, help="seconds for what is late behind those, at most")
+    parser.add_argument("--burst", type=int, default=usual.burst, help="jobs due at once")
+    parser.add_argument("--calls", type=int, default=usual.calls, help="of triggers, one at a time")
+    parser.add_argument("--history", type=int, default=usual.history, help="finished runs whose bytes are counted")
+    parser.add_argument("--registered", type=int, default=usual.registered, help="jobs that hardly ever run")
 
 
 def run(options: argparse.Namespace) -> Iterator[Figure]:
@@ -34,7 +52,7 @@ def run(options: argparse.Namespace) -> Iterator[Figure]:
 
 
 async def _figures(given: argparse.Namespace) -> Sequence[Figure]:
-    options = Options(rates=tuple(given.rates), seconds=given.seconds, warm_up=given.warm_up)
+    options = Options(**{field.name: getattr(given, field.name) for field in fields(Options)})
     figures: list[Figure] = []
     for name in given.case or CASES:
         try:

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ NAME = "scheduler"
 class Options:
     """How much of each case."""
 
-    rates: tuple[int, ...] = (1_000, 2_500, 5_000, 6_000)
+    rates: Sequence[int] = (1_000, 2_500, 5_000, 6_000)
+    late_rates: Sequence[int] = (1_000, 2_500)
     seconds: int = 10  # that are measured
     warm_up: int = 3
     drain: int = 15  # for what is late at the end

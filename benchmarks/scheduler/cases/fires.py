@@ -8,8 +8,6 @@ from benchmarks.scheduler.measure import percentile
 from benchmarks.scheduler.rounds import Round, hold_rate
 from benchmarks.scheduler.stage import Options, figure, stage
 
-LATENESS_RATES = (1_000, 2_500)
-
 
 async def fires(options: Options, database: str) -> AsyncIterator[Figure]:
     """The highest of the rates that is kept up with; each adds jobs to those of the one before."""
@@ -30,10 +28,10 @@ async def fires(options: Options, database: str) -> AsyncIterator[Figure]:
 
 async def lateness(options: Options, database: str) -> AsyncIterator[Figure]:
     """From due time to the start of the handler; the plain names are those of the higher rate."""
-    for rate in LATENESS_RATES:
+    for rate in options.late_rates:
         async with stage(database) as on:
             came = await hold_rate(on, rate, 0, options)
-        suffix = "" if rate == LATENESS_RATES[-1] else f" at {rate}"
+        suffix = "" if rate == max(options.late_rates) else f" at {rate}"
         for percent in (50, 99):
             value = percentile(came.window.late, percent)
             yield figure(f"lateness p{percent}{suffix}", value, "ms", _settings(came, database))
