@@ -10,8 +10,7 @@ from benchmarks.scheduler.api import one_second_jobs
 from benchmarks.scheduler.measure import Window, percentile, window
 from benchmarks.scheduler.stage import Options, Stage, say
 
-_SPREAD_SECONDS = 1  # spread jobs begin at most so long behind the latest start
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +39,10 @@ class Round:
 async def hold_rate(on: Stage, rate: int, made: int, options: Options) -> Round:
     """Makes jobs until there are `rate` of them, then measures."""
     jobs = one_second_jobs(rate - made, first=made)
-    seconds = await on.api.create(jobs)
-    say(f"{on.database.name}: {jobs.count:,} jobs made in {seconds:.1f} s, {jobs.count / max(seconds, 1e-9):,.0f}/s")
-    begin_ms = max(jobs.begin_ms + 1_000 * _SPREAD_SECONDS, time.time() * 1_000) + 1_000 * options.warm_up
-    begin = math.ceil(begin_ms / 1_000)
+    if jobs.count:
+        seconds = await on.api.create(jobs)
+        say(f"{on.database.name}: {jobs.count:,} jobs made in {seconds:.1f} s, {jobs.count / seconds:,.0f}/s")
+    begin = math.ceil(max(jobs.begin_ms / 1_000, time.time())) + options.warm_up
     await _until(begin)
     before = on.cpu()
     await _until(begin + options.seconds)

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 
 import uvloop
@@ -15,6 +15,7 @@ from benchmarks.scheduler.cases.restart import restart
 from benchmarks.scheduler.cases.triggers import trigger_latency
 from benchmarks.scheduler.daemons import Skipped
 from benchmarks.scheduler.stage import Options, say
+from benchmarks.scheduler.yardsticks import xxl_job
 
 Case = Callable[[Options], AsyncIterator[Figure]]
 
@@ -44,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calls", type=int, default=usual.calls, help="of triggers, one at a time")
     parser.add_argument("--history", type=int, default=usual.history, help="finished runs whose bytes are counted")
     parser.add_argument("--registered", type=int, default=usual.registered, help="jobs that hardly ever run")
+    xxl_job.add_options(parser)
 
 
 def run(options: argparse.Namespace) -> Iterator[Figure]:
@@ -53,10 +55,19 @@ def run(options: argparse.Namespace) -> Iterator[Figure]:
 
 async def _figures(given: argparse.Namespace) -> Sequence[Figure]:
     options = Options(**{field.name: getattr(given, field.name) for field in fields(Options)})
+    peers = await xxl_job.measured(given)
     figures: list[Figure] = []
     for name in given.case or CASES:
         try:
             figures += [figure async for figure in CASES[name](options)]
         except Skipped as reason:
             say(f"{name}: skipped: {reason}")
-    return figures
+    return [_beside(figure, peers) for figure in figures]
+
+
+def _beside(figure: Figure, peers: Mapping[str, Mapping[str, float]]) -> Figure:
+    found = peers.get(figure.case)
+    if not found:
+        return figure
+    settings = {**figure.settings, "peer's lateness": xxl_job.LATENESS}
+    return replace(figure, peers=found, settings=settings)

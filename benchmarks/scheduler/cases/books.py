@@ -19,8 +19,9 @@ _ONCE_A_YEAR = "0 0 0 1 1 ?"
 async def history_bytes(options: Options, database: str) -> AsyncIterator[Figure]:
     """Both sizes are taken while no admin runs, of a compacted database."""
     async with stage(database) as on:
-        await on.api.create(one_second_jobs(_HISTORY_JOBS))
-        await on.executor.accepted(_HISTORY_JOBS, _PATIENCE)
+        count = min(_HISTORY_JOBS, options.history)
+        await on.api.create(one_second_jobs(count))
+        await on.executor.accepted(count, _PATIENCE)
         await on.admin.stop()
         runs, (data, index) = (await on.executor.count())["accepted"], on.database.sizes(on.admin.data)
         await on.admin.start()

@@ -14,7 +14,7 @@ from benchmarks.scheduler.measure import percentile
 from benchmarks.scheduler.rounds import hold_rate
 from benchmarks.scheduler.stage import Options, figure, stage
 
-_LEAD_SECONDS = 4
+_LEAD_SECONDS = 2
 _CREATES_A_SECOND = 500  # a guess: how far ahead the due time lies
 _PATIENCE = 60.0
 

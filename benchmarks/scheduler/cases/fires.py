@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator, Mapping
 
 from benchmarks.figures import Figure
-from benchmarks.scheduler.floor import DESCRIPTION, fires_a_second
 from benchmarks.scheduler.measure import percentile
 from benchmarks.scheduler.rounds import Round, hold_rate
 from benchmarks.scheduler.stage import Options, figure, stage
+from benchmarks.scheduler.yardsticks.floor import DESCRIPTION, fires_a_second
 
 
 async def fires(options: Options, database: str) -> AsyncIterator[Figure]:

@@ -12,8 +12,8 @@ from benchmarks.scheduler.stage import Options, Stage, figure, stage
 from protos.admin.v1.run_pb2 import Run
 
 _JOBS = 100
-_BEFORE_SECONDS = 5
 _PATIENCE = 60.0
+_UNDER_WAY_MS = 200  # what was sent before the kill has arrived by then, and no admin starts faster
 
 
 async def restart(options: Options) -> AsyncIterator[Figure]:
@@ -22,7 +22,7 @@ async def restart(options: Options) -> AsyncIterator[Figure]:
         jobs = one_second_jobs(_JOBS)
         await on.api.create(jobs)
         begin = round(max(time.time(), jobs.begin_ms / 1_000)) + 1
-        await asyncio.sleep(begin + _BEFORE_SECONDS - time.time())
+        await asyncio.sleep(begin + options.warm_up - time.time())
         killed = time.time()
         await on.admin.kill()
         ready = await on.admin.start()
@@ -30,7 +30,8 @@ async def restart(options: Options) -> AsyncIterator[Figure]:
         await asyncio.sleep(end - time.time() + 1)
         runs = await _settled_runs(on, 1_000 * begin, 1_000 * end)
         samples = await on.executor.samples()
-    first = min((arrival.at for arrival in samples.arrivals if arrival.at > 1_000 * killed + 1), default=0.0)
+    again = 1_000 * killed + _UNDER_WAY_MS
+    first = min((arrival.at for arrival in samples.arrivals if arrival.at > again), default=0.0)
     settings = {**_accounts(jobs, runs, samples, begin, end), "jobs": _JOBS}
     yield figure("restart ready", ready, "s", settings)
     yield figure("restart first fire", first / 1_000 - killed, "s", settings)

@@ -19,6 +19,7 @@ async def trigger_latency(options: Options) -> AsyncIterator[Figure]:
     """Over gRPC and REST, on an admin that has nothing else to do."""
     async with stage() as on:
         await on.api.create(Jobs(1, manual))
+        expected = 0
         for edge, call in (("grpc", on.api.trigger_grpc), ("rest", on.api.trigger_rest)):
             taken = await _one_at_a_time(on, call, options.calls)
             for percent in (50, 99):
@@ -28,7 +29,10 @@ async def trigger_latency(options: Options) -> AsyncIterator[Figure]:
             seconds = await at_once(_IN_FLIGHT, call, [_JOB] * calls)
             settings = {"calls": calls, "in flight": _IN_FLIGHT}
             yield figure(f"trigger calls {edge}", calls / seconds, "calls/s", settings)
-            await on.executor.accepted(round((await on.executor.count())["arrived"]), _PATIENCE)
+            expected += _WARM_UP + options.calls + calls
+            came = await on.executor.accepted(expected, _PATIENCE)
+            if came["arrived"] != expected:
+                raise SystemExit(f"of {expected} triggered runs {came['arrived']:.0f} arrived")
 
 
 async def _one_at_a_time(on: Stage, call: Callable[[str], Awaitable[None]], calls: int) -> Sequence[float]:
