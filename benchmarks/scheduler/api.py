@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import grpc.aio
 import httpx
 
-from benchmarks.scheduler.daemons import Admin
+from benchmarks.scheduler.daemons import Admin, Overwhelmed
 from benchmarks.scheduler.null_executor import HANDLER
 from protos.admin.v1 import job_pb2, run_pb2
 from protos.admin.v1.job_pb2_grpc import JobServiceStub
@@ -61,13 +61,16 @@ class Api:
         self._metadata = bearer(token)
 
     async def create(self, jobs: Jobs, in_flight: int = IN_FLIGHT) -> float:
-        """The seconds it took."""
+        """The seconds it took. Raises Overwhelmed."""
 
         async def create(job: job_pb2.Job) -> None:
             request = job_pb2.JobServiceCreateRequest(job=job)
             await self._jobs.Create(request, metadata=self._metadata, timeout=CALL_SECONDS)
 
-        return await at_once(in_flight, create, jobs.each())
+        try:
+            return await at_once(in_flight, create, jobs.each())
+        except* grpc.aio.AioRpcError as errors:
+            raise Overwhelmed(f"the admin did not take {jobs.count:,} jobs: {_first(errors)}") from None
 
     async def trigger_grpc(self, job: str) -> None:
         request = job_pb2.JobServiceTriggerRequest(name=job)
@@ -87,6 +90,11 @@ class Api:
             if not page.next_page_token:
                 return found
             request = run_pb2.RunServiceListRequest(page_size=_PAGE, page_token=page.next_page_token)
+
+
+def _first(errors: BaseExceptionGroup[grpc.aio.AioRpcError]) -> str:
+    error = errors.exceptions[0]
+    return f"{error.code().name} {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else _first(error)
 
 
 @asynccontextmanager

@@ -21,7 +21,11 @@ STOP_SECONDS = 10.0  # then it is killed
 
 
 class Skipped(Exception):
-    """A case that cannot run here, and why."""
+    """A case that cannot be played, and why."""
+
+
+class Overwhelmed(Skipped):
+    """The admin does not take what an operator orders."""
 
 
 class Admin:

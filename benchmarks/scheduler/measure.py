@@ -26,7 +26,7 @@ class Window:
     finished: int
     doubled: int
     late: Sequence[float]  # ms behind the fire time, rising; of the first arrival of each fire
-    late_at_end: Sequence[float]  # the same of the fires of the last second
+    late_at_end: Sequence[float]  # the same of those fires of the last second that arrived
 
     @property
     def lost(self) -> int:
@@ -39,7 +39,8 @@ class Window:
         return is_exact and bool(self.late_at_end) and percentile(self.late_at_end, 50) < 1_000
 
 
-def window(arrivals: Iterable[Arrival], jobs: int, begin: int, end: int) -> Window:
+def window(arrivals: Iterable[Arrival], jobs: int, begin: int, end: int, until: float) -> Window:
+    """What has not arrived at `until` is as late as the last fire would be by then, or later."""
     seen = Counter[tuple[int, int]]()
     late: list[float] = []
     late_at_end: list[float] = []
@@ -53,8 +54,9 @@ def window(arrivals: Iterable[Arrival], jobs: int, begin: int, end: int) -> Wind
         if seen[number, fire] == 1:
             (late_at_end if fire >= end - 1_000 else late).append(at - fire)
     doubled = seen.total() - len(seen)
-    all_late = sorted(late + late_at_end)
     expected = jobs * (end - begin) // 1_000
+    missing = [until - end] * (expected - len(seen))
+    all_late = sorted(late + late_at_end + missing)
     return Window(begin, end, expected, len(seen), len(finished), doubled, all_late, sorted(late_at_end))
 
 

@@ -15,16 +15,17 @@ _LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What came of a rate, and the CPU seconds of each kind of process in its window."""
+    """What came of a rate, and in its window the CPU seconds of each kind of process and the outcomes accepted."""
 
     rate: int
     window: Window
     cpu: Mapping[str, float]
+    accepted: float
 
     def settings(self) -> Mapping[str, object]:
         """As a line for each rate."""
         found = self.window
-        costs = ", ".join(f"{name} {1_000 * used / max(found.arrived, 1):.2f}" for name, used in self.cpu.items())
+        costs = ", ".join(f"{name} {1_000 * used / (self.accepted or 1):.2f}" for name, used in self.cpu.items())
         seconds = (found.end - found.begin) / 1_000
         cores = ", ".join(f"{name} {used / seconds:.2f}" for name, used in self.cpu.items())
         text = (
@@ -44,12 +45,12 @@ async def hold_rate(on: Stage, rate: int, made: int, options: Options) -> Round:
         say(f"{on.database.name}: {jobs.count:,} jobs made in {seconds:.1f} s, {jobs.count / seconds:,.0f}/s")
     begin = math.ceil(max(jobs.begin_ms / 1_000, time.time())) + options.warm_up
     await _until(begin)
-    before = on.cpu()
+    before, accepted = on.cpu(), (await on.executor.count())["accepted"]
     await _until(begin + options.seconds)
-    after = on.cpu()
+    after, accepted = on.cpu(), (await on.executor.count())["accepted"] - accepted
     cpu = {name: after[name] - before[name] for name in after}
     found = await _drained(on, rate, begin, options)
-    came = Round(rate, found, cpu)
+    came = Round(rate, found, cpu, accepted)
     for at, told in came.settings().items():
         say(f"{on.database.name} {at}: {told}")
     return came
@@ -61,7 +62,7 @@ async def _drained(on: Stage, rate: int, begin: int, options: Options) -> Window
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
         samples = await on.executor.samples()
-        found = window(samples.arrivals, rate, 1_000 * begin, 1_000 * (begin + options.seconds))
+        found = window(samples.arrivals, rate, 1_000 * begin, 1_000 * (begin + options.seconds), 1_000 * time.time())
         if found.finished == found.expected or time.monotonic() > deadline:
             return found
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 
 from benchmarks.figures import Figure
+from benchmarks.scheduler.daemons import Overwhelmed
 from benchmarks.scheduler.measure import percentile
 from benchmarks.scheduler.rounds import Round, hold_rate
 from benchmarks.scheduler.stage import Options, figure, stage
@@ -14,14 +15,18 @@ async def fires(options: Options, database: str) -> AsyncIterator[Figure]:
     async with stage(database) as on:
         reached, made, told = 0, 0, dict[str, object]()
         for rate in sorted(options.rates):
-            came = await hold_rate(on, rate, made, options)
+            try:
+                came = await hold_rate(on, rate, made, options)
+            except Overwhelmed as reason:
+                told[f"at {rate}/s"] = str(reason)
+                break
             made = rate
             told |= came.settings()
             if not came.window.is_kept_up_with:
                 break
             reached = rate
         await on.admin.stop()
-        floor = fires_a_second(on.database, on.directory, reached or made)
+        floor = fires_a_second(on.database, on.directory, reached or min(options.rates))
         settings = {"seconds": options.seconds, **told, "floor": DESCRIPTION}
         yield figure(f"fires {database}", reached, "fires/s", settings, floor)
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from benchmarks.figures import Figure
 from benchmarks.scheduler.api import Jobs, at_once, manual
+from benchmarks.scheduler.daemons import Skipped
 from benchmarks.scheduler.measure import percentile
 from benchmarks.scheduler.stage import Options, Stage, figure, stage
 
@@ -32,7 +33,7 @@ async def trigger_latency(options: Options) -> AsyncIterator[Figure]:
             expected += _WARM_UP + options.calls + calls
             came = await on.executor.accepted(expected, _PATIENCE)
             if came["arrived"] != expected:
-                raise SystemExit(f"of {expected} triggered runs {came['arrived']:.0f} arrived")
+                raise Skipped(f"of {expected} triggered runs {came['arrived']:.0f} arrived")
 
 
 async def _one_at_a_time(on: Stage, call: Callable[[str], Awaitable[None]], calls: int) -> Sequence[float]:
@@ -44,7 +45,7 @@ async def _one_at_a_time(on: Stage, call: Callable[[str], Awaitable[None]], call
         await call(_JOB)
         counts = await on.executor.arrived(number + 1, _PATIENCE)
         if counts["arrived"] != number + 1:
-            raise SystemExit(f"of {number + 1} triggered runs {counts['arrived']:.0f} arrived")
+            raise Skipped(f"of {number + 1} triggered runs {counts['arrived']:.0f} arrived")
     arrivals = (await on.executor.samples()).arrivals[before:]
     taken = [arrival.at - call_at for arrival, call_at in zip(arrivals, called, strict=True)]
     return sorted(taken[_WARM_UP:])
