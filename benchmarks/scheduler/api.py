@@ -12,7 +12,7 @@ import grpc.aio
 import httpx
 
 from benchmarks.scheduler.daemons import Admin, Overwhelmed
-from benchmarks.scheduler.null_executor import HANDLER
+from benchmarks.scheduler.ledger import HANDLER
 from protos.admin.v1 import job_pb2, run_pb2
 from protos.admin.v1.job_pb2_grpc import JobServiceStub
 from protos.admin.v1.run_pb2_grpc import RunServiceStub

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from protos.executor.v1 import link_pb2 as pb
 
+HANDLER = "nothing"
+SLOTS = 20_000
 FIELDS = 4  # of an arrival: number of the job, fire time in ms, arrival in us, acceptance of its outcome in us or 0
 _ACCEPTED = pb.VERDICT_ACCEPTED
 

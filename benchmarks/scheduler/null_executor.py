@@ -18,13 +18,11 @@ from pathlib import Path
 import grpc.aio
 import uvloop
 
-from benchmarks.scheduler.ledger import Ledger
+from benchmarks.scheduler.ledger import HANDLER, SLOTS, Ledger
 from protos.channel import bearer, dial
 from protos.executor.v1 import link_pb2 as pb
 from protos.executor.v1.link_pb2_grpc import LinkServiceStub
 
-HANDLER = "nothing"
-SLOTS = 20_000
 _AGAIN_SECONDS = 0.05
 _LOOK_SECONDS = 0.005
 _SAVE = b"save\n"

@@ -43,6 +43,7 @@ async def hold_rate(on: Stage, rate: int, made: int, options: Options) -> Round:
     if jobs.count:
         seconds = await on.api.create(jobs)
         say(f"{on.database.name}: {jobs.count:,} jobs made in {seconds:.1f} s, {jobs.count / seconds:,.0f}/s")
+    await _settled(on, rate, options)
     begin = math.ceil(max(jobs.begin_ms / 1_000, time.time())) + options.warm_up
     await _until(begin)
     before, accepted = on.cpu(), (await on.executor.count())["accepted"]
@@ -54,6 +55,13 @@ async def hold_rate(on: Stage, rate: int, made: int, options: Options) -> Round:
     for at, told in came.settings().items():
         say(f"{on.database.name} {at}: {told}")
     return came
+
+
+async def _settled(on: Stage, rate: int, options: Options) -> None:
+    """What the making of jobs has held up is answered: fewer outcomes wait than a second brings."""
+    deadline = time.monotonic() + options.drain
+    while (await on.executor.count())["waiting"] > rate and time.monotonic() < deadline:  # noqa: ASYNC110  # it is asked
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _drained(on: Stage, rate: int, begin: int, options: Options) -> Window:

@@ -13,7 +13,7 @@ from benchmarks.figures import Figure
 from benchmarks.scheduler.api import GROUP, SPREAD, Api, calling
 from benchmarks.scheduler.daemons import Admin, Executor, running_admin, running_executor
 from benchmarks.scheduler.databases import Database, running_database
-from benchmarks.scheduler.null_executor import SLOTS
+from benchmarks.scheduler.ledger import SLOTS
 from benchmarks.scheduler.processes import cpu_seconds
 
 NAME = "scheduler"

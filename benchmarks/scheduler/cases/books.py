@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from benchmarks.figures import Figure
-from benchmarks.scheduler.api import Jobs, one_second_jobs
+from benchmarks.scheduler.api import IN_FLIGHT, Jobs, one_second_jobs
 from benchmarks.scheduler.processes import memory_mb
 from benchmarks.scheduler.rounds import hold_rate
 from benchmarks.scheduler.stage import Options, figure, stage
@@ -12,7 +12,6 @@ from protos.admin.v1.job_pb2 import Trigger
 _HISTORY_JOBS = 500
 _ACTIVE = 100
 _PATIENCE = 120.0
-_IN_FLIGHT = 256
 _ONCE_A_YEAR = "0 0 0 1 1 ?"
 
 
@@ -40,7 +39,7 @@ async def registered(options: Options) -> AsyncIterator[Figure]:
         few = await hold_rate(on, _ACTIVE, 0, options)
         few_rss, _ = memory_mb(on.admin.pid)
         idle = Jobs(options.registered, lambda _: Trigger(cron=_ONCE_A_YEAR), first=_ACTIVE)
-        seconds = await on.api.create(idle, in_flight=_IN_FLIGHT)
+        seconds = await on.api.create(idle)
         many = await hold_rate(on, _ACTIVE, _ACTIVE, options)
         rss, pss = memory_mb(on.admin.pid)
     used, used_alone = (1_000 * came.cpu["admin"] / options.seconds for came in (many, few))
@@ -49,7 +48,7 @@ async def registered(options: Options) -> AsyncIterator[Figure]:
         **many.settings(),
         "alone": f"{used_alone:.0f} ms/s, {few_rss:.0f} MiB",
         "PSS": f"{pss:.0f} MiB",
-        "idle jobs made": f"{options.registered / seconds:,.0f}/s, {_IN_FLIGHT} in flight",
+        "idle jobs made": f"{options.registered / seconds:,.0f}/s, {IN_FLIGHT} in flight",
     }
     yield figure(f"registered {options.registered}", used, "CPU ms/s", settings)
     yield figure(f"registered {options.registered} memory", rss, "MiB", settings)
