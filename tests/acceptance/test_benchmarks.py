@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 BROKER = (
     "publish batch 1000",
     "publish batch 1000 encoded",
@@ -21,13 +23,34 @@ BROKER = (
     "start-up",
 )
 MAIN_JOB = ("publish durable", "deliver", "ids scanned")
+SCHEDULER = (
+    "fires sqlite",
+    "lateness p50",
+    "lateness p99",
+    *(f"trigger latency {edge} p{percent}" for edge in ("grpc", "rest") for percent in (50, 99)),
+    "trigger calls grpc",
+    "trigger calls rest",
+    "burst 30",
+    "hung executor p50",
+    "hung executor p99",
+    "restart ready",
+    "restart first fire",
+    "history bytes sqlite",
+    "registered 50",
+    "registered 50 memory",
+)
+MINIATURE = (
+    *("--rates", "10", "--late-rates", "20", "--seconds", "1", "--warm-up", "1", "--calls", "3"),
+    *("--burst", "30", "--history", "100", "--registered", "50"),
+)
+SECONDS = 100.0
 
 
-def figures(*arguments: str) -> list[dict[str, Any]]:
+def figures(*arguments: str, seconds: float = SECONDS) -> list[dict[str, Any]]:
     """What a benchmark prints where there is no peer but those that are installed."""
     environment = {name: value for name, value in os.environ.items() if name != "ROCKETMQ_TOOL"}
     command = [sys.executable, "-m", "benchmarks", *arguments, "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -43,3 +66,16 @@ def test_the_main_job_is_measured_in_every_case() -> None:
     printed = {figure["case"]: figure["value"] for figure in figures("main_job", "--users", "2000")}
     assert set(MAIN_JOB) <= set(printed)
     assert all(value > 0 for value in printed.values())
+
+
+@pytest.mark.timeout(2 * SECONDS)
+def test_the_scheduler_is_measured_in_every_case_and_nothing_is_lost() -> None:
+    """The cases on PostgreSQL say on standard error why they are skipped where they are."""
+    printed = {figure["case"]: figure for figure in figures("scheduler", *MINIATURE, seconds=1.8 * SECONDS)}
+    assert set(SCHEDULER) <= set(printed)
+    assert set(printed) - set(SCHEDULER) <= {"fires postgresql", "history bytes postgresql"}
+    fields = {"benchmark", "case", "value", "unit", "floor", "peer", "settings"}
+    assert all(fields <= set(figure) for figure in printed.values())
+    assert (printed["burst 30"]["settings"]["lost"], printed["burst 30"]["settings"]["doubled"]) == (0, 0)
+    restart = printed["restart ready"]["settings"]
+    assert (restart["missing"], restart["doubled"], restart["accepted but not succeeded"]) == (0, 0, 0)

@@ -1,0 +1,1 @@
+"""The cases: each sets its own stage up and gives its figures."""

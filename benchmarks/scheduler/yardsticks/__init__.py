@@ -1,0 +1,1 @@
+"""What stands beside the figures: the floor of the hardware, and the peer."""
