@@ -117,13 +117,25 @@ def _repeats(local: datetime) -> bool:
 @pytest.mark.parametrize(
     ("expression", "position"),
     [
-        ("0 0 9 L * ?", 6),
-        ("0 0 9 15W * ?", 8),
-        ("0 0 9 LW * ?", 6),
-        ("0 0 9 ? * FRI#3", 13),
-        ("0 0 9 ? * 6L", 11),
-        ("0 0 9 ? * FRI-MON", 10),
-        ("0 0 22-2 * * ?", 4),
+        ("0 0 L * * ?", 4),
+        ("0 0 9 15W/2 * ?", 6 + 2),
+        ("0 0 9 WL * ?", 6),
+        ("0 0 9 0W * ?", 6),
+        ("0 0 9 32W * ?", 6),
+        ("0 0 9 L-31 * ?", 8),
+        ("0 0 9 L-31W * ?", 8),
+        ("0 0 9 L/2 * ?", 6),
+        ("0 0 9 ? * FRI#0", 14),
+        ("0 0 9 ? * 6#6", 12),
+        ("0 0 9 ? * MON-FRI#2", 17),
+        ("0 0 9 ? * 8L", 10),
+        ("0 0 9 ? * XYZL", 10),
+        ("0 0 9 ? * L,MON", 10),
+        ("0 0 9 ? * L-3", 10),
+        ("0 0 9 ? * ? 2028-2026", 12),
+        ("0 0 9 15 * L", 11),
+        ("0 0 9 * * ? 2200", 12),
+        ("0 0 9 * * ? 1969", 12),
         ("0 0 9 ? * TUES", 13),
         ("0 0 9 ? * XYZ", 10),
         ("0 0 9 * *", 9),
@@ -142,6 +154,13 @@ def _repeats(local: datetime) -> bool:
         ("? 0 9 * * ?", 0),
         ("-1 0 9 * * ?", 0),
         ("0 0 9 1-5L * ?", 9),
+        ("0 0/99999999999999999999 9 * * ?", 13),
+        ("0 0/60 9 * * ?", 4),
+        ("0 0 /24 * * ?", 5),
+        ("0 / 9 * * ?", 2),
+        ("0 0 9 1-5W * ?", 9),
+        ("0 0 9 ?/2 * ?", 6),
+        ("0 0 9 ١ * ?", 6),
     ],
 )
 def test_what_is_not_understood_is_refused_with_its_position(expression, position):
@@ -150,7 +169,20 @@ def test_what_is_not_understood_is_refused_with_its_position(expression, positio
     assert caught.value.fields["position"] == position
 
 
-@pytest.mark.parametrize("expression", ["0 0 9 * * ?", "@daily", "0 0 * * 8", "60 * * * *", "0 0 ? * 1"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "0 0 9 * * ?",
+        "@daily",
+        "0 0 * * 8",
+        "60 * * * *",
+        "0 0 ? * 1",
+        "0 0 L * *",
+        "0 0 * * 1#2",
+        "/5 * * * *",
+        "0 22-2 * * *",
+    ],
+)
 def test_unix_refuses_what_is_not_unix(expression):
     with pytest.raises(InvalidTrigger):
         fire_times(expression, after=START, count=1, dialect="unix")
