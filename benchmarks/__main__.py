@@ -2,10 +2,10 @@
 
 import argparse
 
-from benchmarks import broker, main_job
+from benchmarks import broker, main_job, triggers
 from benchmarks.figures import as_json, as_table
 
-ALL = {main_job.NAME: main_job, broker.NAME: broker}
+ALL = {main_job.NAME: main_job, broker.NAME: broker, triggers.NAME: triggers}
 
 
 def main() -> None:

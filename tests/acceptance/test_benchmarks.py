@@ -43,3 +43,9 @@ def test_the_main_job_is_measured_in_every_case() -> None:
     printed = {figure["case"]: figure["value"] for figure in figures("main_job", "--users", "2000")}
     assert set(MAIN_JOB) <= set(printed)
     assert all(value > 0 for value in printed.values())
+
+
+def test_triggers_are_measured_for_every_expression_and_zone() -> None:
+    printed = {figure["case"]: figure["value"] for figure in figures("triggers", "--fires", "20")}
+    assert len(printed) == 27
+    assert all(value > 0 for value in printed.values())

@@ -26,8 +26,9 @@ class Change:
 @lru_cache(maxsize=16_384)
 def offset_around(zone: ZoneInfo, day: int) -> int | None:
     """How far the clock is from UTC on this day of UTC, the one before and the one behind; None where it changes."""
-    offset = _offset_at(zone, (day - 1) * DAY)
-    return offset if offset == _offset_at(zone, (day + 2) * DAY) else None
+    offset = datetime.fromtimestamp((day - 1) * DAY, zone).utcoffset()
+    assert offset is not None
+    return offset // _SECOND if offset == datetime.fromtimestamp((day + 2) * DAY, zone).utcoffset() else None
 
 
 @lru_cache(maxsize=4096)
