@@ -19,6 +19,7 @@ from protos.errors import InvalidArgument
 MAX_LEAPS = 3_000  # rules that have not agreed after so many steps from one to the other are said never to agree
 MAX_PREVIEW_LEAPS = 10_000
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _INSTANT = timedelta(microseconds=1)
 _MS = timedelta(milliseconds=1)
 _SECOND = timedelta(seconds=1)
@@ -40,11 +41,15 @@ def first_fire(trigger: Trigger, now: datetime) -> datetime | None:
     """
     match trigger.rule:
         case At(at):
-            return next_fire(trigger, min(now, at - _INSTANT))
+            return at if _is_within(trigger, at) else None
         case After() if trigger.start is not None and trigger.start > now:
-            return trigger.start if trigger.end is None or trigger.start <= trigger.end else None
+            return trigger.start
         case _:
             return next_fire(trigger, now)
+
+
+def _is_within(trigger: Trigger, at: datetime) -> bool:
+    return (trigger.start is None or trigger.start <= at) and (trigger.end is None or at <= trigger.end)
 
 
 def delay_of(trigger: Trigger) -> timedelta | None:
@@ -58,7 +63,8 @@ def due_at(trigger: Trigger, fire_at: datetime, seed: str) -> datetime:
     if jitter <= 0:
         return fire_at
     drawn = blake2b(f"{(fire_at - _EPOCH) // _MS} {seed}".encode(), digest_size=8).digest()
-    return fire_at + int.from_bytes(drawn) % jitter * _MS
+    late = int.from_bytes(drawn) % jitter * _MS
+    return fire_at + min(late, _END_OF_TIME - fire_at)
 
 
 def checked_fires(trigger: Trigger, now: datetime) -> Trigger:

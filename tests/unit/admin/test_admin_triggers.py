@@ -204,6 +204,16 @@ def test_jitter_is_the_same_everywhere_and_less_than_its_bound():
 JITTERED = "2026-11-22T09:01:05.879000+00:00"  # kept: a newer version draws the same
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"])
+def test_an_instant_at_an_end_of_the_calendar_is_one_like_others(at):
+    trigger = trigger_of({"at": at, "jitter": "1d"})
+    fire = first_fire(checked_fires(trigger, NOW), NOW)
+    assert fire == datetime.fromisoformat(at)
+    assert due_at(trigger, fire, "push") >= fire
+    both = trigger_of({"all": [{"at": at}, {"cron": "* * * * * ?"}], "jitter": "1d"})
+    assert first_fire(both, NOW) is None
+
+
 def test_a_new_trigger_is_compared_with_the_old_one_whole():
     old = job(trigger={"every": "1h"}, next_fire_at=NOW)
     bounded = job(trigger={"every": "1h", "end": "2026-11-22T20:00:00Z"})
