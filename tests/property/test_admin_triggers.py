@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from admin.domain.errors import InvalidTrigger
 from admin.domain.trigger import fire_times, next_fire, preview, trigger_of
-from tests.support.quartz.expressions import expression_of
-from tests.support.quartz.plain import names
+from tests.support.quartz.expressions import MONTHS, expression_of
+from tests.support.quartz.plain import has, names
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 CHANGES = st.sampled_from(
@@ -94,6 +94,39 @@ def test_the_next_fire_is_the_same_from_wherever_before_it_one_asks(change, expr
         later = max(start, fire - timedelta(milliseconds=1 + back_ms))
         assert next_fire(trigger, later) == fire
         assert fire > start
+
+
+UNIX = st.tuples(
+    st.sampled_from(["*/15", "7", "0,59", "10-40/3", "*"]),
+    st.sampled_from(["*", "1-3", "*/6", "0,23"]),
+    st.sampled_from(["*", "*/3", "13", "1-7", "28-31", "1,15"]),
+    st.sampled_from(["*", "3", "2-4", "*/5", "MAR,nov"]),
+    st.sampled_from(["*", "0", "7", "1-5", "5-7", "MON,fri", "*/2"]),
+)
+
+
+def _unix_names(fields: tuple[str, ...], wall: datetime) -> bool:
+    """Where both are given, a day of the month or a day of the week is enough."""
+    minute, hour, day, month, weekday = (field.upper() for field in fields)
+    if not (has(minute, wall.minute, 0, 59) and has(hour, wall.hour, 0, 23) and has(month, wall.month, 1, 12, MONTHS)):
+        return False
+    is_day = has(day, wall.day, 1, 31)
+    days = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+    texts = ",".join(str(days.index(item)) if item in days else item for item in weekday.split(","))
+    is_weekday = any(has(texts, number, 0, 7) for number in {wall.isoweekday(), wall.isoweekday() % 7})
+    is_either = not day.startswith("*") and not weekday.startswith("*")
+    return is_day or is_weekday if is_either else is_day and is_weekday
+
+
+@settings(deadline=None)
+@given(UNIX, st.integers(0, 700), st.sampled_from(["UTC", "Asia/Kathmandu"]))
+def test_unix_fires_are_those_of_a_walk_over_every_minute(fields, days, zone):
+    start = datetime(2026, 1, 1, 11, 59, 30, tzinfo=UTC) + days * DAY
+    minutes = (start + MINUTE / 2 + n * MINUTE for n in range(3 * 1440))
+    walked = [at for at in minutes if _unix_names(fields, at.astimezone(ZoneInfo(zone)))]
+    found = fire_times(" ".join(fields), zone=zone, after=start, count=len(walked) + 1, dialect="unix")
+    assert found[: len(walked)] == walked
+    assert all(fire >= start + 3 * DAY for fire in found[len(walked) :])
 
 
 RULES = st.one_of(

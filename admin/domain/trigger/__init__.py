@@ -1,6 +1,6 @@
 """When a job is due: triggers as data, the fire times that they name, and their plain form."""
 
-from admin.domain.trigger.cron import QuartzCronTrigger, compiled
+from admin.domain.trigger.cron import QuartzCronTrigger
 from admin.domain.trigger.fires import (
     checked_fires,
     cron_fires,
@@ -46,7 +46,6 @@ __all__ = [
     "Timed",
     "Trigger",
     "checked_fires",
-    "compiled",
     "cron_fires",
     "delay_of",
     "due_at",

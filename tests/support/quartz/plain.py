@@ -10,17 +10,18 @@ def names(expression: str, wall: datetime) -> bool:
     """Whether the expression fires when a clock shows this."""
     second, minute, hour, day, month, weekday, *year = expression.upper().split()
     return (
-        _has(second, wall.second, 0, 59)
-        and _has(minute, wall.minute, 0, 59)
-        and _has(hour, wall.hour, 0, 23)
-        and _has(month, wall.month, 1, 12, MONTHS)
-        and (not year or _has(year[0], wall.year, 1970, 2199))
+        has(second, wall.second, 0, 59)
+        and has(minute, wall.minute, 0, 59)
+        and has(hour, wall.hour, 0, 23)
+        and has(month, wall.month, 1, 12, MONTHS)
+        and (not year or has(year[0], wall.year, 1970, 2199))
         and any(_is_day(item, wall) for item in day.split(","))
         and any(_is_weekday(item, wall) for item in weekday.split(","))
     )
 
 
-def _has(field: str, value: int, low: int, high: int, texts: tuple[str, ...] = ()) -> bool:
+def has(field: str, value: int, low: int, high: int, texts: tuple[str, ...] = ()) -> bool:
+    """Whether a field made of numbers, names, ranges and steps holds the value."""
     return any(_item_has(item, value, low, high, texts) for item in field.split(","))
 
 
