@@ -2,10 +2,10 @@
 
 import argparse
 
-from benchmarks import broker, main_job, scheduler
+from benchmarks import broker, main_job, scheduler, triggers
 from benchmarks.figures import as_json, as_table
 
-ALL = {main_job.NAME: main_job, broker.NAME: broker, scheduler.NAME: scheduler}
+ALL = {each.NAME: each for each in (main_job, broker, scheduler, triggers)}
 
 
 def main() -> None:

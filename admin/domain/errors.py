@@ -51,6 +51,13 @@ class InvalidTrigger(AdminError):
     status = Status.INVALID_ARGUMENT
 
 
+class NeverFires(AdminError):
+    """The trigger {trigger} names no fire time after {after}; change it, or make it manual."""
+
+    code = "never_fires"
+    status = Status.INVALID_ARGUMENT
+
+
 class UnknownRun(AdminError):
     """There is no run {run_id}."""
 

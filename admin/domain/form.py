@@ -4,29 +4,23 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from typing import TypeGuard, TypeVar
+from typing import TypeVar
 
-from admin.domain.cron import Dialect
 from admin.domain.errors import InvalidJob, InvalidTrigger
+from admin.domain.fields import Form, duration_of, duration_text, is_whole, mapping_of, text_of
 from admin.domain.job import EXECUTORS, MAX_SHARDS, JobDefinition, Misfire, Overlap
 from admin.domain.names import Group, HandlerName, JobName
 from admin.domain.retry import Backoff, RetryPolicy
-from admin.domain.trigger import After, At, Cron, Every, Manual, Trigger, compiled
+from admin.domain.trigger import MANUAL, form_of_trigger, trigger_of
 
-Form = Mapping[str, object]
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
-_UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1), timedelta(milliseconds=1))
-_MARKS = ("d", "h", "m", "s", "ms")
 _FIELDS = frozenset(field.name for field in fields(JobDefinition))
-_LONGEST = timedelta(days=365)
 _MAX_PARAMS_BYTES = 64 << 10
 MAX_DEPTH = 64  # of nested JSON
-_MANUAL: Trigger = Manual()
 _ONE_SHARD: int | None = 1
 _NO_LIMIT: int | None = None
 MAX_OVERLAP = 100_000
@@ -42,13 +36,13 @@ def definition_of(form: Form) -> JobDefinition:
         name=JobName(read.field(form, "name", _name, "")),
         group=Group(read.field(form, "group", _name, "")),
         handler=HandlerName(read.field(form, "handler", _handler, "")),
-        trigger=read.field(form, "trigger", trigger_of, _MANUAL, optional=True),
+        trigger=read.field(form, "trigger", trigger_of, MANUAL, optional=True),
         shards=read.field(form, "shards", _shards, _ONE_SHARD, optional=True),
         params=read.field(form, "params", _params, "{}", optional=True),
         retry=read.field(form, "retry", _retry, RetryPolicy(), optional=True),
         timeout=read.field(form, "timeout", _timeout, None, optional=True),
-        overlap=read.field(form, "overlap", lambda value: Overlap(_text(value)), Overlap.SKIP, optional=True),
-        misfire=read.field(form, "misfire", lambda value: Misfire(_text(value)), Misfire.FIRE_ONCE, optional=True),
+        overlap=read.field(form, "overlap", lambda value: Overlap(text_of(value)), Overlap.SKIP, optional=True),
+        misfire=read.field(form, "misfire", lambda value: Misfire(text_of(value)), Misfire.FIRE_ONCE, optional=True),
         overlap_limit=read.field(form, "overlap_limit", _overlap_limit, _NO_LIMIT, optional=True),
     )
     if definition.overlap_limit is not None and definition.overlap not in (Overlap.QUEUE, Overlap.ALLOW):
@@ -83,59 +77,6 @@ def form_of(definition: JobDefinition) -> dict[str, object]:
     }
 
 
-def trigger_of(value: object) -> Trigger:
-    """{cron | unix, time_zone?} | {every} | {at} | {manual: true}; raises ValueError, InvalidTrigger, NotSupported."""
-    form = _mapping(value)
-    kinds = set(form) - {"time_zone"}
-    if len(kinds) != 1:
-        raise ValueError("give exactly one of cron, unix, every, at, after, manual")
-    if form.get("time_zone") is not None and not kinds & {"cron", "unix"}:
-        raise ValueError("time_zone goes with cron and unix only")
-    kind = kinds.pop()
-    if kind not in _TRIGGERS:
-        raise ValueError(f"{kind!r} is no trigger: give one of cron, unix, every, at, after, manual")
-    return _TRIGGERS[kind](form)
-
-
-def form_of_trigger(trigger: Trigger) -> dict[str, object]:
-    match trigger:
-        case Manual():
-            return {"manual": True}
-        case Cron(expression, time_zone, Dialect.QUARTZ):
-            return {"cron": expression, "time_zone": time_zone}
-        case Cron(expression, time_zone, _):
-            return {"unix": expression, "time_zone": time_zone}
-        case Every(period):
-            return {"every": duration_text(period)}
-        case After(delay):
-            return {"after": duration_text(delay)}
-        case At(at):
-            return {"at": at.isoformat()}
-
-
-def duration_of(value: object) -> timedelta:
-    """Reads "30s", "5m", "1h30m", "250ms"; raises ValueError."""
-    match = _DURATION.fullmatch(_text(value))
-    if match is None or not any(match.groups()):
-        raise ValueError(f"{value!r} is no duration: write 30s, 5m, 1h30m or 3d")
-    try:
-        found = sum((int(part) * unit for part, unit in zip(match.groups(), _UNITS, strict=True) if part), timedelta())
-    except OverflowError:
-        found = timedelta.max
-    if found > _LONGEST:
-        raise ValueError(f"{value!r} is longer than 365 days")
-    return found
-
-
-def duration_text(duration: timedelta) -> str:
-    parts: list[str] = []
-    for unit, mark in zip(_UNITS, _MARKS, strict=True):
-        count, duration = divmod(duration, unit)
-        if count:
-            parts.append(f"{count}{mark}")
-    return "".join(parts) or "0s"
-
-
 class _Faults:
     """Reads fields and keeps what is wrong with each."""
 
@@ -158,14 +99,14 @@ class _Faults:
 
 
 def _name(value: object) -> str:
-    text = _text(value)
+    text = text_of(value)
     if not _NAME.fullmatch(text):
         raise ValueError(f'{text!r} is no name: use 1 to 100 letters, digits, "_", "-" or "."')
     return text
 
 
 def _handler(value: object) -> str:
-    text = _text(value)
+    text = text_of(value)
     if not 1 <= len(text) <= 100 or not text.isprintable():
         raise ValueError("use 1 to 100 printable characters")
     return text
@@ -174,13 +115,13 @@ def _handler(value: object) -> str:
 def _shards(value: object) -> int | None:
     if value == EXECUTORS:
         return None
-    if not _is_whole(value) or not 1 <= value <= MAX_SHARDS:
+    if not is_whole(value) or not 1 <= value <= MAX_SHARDS:
         raise ValueError(f'give a number from 1 to {MAX_SHARDS}, or "{EXECUTORS}"')
     return value
 
 
 def _params(value: object) -> str:
-    return params_text(_mapping(value))
+    return params_text(mapping_of(value))
 
 
 def params_text(params: Mapping[str, object]) -> str:
@@ -208,13 +149,13 @@ def is_shallow(value: object, levels: int = MAX_DEPTH) -> bool:
 
 
 def _retry(value: object) -> RetryPolicy:
-    form = _mapping(value)
+    form = mapping_of(value)
     default = RetryPolicy()
     if unknown := sorted(set(form) - {"attempts", "backoff", "initial", "max", "jitter", "losses"}):
         raise ValueError(f"unknown fields: {', '.join(unknown)}")
     return RetryPolicy(
         attempts=_given(form, "attempts", partial(_count, "attempts"), default.attempts),
-        backoff=_given(form, "backoff", lambda text: Backoff(_text(text)), default.backoff),
+        backoff=_given(form, "backoff", lambda text: Backoff(text_of(text)), default.backoff),
         initial=_given(form, "initial", duration_of, default.initial),
         max=_given(form, "max", duration_of, default.max),
         jitter=_given(form, "jitter", _share, default.jitter),
@@ -223,7 +164,7 @@ def _retry(value: object) -> RetryPolicy:
 
 
 def _count(name: str, value: object) -> int:
-    if not _is_whole(value) or not 1 <= value <= 1000:
+    if not is_whole(value) or not 1 <= value <= 1000:
         raise ValueError(f"{name} must be a number from 1 to 1000")
     return value
 
@@ -235,7 +176,7 @@ def _share(value: object) -> float:
 
 
 def _overlap_limit(value: object) -> int | None:
-    if not _is_whole(value) or not 1 <= value <= MAX_OVERLAP:
+    if not is_whole(value) or not 1 <= value <= MAX_OVERLAP:
         raise ValueError(f"give a number from 1 to {MAX_OVERLAP}")
     return value
 
@@ -252,68 +193,3 @@ def _timeout(value: object) -> timedelta:
     if timeout == timedelta():
         raise ValueError("a timeout is longer than 0s")
     return timeout
-
-
-def _cron(dialect: Dialect) -> Callable[[Form], Trigger]:
-    def read(form: Form) -> Trigger:
-        expression = _text(form["cron" if dialect is Dialect.QUARTZ else "unix"])
-        zone = "UTC" if form.get("time_zone") is None else _text(form["time_zone"])
-        compiled(expression, zone, dialect)
-        return Cron(expression, zone, dialect)
-
-    return read
-
-
-def _every(form: Form) -> Trigger:
-    period = duration_of(form["every"])
-    if period < timedelta(seconds=1) or period % timedelta(seconds=1):
-        raise ValueError("every is at least 1s, in whole seconds")
-    return Every(period)
-
-
-def _at(form: Form) -> Trigger:
-    value = form["at"]
-    at = value if isinstance(value, datetime) else datetime.fromisoformat(_text(value))
-    if at.tzinfo is None:
-        raise ValueError("at needs an offset from UTC, e.g. 2026-12-01T09:00:00+08:00")
-    try:
-        at = at.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"{value!r} lies outside the calendar") from error
-    return At(at.replace(microsecond=at.microsecond // 1000 * 1000))  # the books keep milliseconds
-
-
-def _after(form: Form) -> Trigger:
-    return After(duration_of(form["after"]))
-
-
-def _manual(form: Form) -> Trigger:
-    if form["manual"] is not True:
-        raise ValueError("manual is true, or left out")
-    return Manual()
-
-
-_TRIGGERS: Mapping[str, Callable[[Form], Trigger]] = {
-    "cron": _cron(Dialect.QUARTZ),
-    "unix": _cron(Dialect.UNIX),
-    "every": _every,
-    "at": _at,
-    "after": _after,
-    "manual": _manual,
-}
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
-    return value
-
-
-def _mapping(value: object) -> Form:
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"{value!r} is no set of names and values")
-    return value
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)

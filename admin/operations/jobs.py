@@ -12,7 +12,7 @@ from admin.domain.names import Group, JobName, RunId
 from admin.domain.overlap import Active
 from admin.domain.plan import Order, fire_of_edited, run_of
 from admin.domain.run import Cause, Run
-from admin.domain.trigger import Trigger, first_fire, preview
+from admin.domain.trigger import Trigger, checked_fires, first_fire, preview
 from admin.operations.fleet import Fleet
 from admin.operations.keys import checked_key
 from admin.operations.paging import Page, page_of
@@ -34,9 +34,13 @@ class Jobs:
     new_run_id: Callable[[], RunId]
 
     async def create(self, definition: JobDefinition, key: str | None = None) -> Job:
-        """With an idempotency key the same job may be created again, which changes nothing. Raises JobExists."""
+        """With an idempotency key the same job may be created again, which changes nothing.
+
+        Raises JobExists, NeverFires.
+        """
+        trigger = definition.trigger
         try:
-            job = await self.jobs.add(definition, lambda now: first_fire(definition.trigger, now))
+            job = await self.jobs.add(definition, lambda now: first_fire(checked_fires(trigger, now), now))
         except JobExists:
             job = await self.jobs.get(definition.name)
             if key is None or job.definition != definition:
@@ -54,16 +58,26 @@ class Jobs:
         return page_of(found, size, lambda job: job.name)
 
     async def update(self, definition: JobDefinition, expected: int | None) -> Job:
-        """Replaces the definition; runs that exist keep theirs. Raises UnknownJob, VersionConflict."""
-        return await self._edit(definition.name, lambda job: replace(job, definition=definition), expected)
+        """Replaces the definition; runs that exist keep theirs. Raises UnknownJob, VersionConflict, NeverFires."""
+
+        def edit(job: Job, now: datetime) -> Job:
+            checked_fires(definition.trigger, now)
+            return replace(job, definition=definition)
+
+        return await self._edit(definition.name, edit, expected)
 
     async def pause(self, name: JobName) -> Job:
         """No fires until it is resumed; runs that exist go on. Raises UnknownJob."""
-        return await self._edit(name, lambda job: replace(job, is_paused=True), None)
+        return await self._edit(name, lambda job, now: replace(job, is_paused=True), None)
 
     async def resume(self, name: JobName) -> Job:
-        """Goes on with the next fire time behind now. Raises UnknownJob."""
-        return await self._edit(name, lambda job: replace(job, is_paused=False), None)
+        """Goes on with the next fire time behind now. Raises UnknownJob, NeverFires."""
+
+        def edit(job: Job, now: datetime) -> Job:
+            checked_fires(job.definition.trigger, now)
+            return replace(job, is_paused=False)
+
+        return await self._edit(name, edit, None)
 
     async def delete(self, name: JobName, expected: int | None) -> None:
         """Raises UnknownJob, VersionConflict, JobActive."""
@@ -93,9 +107,9 @@ class Jobs:
         """The next fire times of a trigger."""
         return preview(trigger, after or self.clock(), min(count, MAX_PREVIEW))
 
-    async def _edit(self, name: JobName, edit: Callable[[Job], Job], expected: int | None) -> Job:
+    async def _edit(self, name: JobName, edit: Callable[[Job, datetime], Job], expected: int | None) -> Job:
         def edited(job: Job, now: datetime) -> Job:
-            new = edit(job)
+            new = edit(job, now)
             return replace(new, next_fire_at=fire_of_edited(job, new, now), updated_at=now)
 
         job = await self.jobs.add_version(name, edited, expected)

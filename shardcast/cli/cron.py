@@ -19,9 +19,16 @@ def show_next(
     count: Annotated[int, typer.Option("-n", min=1, max=1000, help="How many.")] = 10,
     zone: Annotated[str, typer.Option("--tz", metavar="ZONE", help="IANA name of the time zone.")] = "UTC",
     dialect: Annotated[str, typer.Option(help="quartz (6 or 7 fields) or unix (5).")] = "quartz",
+    skipped: Annotated[str, typer.Option(help="A wall time that a clock change skips: skip or shift.")] = "skip",
+    repeated: Annotated[str, typer.Option(help="One that it repeats: once or twice.")] = "once",
 ) -> None:
     """Print the next fire times of an expression."""
-    from shardcast import fire_times
+    from admin.domain.trigger import Cron, Dialect, Repeated, Skipped, cron_fires
+    from protos.errors import InvalidArgument
 
-    for fire in fire_times(expression, zone=zone, after=datetime.now(UTC), count=count, dialect=dialect):
+    try:
+        cron = Cron(expression, zone, Dialect(dialect), Skipped(skipped), Repeated(repeated))
+    except ValueError as error:
+        raise InvalidArgument(reason=f"{error}: see --help.") from error
+    for fire in cron_fires(cron, datetime.now(UTC), count):
         print(fire.isoformat())

@@ -79,3 +79,9 @@ def test_the_scheduler_is_measured_in_every_case_and_nothing_is_lost() -> None:
     assert (printed["burst 30"]["settings"]["lost"], printed["burst 30"]["settings"]["doubled"]) == (0, 0)
     restart = printed["restart ready"]["settings"]
     assert (restart["missing"], restart["doubled"], restart["accepted but not succeeded"]) == (0, 0, 0)
+
+
+def test_triggers_are_measured_for_every_expression_and_zone() -> None:
+    printed = {figure["case"]: figure["value"] for figure in figures("triggers", "--fires", "20")}
+    assert len(printed) == 27
+    assert all(value > 0 for value in printed.values())

@@ -16,9 +16,10 @@ from admin.api.rest.models import (
     run_body,
 )
 from admin.domain.errors import InvalidJob
-from admin.domain.form import definition_of, trigger_of
+from admin.domain.form import definition_of
 from admin.domain.job import Job
 from admin.domain.names import Group, JobName
+from admin.domain.trigger import trigger_of
 from admin.operations.jobs import MAX_PREVIEW, Jobs
 from protos.errors import InvalidArgument
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from admin.domain.form import form_of
 from admin.domain.job import EXECUTORS, Job
@@ -11,6 +12,9 @@ from admin.domain.run import Run
 from admin.domain.shard import Shard
 from protos.admin.v1 import job_pb2, run_pb2
 from protos.errors import InvalidArgument
+
+_OPTIONS = ("time_zone", "skipped", "repeated", "start", "end", "jitter")
+_COMBINED = ("any", "all")
 
 
 def job_form(message: job_pb2.Job) -> dict[str, object]:
@@ -32,8 +36,19 @@ def job_form(message: job_pb2.Job) -> dict[str, object]:
 
 def trigger_form(message: job_pb2.Trigger) -> dict[str, object]:
     kind = message.WhichOneof("kind")
-    form: dict[str, object] = {kind: getattr(message, kind)} if kind else {}
-    return {**form, "time_zone": message.time_zone} if message.time_zone else form
+    form: dict[str, object] = {name: text for name in _OPTIONS if (text := getattr(message, name))}
+    if kind in _COMBINED:
+        form[kind] = [trigger_form(each) for each in getattr(message, kind).triggers]
+    elif kind:
+        form[kind] = getattr(message, kind)
+    return form
+
+
+def _trigger_message(form: Mapping[str, Any]) -> job_pb2.Trigger:
+    combined = {
+        name: job_pb2.Triggers(triggers=map(_trigger_message, form[name])) for name in _COMBINED if name in form
+    }
+    return job_pb2.Trigger(**{**form, **combined})
 
 
 def _retry_form(message: job_pb2.Retry) -> dict[str, object]:
@@ -61,7 +76,7 @@ def job_message(job: Job) -> job_pb2.Job:
         name=job.name,
         group=job.definition.group,
         handler=job.definition.handler,
-        trigger=job_pb2.Trigger(**trigger),
+        trigger=_trigger_message(trigger),
         shards=job_pb2.Shards(count=shards) if isinstance(shards, int) else job_pb2.Shards(executors=True),
         params=job.definition.params,
         retry=job_pb2.Retry(**retry),

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from admin.api.rpc.convert import job_form, job_message, ms_of, params_of, run_message, trigger_form
-from admin.domain.form import definition_of, trigger_of
+from admin.domain.form import definition_of
 from admin.domain.names import Group, JobName
+from admin.domain.trigger import trigger_of
 from protos.admin.v1 import job_pb2 as pb
 from protos.admin.v1 import job_pb2_grpc
 from protos.errors import InvalidArgument

@@ -115,7 +115,14 @@ class Trigger(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     MANUAL_FIELD_NUMBER: _builtins.int
+    ANY_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
     cron: _builtins.str
     """Quartz dialect, 6 or 7 fields"""
     unix: _builtins.str
@@ -129,7 +136,25 @@ class Trigger(_message.Message):
     manual: _builtins.bool
     """true"""
     time_zone: _builtins.str
-    """IANA name, default UTC"""
+    """IANA name, default UTC; with cron and unix"""
+    skipped: _builtins.str
+    """with cron and unix, a wall time that a clock change skips: skip (default), shift"""
+    repeated: _builtins.str
+    """with cron and unix, one that it repeats: once (default), twice"""
+    start: _builtins.str
+    """RFC 3339, no fires before; "" is none"""
+    end: _builtins.str
+    """RFC 3339, no fires behind; "" is none"""
+    jitter: _builtins.str
+    """e.g. "30s", each fire is served up to so much later; "" is none"""
+    @_builtins.property
+    def any(self) -> Global___Triggers:
+        """whenever one of them fires"""
+
+    @_builtins.property
+    def all(self) -> Global___Triggers:
+        """whenever all of them fire"""
+
     def __init__(
         self,
         *,
@@ -139,17 +164,46 @@ class Trigger(_message.Message):
         at: _builtins.str = ...,
         after: _builtins.str = ...,
         manual: _builtins.bool = ...,
+        any: Global___Triggers | None = ...,
+        all: Global___Triggers | None = ...,
         time_zone: _builtins.str = ...,
+        skipped: _builtins.str = ...,
+        repeated: _builtins.str = ...,
+        start: _builtins.str = ...,
+        end: _builtins.str = ...,
+        jitter: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "at", b"at", "cron", b"cron", "every", b"every", "kind", b"kind", "manual", b"manual", "unix", b"unix"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "all", b"all", "any", b"any", "at", b"at", "cron", b"cron", "every", b"every", "kind", b"kind", "manual", b"manual", "unix", b"unix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "at", b"at", "cron", b"cron", "every", b"every", "kind", b"kind", "manual", b"manual", "time_zone", b"time_zone", "unix", b"unix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "all", b"all", "any", b"any", "at", b"at", "cron", b"cron", "end", b"end", "every", b"every", "jitter", b"jitter", "kind", b"kind", "manual", b"manual", "repeated", b"repeated", "skipped", b"skipped", "start", b"start", "time_zone", b"time_zone", "unix", b"unix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["cron", "unix", "every", "at", "after", "manual"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["cron", "unix", "every", "at", "after", "manual", "any", "all"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Trigger: _TypeAlias = Trigger  # noqa: Y015
+
+@_typing.final
+class Triggers(_message.Message):
+    """1 to 20 of cron, unix, every and at, with neither start, end nor jitter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIGGERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trigger]: ...
+    def __init__(
+        self,
+        *,
+        triggers: _abc.Iterable[Global___Trigger] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["triggers", b"triggers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Triggers: _TypeAlias = Triggers  # noqa: Y015
 
 @_typing.final
 class Shards(_message.Message):

@@ -117,13 +117,25 @@ def _repeats(local: datetime) -> bool:
 @pytest.mark.parametrize(
     ("expression", "position"),
     [
-        ("0 0 9 L * ?", 6),
-        ("0 0 9 15W * ?", 8),
-        ("0 0 9 LW * ?", 6),
-        ("0 0 9 ? * FRI#3", 13),
-        ("0 0 9 ? * 6L", 11),
-        ("0 0 9 ? * FRI-MON", 10),
-        ("0 0 22-2 * * ?", 4),
+        ("0 0 L * * ?", 4),
+        ("0 0 9 15W/2 * ?", 6 + 2),
+        ("0 0 9 WL * ?", 6),
+        ("0 0 9 0W * ?", 6),
+        ("0 0 9 32W * ?", 6),
+        ("0 0 9 L-31 * ?", 8),
+        ("0 0 9 L-31W * ?", 8),
+        ("0 0 9 L/2 * ?", 6),
+        ("0 0 9 ? * FRI#0", 14),
+        ("0 0 9 ? * 6#6", 12),
+        ("0 0 9 ? * MON-FRI#2", 17),
+        ("0 0 9 ? * 8L", 10),
+        ("0 0 9 ? * XYZL", 10),
+        ("0 0 9 ? * L,MON", 10),
+        ("0 0 9 ? * L-3", 10),
+        ("0 0 9 ? * ? 2028-2026", 12),
+        ("0 0 9 15 * L", 11),
+        ("0 0 9 * * ? 2200", 12),
+        ("0 0 9 * * ? 1969", 12),
         ("0 0 9 ? * TUES", 13),
         ("0 0 9 ? * XYZ", 10),
         ("0 0 9 * *", 9),
@@ -142,6 +154,13 @@ def _repeats(local: datetime) -> bool:
         ("? 0 9 * * ?", 0),
         ("-1 0 9 * * ?", 0),
         ("0 0 9 1-5L * ?", 9),
+        ("0 0/99999999999999999999 9 * * ?", 13),
+        ("0 0/60 9 * * ?", 4),
+        ("0 0 /24 * * ?", 5),
+        ("0 / 9 * * ?", 2),
+        ("0 0 9 1-5W * ?", 9),
+        ("0 0 9 ?/2 * ?", 6),
+        ("0 0 9 ١ * ?", 6),
     ],
 )
 def test_what_is_not_understood_is_refused_with_its_position(expression, position):
@@ -150,10 +169,54 @@ def test_what_is_not_understood_is_refused_with_its_position(expression, positio
     assert caught.value.fields["position"] == position
 
 
-@pytest.mark.parametrize("expression", ["0 0 9 * * ?", "@daily", "0 0 * * 8", "60 * * * *", "0 0 ? * 1"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "0 0 9 * * ?",
+        "@daily",
+        "0 0 * * 8",
+        "60 * * * *",
+        "0 0 ? * 1",
+        "0 0 L * *",
+        "0 0 * * 1#2",
+        "/5 * * * *",
+        "0 22-2 * * *",
+    ],
+)
 def test_unix_refuses_what_is_not_unix(expression):
     with pytest.raises(InvalidTrigger):
         fire_times(expression, after=START, count=1, dialect="unix")
+
+
+@pytest.mark.parametrize(
+    ("days", "found"),
+    [
+        ("L * ?", ["01-31", "02-28", "03-31", "04-30"]),
+        ("L-3 * ?", ["01-28", "02-25", "03-28", "04-27"]),
+        ("LW * ?", ["01-29", "02-26", "03-31", "04-30"]),
+        ("L-3W * ?", ["01-28", "02-25", "03-29", "04-27"]),
+        ("1W * ?", ["01-01", "02-01", "03-01", "04-01"]),
+        ("15W * ?", ["01-15", "02-15", "03-15", "04-15"]),
+        ("30W * ?", ["01-29", "03-30", "04-30", "05-31"]),
+        ("1,15W,L 5 ?", ["05-01", "05-14", "05-31"]),
+        ("? * FRI#3", ["01-15", "02-19", "03-19", "04-16"]),
+        ("? * 6#5", ["01-29", "04-30", "07-30", "10-29"]),
+        ("? * FRIL", ["01-29", "02-26", "03-26", "04-30"]),
+        ("? 5 2L,WED#1", ["05-05", "05-31"]),
+        ("? 1 L", ["01-02", "01-09", "01-16"]),
+        ("? 1 FRI-MON", ["01-01", "01-02", "01-03", "01-04"]),
+        ("30-2 NOV-JAN ?", ["01-01", "01-02", "01-30", "01-31"]),
+        ("29 2 ? 2028/4", ["02-29", "02-29"]),
+    ],
+)
+def test_days_are_named_in_every_way_that_quartz_has(days, found):
+    texts = _texts(f"0 0 9 {days}", "2026-12-31T12:00:00+00:00", len(found))
+    assert [text[5:10] for text in texts] == found
+
+
+def test_hours_and_minutes_go_on_from_their_lowest():
+    found = _texts("0 50-10/10 23-0 * * ?", "2026-01-01T12:00:00+00:00", 6)
+    assert [text[11:16] for text in found] == ["23:00", "23:10", "23:50", "00:00", "00:10", "00:50"]
 
 
 def test_steps_behind_names_and_mixed_ranges_count():
