@@ -35,8 +35,11 @@ class Session:
     def hold(self, attempts: Iterable[Attempt]) -> None:
         self._held.update(attempts)
 
-    def free(self, attempts: Iterable[Attempt]) -> None:
+    def free(self, attempts: Iterable[Attempt]) -> bool:
+        """Whether there was no slot left before."""
+        was_full = len(self._held) >= self._executor.slots
         self._held.difference_update(attempts)
+        return was_full
 
     def see(self, now: datetime) -> None:
         self._executor = replace(self._executor, seen_at=now)

@@ -11,6 +11,7 @@ import structlog
 
 from admin.dispatch import convert
 from admin.dispatch.grpc_session import Session, Sessions
+from admin.dispatch.inbox import Inbox
 from admin.domain.names import ExecutorId, Group, HandlerName
 from admin.operations.access import check_group
 from admin.operations.attempts import Attempts, Beat
@@ -109,16 +110,30 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     async def _read(self, session: Session, requests: Requests) -> None:
         """Ends the session when the executor does, or when it says what cannot be understood."""
+        inbox = Inbox()
+        handling = asyncio.create_task(self._handle(session, inbox))
         try:
             async for request in requests:
-                await self._on_request(session, request)
+                session.see(self._clock())
+                await inbox.put(request)
+            await inbox.close()
+            await handling
         except Exception as error:  # told to the executor, whose stream it ends
             session.end(error)
         finally:
+            handling.cancel()
             self._sessions.close(session)
 
+    async def _handle(self, session: Session, inbox: Inbox) -> None:
+        """Ends the session when it cannot go on."""
+        try:
+            async for request in inbox:
+                await self._on_request(session, request)
+        except Exception as error:  # told to the executor, whose stream it ends
+            session.end(error)
+            inbox.drop()
+
     async def _on_request(self, session: Session, request: pb.ConnectRequest) -> None:
-        session.see(self._clock())
         match request.WhichOneof("kind"):
             case "beat":
                 await self._on_beat(session, request.beat)
@@ -171,8 +186,8 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         outcomes = [convert.outcome_of(outcome) for outcome in report.outcomes]
         await self._logs.finish([outcome.attempt for outcome in outcomes if session.holds(outcome.attempt)])
         verdicts = await self._attempts.report(session.executor, outcomes)
-        session.free(verdicts)
-        self._wakeup.ring("dispatcher")
+        if session.free(verdicts):
+            self._wakeup.ring("dispatcher")
         answers = [convert.answer_message(attempt, verdict) for attempt, verdict in verdicts.items()]
         session.tell(pb.ConnectResponse(report_accepted=pb.ReportAccepted(answers=answers)))
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from admin.domain.job import Overlap
 from admin.domain.names import Attempt, ExecutorId
-from admin.domain.run import Outcome, Verdict, on_beat, on_outcome, on_refusal, verdict
+from admin.domain.run import Outcome, OutcomeState, Verdict, on_beat, on_outcome, on_refusal, verdict
 from admin.domain.shard import HELD, Counters, Shard
 from admin.domain.trigger import delay_of
 from admin.operations.runs import bell_of
@@ -56,6 +56,8 @@ class Attempts:
         the process that took over an outbox.
         """
         changed = await self._change(executor, [(outcome.attempt, _reported(outcome)) for outcome in outcomes])
+        if any(outcome.state not in _DONE for outcome in outcomes):
+            self.wakeup.ring("dispatcher")
         verdicts: dict[Attempt, Verdict] = {}
         for outcome, found in zip(outcomes, changed.before, strict=True):
             attempt = outcome.attempt
@@ -84,6 +86,10 @@ class Attempts:
 
 QUEUEING = (Overlap.QUEUE, Overlap.REPLACE)
 """Policies under which the end of a run may be the beginning of another."""
+
+
+_DONE = (OutcomeState.SUCCEEDED, OutcomeState.SKIPPED)
+"""Outcomes that leave nothing to be assigned again."""
 
 
 def _reported(outcome: Outcome) -> Decide:
