@@ -11,7 +11,18 @@ from admin.domain.plan import CATCH_UP, GRACE, fires_of
 from admin.domain.trigger import next_fire, preview
 from tests.support.admin_factories import NOW, job
 
-TRIGGERS = st.sampled_from([{"every": "1s"}, {"every": "7s"}, {"cron": "*/10 * * * * ?"}, {"unix": "*/2 * * * *"}])
+TRIGGERS = st.sampled_from(
+    [
+        {"every": "1s"},
+        {"every": "7s"},
+        {"every": "1s", "start": "2026-11-22T09:00:05.250Z"},
+        {"cron": "*/10 * * * * ?"},
+        {"cron": "*/3 * * * * ?", "end": "2026-11-22T09:00:30Z"},
+        {"unix": "*/2 * * * *"},
+        {"any": [{"every": "7s"}, {"cron": "*/10 * * * * ?"}, {"at": "2026-11-22T09:00:11.500Z"}]},
+        {"all": [{"every": "2s"}, {"cron": "*/3 * * * * ?"}]},
+    ]
+)
 SHORT = st.lists(st.floats(0, 5), min_size=1, max_size=20)
 LONG = st.lists(st.floats(0, 60), min_size=1, max_size=8)
 

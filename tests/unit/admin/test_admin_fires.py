@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from admin.domain.plan import fire_of_edited, fires_of, key_of_fire
+from admin.domain.plan import fire_behind_end, fire_of_edited, fires_of, key_of_fire
+from admin.domain.run import Cause
 from admin.domain.trigger import first_fire
-from tests.support.admin_factories import NOW, job
+from tests.support.admin_factories import NOW, job, run
 
 SECOND = timedelta(seconds=1)
 
@@ -39,3 +40,20 @@ def test_another_trigger_or_an_end_of_a_pause_begins_behind_now():
     paused = replace(old, is_paused=True)
     assert fire_of_edited(old, paused, NOW) is None
     assert fire_of_edited(paused, old, NOW) == NOW + timedelta(hours=1)
+
+
+def test_a_fire_with_jitter_is_served_late_and_keeps_its_time():
+    jittered = job(trigger={"every": "1m", "jitter": "50s"}, next_fire_at=NOW)
+    due = jittered.next_due_at
+    assert NOW < due < NOW + 50 * SECOND
+    assert not fires_of(jittered, due - SECOND).due
+    assert fires_of(jittered, due).due == [NOW]
+
+
+def test_a_fixed_delay_waits_for_the_end_of_its_run():
+    delayed = job(trigger={"after": "10m", "end": (NOW + timedelta(minutes=15)).isoformat()}, next_fire_at=NOW)
+    fires = fires_of(delayed, NOW + SECOND)
+    assert (list(fires.due), fires.next_fire_at) == ([NOW], None)
+    waiting, fired = replace(delayed, next_fire_at=None), replace(run(), cause=Cause.FIRE)
+    assert fire_behind_end(waiting, fired, NOW + SECOND) == NOW + timedelta(minutes=10, seconds=1)
+    assert fire_behind_end(waiting, fired, NOW + timedelta(minutes=6)) is None, "behind its end"
