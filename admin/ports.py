@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from admin.domain.job import Job, JobDefinition
 from admin.domain.logs import LogChunk, LoggedLine, Position
@@ -45,8 +45,7 @@ Choose = Callable[[Sequence[Waiting]], Sequence[Choice]]
 """Who gets which shard; plain, called inside the transaction."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A shard, and what decides its next step."""
 
     key: ShardKey

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from admin.domain.names import DefinitionId, Group, HandlerName, JobId, JobName
 from admin.domain.retry import RetryPolicy
@@ -47,8 +48,7 @@ class JobDefinition:
     overlap_limit: int | None = None  # queue: how many may wait; allow: how many may be active
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A job as it is kept; the version rises with each edit."""
 
     id: JobId

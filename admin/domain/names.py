@@ -1,7 +1,6 @@
 """The names and numbers by which things are known."""
 
-from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 JobName = NewType("JobName", str)
 Group = NewType("Group", str)
@@ -14,20 +13,18 @@ JobId = NewType("JobId", int)  # never given twice, also where a name is
 DefinitionId = NewType("DefinitionId", int)  # of a definition as it was kept; it never changes
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ShardKey:
+class ShardKey(NamedTuple):
     """Names a shard."""
 
     run_id: RunId
-    index: int
+    index: int  # type: ignore[assignment]  # a method of tuples, which nobody asks of this one
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Attempt:
+class Attempt(NamedTuple):
     """Names one assignment of a shard; the term is higher for each."""
 
     run_id: RunId
-    index: int
+    index: int  # type: ignore[assignment]  # a method of tuples, which nobody asks of this one
     term: int
 
     @property

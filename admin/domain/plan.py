@@ -1,7 +1,7 @@
 """From due jobs and now to runs and next fire times: no fire lost or doubled, late ones by the misfire policy."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from admin.domain.job import MAX_SHARDS, Job, Misfire
@@ -122,10 +122,10 @@ def plan(job: Job, now: datetime, active: Active, *, executors: int, new_id: Cal
         run = run_of(job, order, now, active, executors=executors)
         active = active.behind(run)
         runs.append(run)
-    moved = replace(job, next_fire_at=fires.next_fire_at)
+    moved = job._replace(next_fire_at=fires.next_fire_at)
     for run in runs:
         if run.is_over:
-            moved = replace(moved, next_fire_at=fire_behind_end(moved, run, now))
+            moved = moved._replace(next_fire_at=fire_behind_end(moved, run, now))
     return Planned(runs, moved)
 
 

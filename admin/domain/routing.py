@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from admin.domain.names import ExecutorId, Group, HandlerName, ShardKey
 from admin.domain.run import Run
@@ -21,8 +22,7 @@ class Room:
     used: int
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A shard that waits, and for what."""
 
     key: ShardKey
@@ -30,8 +30,7 @@ class Waiting:
     handler: HandlerName
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A shard, and the executor that is to hold it."""
 
     key: ShardKey

@@ -3,8 +3,9 @@
 import enum
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from admin.domain.job import JobDefinition
 from admin.domain.names import Attempt, DefinitionId, ExecutorId, Group, HandlerName, JobId, JobName, RunId
@@ -53,8 +54,7 @@ class Cause(enum.StrEnum):
     RERUN = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A run with its frozen copy of the job; unique by job, cause and key."""
 
     id: RunId
@@ -136,7 +136,7 @@ class Verdict(enum.StrEnum):
 
 def ended_unbegun(run: Run, state: RunState, reason: str, now: datetime) -> Run:
     """A run that ends before its turn came."""
-    return replace(run, state=state, is_queued=False, reason=reason, ended_at=now)
+    return run._replace(state=state, is_queued=False, reason=reason, ended_at=now)
 
 
 def shards_of(run: Run, now: datetime) -> list[Shard]:
@@ -165,8 +165,8 @@ def settled(run: Run, tally: Mapping[ShardState, int], now: datetime) -> Run:
     if state is RunState.WAITING and run.started_at is None:
         return run
     if state in ACTIVE:
-        return replace(run, state=RunState.RUNNING, started_at=run.started_at or now, ended_at=None)
-    return replace(run, state=state, ended_at=run.ended_at or now, reason=_reason(run, state, tally))
+        return run._replace(state=RunState.RUNNING, started_at=run.started_at or now, ended_at=None)
+    return run._replace(state=state, ended_at=run.ended_at or now, reason=_reason(run, state, tally))
 
 
 def _reason(run: Run, state: RunState, tally: Mapping[ShardState, int]) -> str:

@@ -1,7 +1,7 @@
 """Who is connected, who is alive, and what they offer."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from admin.domain.names import ExecutorId, Group, HandlerName
@@ -32,10 +32,10 @@ class Alive:
             return run
         known = _handlers(each for each in self.executors if each.group == run.group and not each.is_draining)
         if known is None:
-            return replace(run, reason=f"no executor of the group {run.group} is alive")
+            return run._replace(reason=f"no executor of the group {run.group} is alive")
         if run.handler in known:
             return run
-        return replace(run, reason=f"no executor of the group {run.group} offers the handler {run.handler}")
+        return run._replace(reason=f"no executor of the group {run.group} offers the handler {run.handler}")
 
 
 @dataclass(frozen=True, slots=True)

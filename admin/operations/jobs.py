@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from admin.domain.errors import IdempotencyConflict, JobExists
@@ -62,20 +62,20 @@ class Jobs:
 
         def edit(job: Job, now: datetime) -> Job:
             checked_fires(definition.trigger, now)
-            return replace(job, definition=definition)
+            return job._replace(definition=definition)
 
         return await self._edit(definition.name, edit, expected)
 
     async def pause(self, name: JobName) -> Job:
         """No fires until it is resumed; runs that exist go on. Raises UnknownJob."""
-        return await self._edit(name, lambda job, now: replace(job, is_paused=True), None)
+        return await self._edit(name, lambda job, now: job._replace(is_paused=True), None)
 
     async def resume(self, name: JobName) -> Job:
         """Goes on with the next fire time behind now. Raises UnknownJob, NeverFires."""
 
         def edit(job: Job, now: datetime) -> Job:
             checked_fires(job.definition.trigger, now)
-            return replace(job, is_paused=False)
+            return job._replace(is_paused=False)
 
         return await self._edit(name, edit, None)
 
@@ -110,7 +110,7 @@ class Jobs:
     async def _edit(self, name: JobName, edit: Callable[[Job, datetime], Job], expected: int | None) -> Job:
         def edited(job: Job, now: datetime) -> Job:
             new = edit(job, now)
-            return replace(new, next_fire_at=fire_of_edited(job, new, now), updated_at=now)
+            return new._replace(next_fire_at=fire_of_edited(job, new, now), updated_at=now)
 
         job = await self.jobs.add_version(name, edited, expected)
         self.wakeup.ring("planner")

@@ -1,7 +1,6 @@
 """Jobs in SQL."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
@@ -34,7 +33,7 @@ class SqlJobs:
             job = Job(JobId(0), _NEW, definition, False, 1, now, now, first(now))
             key = connection.execute(insert(jobs).values(_values(job))).inserted_primary_key
             assert key is not None
-            return self._kept(connection, replace(job, id=JobId(key[0])))
+            return self._kept(connection, job._replace(id=JobId(key[0])))
 
         return await self._database.write(work)
 
@@ -42,7 +41,7 @@ class SqlJobs:
         def work(connection: Connection) -> Job:
             now = self._database.now(connection)
             current = lock_job(connection, self._definitions, name, expected)
-            job = replace(edit(current, now), version=current.version + 1)
+            job = edit(current, now)._replace(version=current.version + 1)
             if job.definition != current.definition:
                 return self._kept(connection, job)
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(_values(job)))
@@ -52,7 +51,7 @@ class SqlJobs:
 
     def _kept(self, connection: Connection, job: Job) -> Job:
         """With a copy of its definition that runs can refer to."""
-        job = replace(job, definition_id=self._definitions.add(connection, job.id, job.definition))
+        job = job._replace(definition_id=self._definitions.add(connection, job.id, job.definition))
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(_values(job)))
         return job
 

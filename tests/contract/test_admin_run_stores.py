@@ -45,7 +45,7 @@ async def test_a_run_keeps_its_copy_of_the_job(stores: Stores):
     await stores.job(**fields)
     run = await stores.add(order())
     edited = definition(handler="other")
-    await stores.jobs.add_version(PUSH, lambda job, _: replace(job, definition=edited), None)
+    await stores.jobs.add_version(PUSH, lambda job, _: job._replace(definition=edited), None)
     assert await stores.runs.get(run.id) == run
     assert (run.handler, run.params, run.retry.attempts, run.timeout) == ("push", '{"a":1}', 3, timedelta(minutes=5))
     assert [shard.index for shard in await stores.runs.list_shards(run.id)] == [0, 1, 2]
@@ -89,11 +89,11 @@ async def test_due_jobs_become_runs_and_move_on_in_one_step(stores: Stores):
     assert moved is not None
     assert moved > now
     assert (await stores.plan(numbers)).jobs == 0
-    await stores.jobs.add_version(PUSH, lambda job, _: replace(job, next_fire_at=now), None)
+    await stores.jobs.add_version(PUSH, lambda job, _: job._replace(next_fire_at=now), None)
     assert list((await stores.plan(numbers)).runs) == [], "the same fire again is no run"
     (assignment,) = await stores.assign()
     await stores.report(assignment.shard.current)
-    await stores.jobs.add_version(PUSH, lambda job, _: replace(job, next_fire_at=now), None)
+    await stores.jobs.add_version(PUSH, lambda job, _: job._replace(next_fire_at=now), None)
     assert list((await stores.plan(numbers)).runs) == [], "nor when its run has ended"
 
 
@@ -218,7 +218,7 @@ async def test_a_report_that_is_late_or_said_twice_finds_its_shard_in_the_histor
     for attempt in attempts:
         await stores.report(attempt)
     kept = await stores.runs.list_shards(run.id)
-    for attempt in (*attempts, replace(attempts[0], term=9), replace(attempts[0], index=99)):
+    for attempt in (*attempts, attempts[0]._replace(term=9), attempts[0]._replace(index=99)):
         changed = await stores.report(attempt, OutcomeState.FAILED)
         assert list(changed.runs) == []
         found = changed.before[0]
@@ -237,7 +237,7 @@ async def test_several_changes_of_one_shard_apply_in_order(stores: Stores):
         Change(attempt.shard, lambda shard, run, now: on_beat(shard, ONE, attempt, LONG, now)),
         Change(attempt.shard, lambda shard, run, now: on_outcome(shard, done, run, now)),
         Change(attempt.shard, lambda shard, run, now: on_outcome(shard, done, run, now)),
-        Change(replace(attempt, index=9).shard, lambda shard, run, now: on_outcome(shard, done, run, now)),
+        Change(attempt._replace(index=9).shard, lambda shard, run, now: on_outcome(shard, done, run, now)),
     ]
     changed = await stores.runs.finish(changes)
     assert [found and str(found[0].state) for found in changed.before] == ["assigned", "running", "succeeded", None]
@@ -328,7 +328,7 @@ async def test_progress_counts_for_the_current_attempt_alone(stores: Stores):
     run = await stores.add(order())
     (assignment,) = await stores.assign()
     attempt = assignment.shard.current
-    await stores.runs.add_progress(ONE, {replace(attempt, term=9): Counters(1), attempt: Counters(7, 6, "[5]", 4, 3)})
+    await stores.runs.add_progress(ONE, {attempt._replace(term=9): Counters(1), attempt: Counters(7, 6, "[5]", 4, 3)})
     await stores.runs.add_progress(ExecutorId("other"), {attempt: Counters(9)})
     (shard,) = await stores.runs.list_shards(run.id)
     assert shard.counters == Counters(7, 6, "[5]", 4, 3)
@@ -342,7 +342,7 @@ async def test_the_first_pin_stays_and_only_the_holder_sets_one(stores: Stores):
     await stores.add(order())
     first, second = (assignment.shard.current for assignment in await stores.assign())
     assert await stores.runs.add_pin(first, ExecutorId("other"), "log", "X") is None
-    assert await stores.runs.add_pin(replace(first, term=9), ONE, "log", "X") is None
+    assert await stores.runs.add_pin(first._replace(term=9), ONE, "log", "X") is None
     assert await stores.runs.add_pin(first, ONE, "log", "A") == "A"
     assert await stores.runs.add_pin(second, ONE, "log", "B") == "A"
     assert await stores.runs.add_pin(second, ONE, "scan/0", "B") == "B"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -121,4 +120,4 @@ class Books:
         """The end of a fire's run leads to the next fire, with a fixed delay."""
         job = next((job for job in self.jobs.values() if job.id == run.job_id), None)
         if job is not None:
-            self.jobs[job.name] = replace(job, next_fire_at=fire_behind_end(job, run, self.now))
+            self.jobs[job.name] = job._replace(next_fire_at=fire_behind_end(job, run, self.now))

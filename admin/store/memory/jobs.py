@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -38,9 +37,9 @@ class MemoryJobs:
     async def add_version(self, name: JobName, edit: Edit, expected: int | None) -> Job:
         books = self._books
         current = books.job(name, expected)
-        job = replace(edit(current, books.begin()), version=current.version + 1)
+        job = edit(current, books.begin())._replace(version=current.version + 1)
         if job.definition != current.definition:
-            job = replace(job, definition_id=DefinitionId(books.next_number()))
+            job = job._replace(definition_id=DefinitionId(books.next_number()))
         books.jobs[name] = job
         return job
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from datetime import timedelta
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -60,7 +59,7 @@ class MemoryRuns:
         books, now = self._books, self._books.begin()
         ids = list(dict.fromkeys(run.job_id for run in books.runs.values() if run.is_queued))[:limit]
         turns = [turn(books.active_runs(job_id)) for job_id in ids]
-        started = [replace(run, is_queued=False) for each in turns for run in each.start]
+        started = [run._replace(is_queued=False) for each in turns for run in each.start]
         for run in started:
             books.runs[run.id] = run
             books.keep(shards_of(run, now))
@@ -114,7 +113,7 @@ class MemoryRuns:
     async def extend(self, lease: timedelta) -> int:
         until_at = self._books.begin() + lease
         held = (shard for shard in self._books.shards.values() if shard.leased_until_at is not None)
-        extended = [replace(shard, leased_until_at=until_at) for shard in held]
+        extended = [shard._replace(leased_until_at=until_at) for shard in held]
         self._books.keep(extended)
         return len(extended)
 
@@ -123,7 +122,7 @@ class MemoryRuns:
         run = books.run(run_id)
         if run.is_over:
             raise RunEnded(run_id=run_id, state=run.state)
-        run = replace(run, cancelled_at=run.cancelled_at or now, reason=reason)
+        run = run._replace(cancelled_at=run.cancelled_at or now, reason=reason)
         if run.is_queued:
             books.end_unbegun(ended_unbegun(run, RunState.CANCELLED, reason, now))
             return books.run(run_id), []
@@ -139,14 +138,14 @@ class MemoryRuns:
             raise NothingToRetry(run_id=run_id)
         opened = [step(shard, Reopened(now)) if shard.state in _FAILED else shard for shard in shards]
         books.keep(opened)
-        run = replace(run, cancelled_at=None, reason="")
+        run = run._replace(cancelled_at=None, reason="")
         books.runs[run_id] = settled(run, Counter(shard.state for shard in opened), now)
         return books.runs[run_id]
 
     async def add_progress(self, holder: ExecutorId, progress: Mapping[Attempt, Counters]) -> None:
         for attempt, counters in progress.items():
             if self._is_held(attempt, holder):
-                self._books.keep([replace(self._books.shards[attempt.shard], counters=counters)])
+                self._books.keep([self._books.shards[attempt.shard]._replace(counters=counters)])
 
     async def add_pin(self, attempt: Attempt, holder: ExecutorId, name: str, value: str) -> str | None:
         if not self._is_held(attempt, holder):

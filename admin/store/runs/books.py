@@ -6,7 +6,7 @@ rows of runs, so that nobody waits in a circle.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
@@ -205,4 +205,4 @@ def _leads_on(run: Run) -> bool:
 
 
 def _behind(job: Job, run: Run, now: datetime) -> Job:
-    return replace(job, next_fire_at=fire_behind_end(job, run, now))
+    return job._replace(next_fire_at=fire_behind_end(job, run, now))

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import exists, func, select, tuple_
@@ -52,7 +51,7 @@ def claim_queued(books: Books, limit: int) -> Turned:
     """Jobs and runs that another admin has in hand are left to it."""
     turns = [turn(active) for active in _active_runs(books, _lock_jobs(books, _waiting_jobs(books, limit)))]
     mine = books.load_runs([run.id for each in turns for run in (*each.start, *each.skip)], skip_locked=True)
-    started = [replace(run, is_queued=False) for run in _held(mine, (run for each in turns for run in each.start))]
+    started = [run._replace(is_queued=False) for run in _held(mine, (run for each in turns for run in each.start))]
     books.begin(started)
     skipped = _held(mine, (run for each in turns for run in each.skip))
     ended = [ended_unbegun(run, RunState.SKIPPED, REPLACED, books.now) for run in skipped]

@@ -7,7 +7,7 @@ some forty bytes. More than a few of them are compressed.
 import json
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, delete, select
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, delete, select
 from admin.domain.job import JobDefinition
 from admin.domain.names import DefinitionId, JobId, RunId
 from admin.domain.run import Run, shards_of
-from admin.domain.shard import Counters, Fault, Shard, ShardState
+from admin.domain.shard import NOTHING_YET, Counters, Fault, Shard, ShardState
 from admin.store.databases import many
 from admin.store.runs.definitions import CHUNK, Definitions
 from admin.store.runs.rows import Values, instant_of, ms_of
@@ -151,14 +151,11 @@ def _fields(shard: Shard, ended_at: datetime) -> Fields:
         "b": _before(shard.started_at, ended_at),
         "e": _before(shard.ended_at, ended_at),
         "d": _before(shard.due_at, ended_at) if shard.attempt != 1 else None,
-        "c": None if counters == _NOTHING else astuple(counters),
+        "c": None if counters == NOTHING_YET else counters,
         "f": [fault.code, fault.message, fault.traceback] if fault else None,
         "v": shard.result or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
-
-
-_NOTHING = Counters()
 
 
 def _shard_of(fields: Mapping[str, object], index: int, run: Run) -> Shard:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -74,7 +73,7 @@ class SqlRuns:
             run = books.load_runs([run_id]).get(run_id)
             if run is None:
                 raise RunEnded(run_id=run_id, state=reading.load(books, run_id)[0].state)
-            run = replace(run, cancelled_at=run.cancelled_at or books.now, reason=reason)
+            run = run._replace(cancelled_at=run.cancelled_at or books.now, reason=reason)
             if run.is_queued:
                 run = ended_unbegun(run, RunState.CANCELLED, reason, books.now)
                 books.end([run], {})
@@ -158,7 +157,7 @@ def _reopen(books: Books, run: Run, its_shards: Sequence[Shard], ended: EndedRun
         raise NothingToRetry(run_id=run.id)
     opened = {key: step(shard, Reopened(books.now)) for key, shard in failed.items()}
     tally = Counter(opened.get(shard.key, shard).state for shard in its_shards)
-    run = settled(replace(run, cancelled_at=None, reason=""), tally, books.now)
+    run = settled(run._replace(cancelled_at=None, reason=""), tally, books.now)
     if ended is None:
         books.keep_runs([run])
         books.keep(failed, opened, {run.id: run})

@@ -1,6 +1,5 @@
 """Which fire times a job begins with, keeps through edits, and serves."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -24,20 +23,20 @@ def test_an_instant_finer_than_the_books_is_one_fire():
 @pytest.mark.parametrize(("misfire", "count"), [("fire_once", 1), ("fire_all", 1), ("skip", 0)])
 def test_an_instant_that_has_passed_already_is_late_and_not_forgotten(misfire, count):
     new = job(trigger={"at": (NOW - 60 * SECOND).isoformat()}, misfire=misfire)
-    new = replace(new, next_fire_at=first_fire(new.definition.trigger, NOW))
+    new = new._replace(next_fire_at=first_fire(new.definition.trigger, NOW))
     assert len(fires_of(new, NOW).due) == count
 
 
 def test_what_is_due_stays_due_when_something_else_is_edited():
     old = job(trigger={"every": "1h"}, next_fire_at=NOW - SECOND)
-    edited = replace(old, definition=job(trigger={"every": "1h"}, shards=4).definition)
+    edited = old._replace(definition=job(trigger={"every": "1h"}, shards=4).definition)
     assert fire_of_edited(old, edited, NOW) == NOW - SECOND
 
 
 def test_another_trigger_or_an_end_of_a_pause_begins_behind_now():
     old = job(trigger={"every": "1h"}, next_fire_at=NOW - SECOND)
-    assert fire_of_edited(old, replace(old, definition=job(trigger={"every": "1s"}).definition), NOW) == NOW + SECOND
-    paused = replace(old, is_paused=True)
+    assert fire_of_edited(old, old._replace(definition=job(trigger={"every": "1s"}).definition), NOW) == NOW + SECOND
+    paused = old._replace(is_paused=True)
     assert fire_of_edited(old, paused, NOW) is None
     assert fire_of_edited(paused, old, NOW) == NOW + timedelta(hours=1)
 
@@ -54,6 +53,6 @@ def test_a_fixed_delay_waits_for_the_end_of_its_run():
     delayed = job(trigger={"after": "10m", "end": (NOW + timedelta(minutes=15)).isoformat()}, next_fire_at=NOW)
     fires = fires_of(delayed, NOW + SECOND)
     assert (list(fires.due), fires.next_fire_at) == ([NOW], None)
-    waiting, fired = replace(delayed, next_fire_at=None), replace(run(), cause=Cause.FIRE)
+    waiting, fired = delayed._replace(next_fire_at=None), run()._replace(cause=Cause.FIRE)
     assert fire_behind_end(waiting, fired, NOW + SECOND) == NOW + timedelta(minutes=10, seconds=1)
     assert fire_behind_end(waiting, fired, NOW + timedelta(minutes=6)) is None, "behind its end"

@@ -1,6 +1,5 @@
 """The table of shard states, cell by cell, and what reports, lapses and orders do."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -156,7 +155,7 @@ def test_outcomes_lead_to_their_states_and_keep_the_counters(outcome, state):
     ],
 )
 def test_of_a_cancelled_run_only_what_is_done_is_done(outcome, state):
-    owner = replace(run(retry={"attempts": 9}), cancelled_at=NOW)
+    owner = run(retry={"attempts": 9})._replace(cancelled_at=NOW)
     after = step(shard(), on_outcome(shard(), _outcome(outcome, is_retryable=True), owner, NOW))
     assert after.state == state
 
@@ -210,7 +209,7 @@ def test_a_beat_within_the_timeout_extends_by_the_lease():
 
 
 def test_a_lapsed_shard_of_a_cancelled_run_is_cancelled():
-    owner = replace(run(), cancelled_at=NOW)
+    owner = run()._replace(cancelled_at=NOW)
     assert step(shard(), on_lapse(shard(), owner, NOW + LEASE)).state == "cancelled"
 
 
