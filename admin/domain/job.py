@@ -59,6 +59,8 @@ class Job(NamedTuple):
     created_at: datetime
     updated_at: datetime
     next_fire_at: datetime | None  # nominal
+    last_fire_at: datetime | None = None
+    """The last fire time that led to a run: a clock that is set back names none again."""
 
     @property
     def name(self) -> JobName:

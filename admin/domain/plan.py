@@ -116,17 +116,24 @@ class Planned:
 def plan(job: Job, now: datetime, active: Active, *, executors: int, new_id: Callable[[], RunId]) -> Planned:
     """The runs of all fire times that are to be served at `now`."""
     fires = fires_of(job, now)
+    due = [fire_at for fire_at in fires.due if _is_new(job, fire_at)]
     runs: list[Run] = []
-    for fire_at in fires.due:
+    for fire_at in due:
         order = Order(new_id(), Cause.FIRE, key_of_fire(fire_at), fire_at)
         run = run_of(job, order, now, active, executors=executors)
         active = active.behind(run)
         runs.append(run)
-    moved = job._replace(next_fire_at=fires.next_fire_at)
+    last_fire_at = due[-1] if due else job.last_fire_at
+    moved = job._replace(next_fire_at=fires.next_fire_at, last_fire_at=last_fire_at)
     for run in runs:
         if run.is_over:
             moved = moved._replace(next_fire_at=fire_behind_end(moved, run, now))
     return Planned(runs, moved)
+
+
+def _is_new(job: Job, fire_at: datetime) -> bool:
+    """Whether no later fire led to a run. A fixed delay counts from an end, so none of its fires is an old one."""
+    return job.last_fire_at is None or fire_at > job.last_fire_at or delay_of(job.definition.trigger) is not None
 
 
 def run_of(job: Job, order: Order, now: datetime, active: Active, *, executors: int) -> Run:

@@ -1,8 +1,10 @@
 """Jobs in SQL."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from admin.domain.errors import JobActive, JobExists, UnknownJob, VersionConflict
 from admin.domain.job import Job, JobDefinition
@@ -11,11 +13,16 @@ from admin.domain.overlap import Active
 from admin.ports import Edit, First
 from admin.store.databases import many
 from admin.store.databases.database import Database
-from admin.store.runs.definitions import CHUNK, Definitions
+from admin.store.databases.many import Lock, Raw
+from admin.store.runs.definitions import Definitions
 from admin.store.runs.rows import NOT_QUEUED, Values, instant_of, ms_of
-from admin.store.tables import jobs, runs
+from admin.store.tables import jobs
 
 _NEW = DefinitionId(0)
+_COLUMNS = ", ".join(column.name for column in jobs.c)
+_BY_ID = f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({{keys}}) ORDER BY id"
+_DUE = f"SELECT {_COLUMNS} FROM jobs WHERE due_ms <= {{keys}} ORDER BY due_ms LIMIT {{limit}}"
+_ACTIVE = "SELECT job_id, queued, count(*) FROM runs WHERE job_id IN ({keys}) GROUP BY job_id, queued"
 
 
 class SqlJobs:
@@ -31,7 +38,10 @@ class SqlJobs:
             if connection.scalar(select(jobs.c.name).where(jobs.c.name == definition.name)) is not None:
                 raise JobExists(name=definition.name)
             job = Job(JobId(0), _NEW, definition, False, 1, now, now, first(now))
-            key = connection.execute(insert(jobs).values(_values(job))).inserted_primary_key
+            try:
+                key = connection.execute(insert(jobs).values(_values(job))).inserted_primary_key
+            except IntegrityError as error:  # another admin was first
+                raise JobExists(name=definition.name) from error
             assert key is not None
             return self._kept(connection, job._replace(id=JobId(key[0])))
 
@@ -65,7 +75,11 @@ class SqlJobs:
             query = query.where(jobs.c.group_name == group)
         if after is not None:
             query = query.where(jobs.c.name > after)
-        return await self._database.read(lambda connection: jobs_of(connection, self._definitions, query))
+
+        def work(connection: Connection) -> Sequence[Job]:
+            return _jobs_of(connection, self._definitions, connection.execute(query).all())
+
+        return await self._database.read(work)
 
     async def cancel(self, name: JobName, expected: int | None) -> None:
         def work(connection: Connection) -> None:
@@ -85,59 +99,71 @@ def lock_job(connection: Connection, definitions: Definitions, name: JobName, ex
     return job
 
 
-def load_jobs(connection: Connection, definitions: Definitions, ids: Collection[JobId]) -> list[Job]:
+def load_jobs(connection: Connection, definitions: Definitions, ids: Iterable[JobId]) -> list[Job]:
     """Those that are still there, their rows locked in the order of their ids."""
-    found: list[Job] = []
-    in_order = sorted(ids)
-    for start in range(0, len(in_order), CHUNK):
-        query = select(jobs).where(jobs.c.id.in_(in_order[start : start + CHUNK])).order_by(jobs.c.id)
-        found += jobs_of(connection, definitions, query.with_for_update())
+    return _jobs_of(connection, definitions, many.fetch(connection, _BY_ID, sorted(ids), lock=Lock.WAIT))
+
+
+def due_jobs(connection: Connection, definitions: Definitions, now: datetime, limit: int) -> list[Job]:
+    """The first that are due, their rows locked; without those that another admin has locked."""
+    rows = many.fetch(connection, _DUE.replace("{limit}", str(limit)), [ms_of(now)], lock=Lock.SKIP)
+    return _jobs_of(connection, definitions, rows)
+
+
+def next_due_ms(connection: Connection) -> int | None:
+    """When the next job is due."""
+    found: int | None = connection.exec_driver_sql("SELECT min(due_ms) FROM jobs").scalar()
     return found
-
-
-def jobs_of(connection: Connection, definitions: Definitions, query: Select[*tuple[object, ...]]) -> list[Job]:
-    """What a query for jobs finds."""
-    rows = connection.execute(query).all()
-    known = definitions.get(connection, {row.definition_id for row in rows})
-    return [_job_of(row, known[row.definition_id]) for row in rows]
 
 
 def move_jobs(connection: Connection, moved: Sequence[Job]) -> None:
-    """Keeps their next fire times."""
-    rows = [{"id": job.id, "fire_ms": ms_of(job.next_fire_at), "due_ms": ms_of(job.next_due_at)} for job in moved]
+    """Keeps their next and last fire times."""
+    rows = [
+        {
+            "id": job.id,
+            "fire_ms": ms_of(job.next_fire_at),
+            "due_ms": ms_of(job.next_due_at),
+            "last_fire_ms": ms_of(job.last_fire_at),
+        }
+        for job in moved
+    ]
     many.update(connection, jobs, ("id",), rows)
 
 
-def active_of(connection: Connection, ids: Collection[JobId]) -> Mapping[JobId, Active]:
+def active_of(connection: Connection, ids: Sequence[JobId]) -> Mapping[JobId, Active]:
     """How many runs of the jobs have not ended; of those that have any."""
     found: dict[JobId, Active] = {}
-    in_order = sorted(ids)
-    for start in range(0, len(in_order), CHUNK):
-        query = select(runs.c.job_id, runs.c.queued, func.count()).group_by(runs.c.job_id, runs.c.queued)
-        for key, queued, count in connection.execute(query.where(runs.c.job_id.in_(in_order[start : start + CHUNK]))):
-            before = found.get(JobId(key), Active())
-            more = Active(count, 0) if queued == NOT_QUEUED else Active(0, count)
-            found[JobId(key)] = Active(before.begun + more.begun, before.queued + more.queued)
+    for key, queued, count in many.fetch(connection, _ACTIVE, ids):
+        before = found.get(JobId(key), Active())
+        more = Active(count, 0) if queued == NOT_QUEUED else Active(0, count)
+        found[JobId(key)] = Active(before.begun + more.begun, before.queued + more.queued)
     return found
 
 
+def _jobs_of(connection: Connection, definitions: Definitions, rows: Sequence[Raw]) -> list[Job]:
+    known = definitions.get(connection, {DefinitionId(row[3]) for row in rows})
+    return [_job_of(row, known[DefinitionId(row[3])]) for row in rows]
+
+
 def _one(connection: Connection, definitions: Definitions, query: Select[*tuple[object, ...]], name: JobName) -> Job:
-    found = jobs_of(connection, definitions, query)
+    found = _jobs_of(connection, definitions, connection.execute(query).all())
     if not found:
         raise UnknownJob(name=name)
     return found[0]
 
 
-def _job_of(row: Row[*tuple[object, ...]], definition: JobDefinition) -> Job:
+def _job_of(row: Raw, definition: JobDefinition) -> Job:
+    key, _, _, definition_id, version, is_paused, fire_ms, _, last_fire_ms, created_ms, updated_ms = row
     return Job(
-        id=JobId(row.id),
-        definition_id=DefinitionId(row.definition_id),
-        definition=definition,
-        is_paused=row.is_paused,
-        version=row.version,
-        created_at=instant_of(row.created_ms),
-        updated_at=instant_of(row.updated_ms),
-        next_fire_at=instant_of(row.fire_ms),
+        JobId(key),
+        DefinitionId(definition_id),
+        definition,
+        bool(is_paused),
+        version,
+        instant_of(created_ms),
+        instant_of(updated_ms),
+        instant_of(fire_ms),
+        instant_of(last_fire_ms),
     )
 
 
@@ -150,6 +176,7 @@ def _values(job: Job) -> Values:
         "is_paused": job.is_paused,
         "fire_ms": ms_of(job.next_fire_at),
         "due_ms": ms_of(job.next_due_at),
+        "last_fire_ms": ms_of(job.last_fire_at),
         "created_ms": ms_of(job.created_at),
         "updated_ms": ms_of(job.updated_at),
     }

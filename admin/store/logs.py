@@ -13,7 +13,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from admin.domain.logs import CHUNK_COST, LogChunk, LoggedLine, LogLine, Position, admitted, logged
 from admin.domain.names import Attempt, RunId
 from admin.store.databases.database import Database
-from admin.store.runs.books import chunks as portions
+from admin.store.runs.definitions import chunks as portions
 from admin.store.runs.rows import instant_of, ms_of
 from admin.store.tables import logged_runs, run_logs
 

@@ -20,9 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from admin.domain.run import Cause, RunState
-from admin.domain.shard import ShardState
-from admin.store.types import LONG_BYTES, LONG_TEXT, Code, UuidBytes
+from admin.store.types import LONG_BYTES, LONG_TEXT, UUID, UuidBytes
 
 metadata = MetaData(
     naming_convention={
@@ -36,10 +34,6 @@ metadata = MetaData(
 NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # the only type that SQLite counts up by itself
 EXACT: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}  # names differ by case everywhere
 
-RUN_STATE = Code(dict(enumerate(RunState, 1)))
-SHARD_STATE = Code(dict(enumerate(ShardState, 1)))
-CAUSE = Code(dict(enumerate(Cause, 1)))
-
 jobs = Table(
     "jobs",
     metadata,
@@ -51,6 +45,7 @@ jobs = Table(
     Column("is_paused", Boolean, nullable=False),
     Column("fire_ms", BigInteger),
     Column("due_ms", BigInteger),
+    Column("last_fire_ms", BigInteger),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
     UniqueConstraint("name"),
@@ -75,16 +70,17 @@ definitions = Table(
 runs = Table(
     "runs",
     metadata,
-    Column("id", UuidBytes, primary_key=True),
+    Column("id", UUID, primary_key=True),
     Column("job_id", BigInteger, nullable=False),
     Column("definition_id", BigInteger, nullable=False),
-    Column("state", RUN_STATE, nullable=False),
-    Column("cause", CAUSE, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("cause", SmallInteger, nullable=False),
     Column("run_key", String(191)),
     Column("fire_ms", BigInteger, nullable=False),
     Column("total", Integer, nullable=False),
     Column("params", LONG_TEXT),
     Column("queued", SmallInteger, nullable=False),
+    Column("is_pinned", Boolean, nullable=False),
     Column("started_ms", BigInteger),
     Column("cancelled_ms", BigInteger),
     Column("reason", Text),
@@ -96,12 +92,12 @@ runs = Table(
 shards = Table(
     "shards",
     metadata,
-    Column("run_id", UuidBytes, primary_key=True),
+    Column("run_id", UUID, primary_key=True),
     Column("shard_index", Integer, primary_key=True, autoincrement=False),
     Column("total", Integer, nullable=False),
     Column("group_name", String(100), nullable=False),
     Column("handler", String(100), nullable=False),
-    Column("state", SHARD_STATE, nullable=False),
+    Column("state", SmallInteger, nullable=False),
     Column("due_ms", BigInteger, nullable=False),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("term", BigInteger, nullable=False, server_default="0"),
@@ -130,7 +126,7 @@ shards = Table(
 run_pins = Table(
     "run_pins",
     metadata,
-    Column("run_id", UuidBytes, primary_key=True),
+    Column("run_id", UUID, primary_key=True),
     Column("name", String(191), primary_key=True),
     Column("value", LONG_TEXT, nullable=False),
     **EXACT,
@@ -139,11 +135,11 @@ run_pins = Table(
 ended_runs = Table(
     "ended_runs",
     metadata,
-    Column("id", UuidBytes, primary_key=True),
+    Column("id", UUID, primary_key=True),
     Column("job_id", BigInteger, nullable=False),
     Column("definition_id", BigInteger, nullable=False),
-    Column("state", RUN_STATE, nullable=False),
-    Column("cause", CAUSE, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("cause", SmallInteger, nullable=False),
     Column("run_key", String(191)),
     Column("fire_ms", BigInteger, nullable=False),
     Column("total", Integer, nullable=False),

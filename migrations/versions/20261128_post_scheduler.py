@@ -65,6 +65,7 @@ def _create_jobs() -> None:
         sa.Column("is_paused", sa.Boolean(), nullable=False),
         sa.Column("fire_ms", sa.BigInteger()),
         sa.Column("due_ms", sa.BigInteger()),
+        sa.Column("last_fire_ms", sa.BigInteger()),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("updated_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
@@ -92,6 +93,7 @@ def _create_runs() -> None:
         "runs",
         *_of_a_run(),
         sa.Column("queued", sa.SmallInteger(), nullable=False),
+        sa.Column("is_pinned", sa.Boolean(), nullable=False),
         sa.Column("started_ms", sa.BigInteger()),
         sa.Column("cancelled_ms", sa.BigInteger()),
         sa.Column("reason", sa.Text()),
@@ -223,7 +225,7 @@ def _move_runs(old: Mapping[str, Rows], jobs: dict[str, tuple[int, int, Mapping[
             continue
         common = _run_values(row, *jobs[row["job"]])
         if row["ended_ms"] is None:
-            active.append({**common, "queued": 0})
+            active.append({**common, "queued": 0, "is_pinned": bool(pins[row["id"]])})
         else:
             detail = _detail(row, shards[row["id"]], pins[row["id"]])
             ended.append({**common, "ended_ms": row["ended_ms"], "detail": detail})

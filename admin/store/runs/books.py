@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
-from sqlalchemy import Connection, delete, func, select, tuple_
+from sqlalchemy import Connection
 
 from admin.domain.job import Job
 from admin.domain.names import RunId, ShardKey
@@ -20,16 +19,44 @@ from admin.domain.shard import Shard, ShardState, step
 from admin.domain.trigger import delay_of
 from admin.ports import Change, Changed
 from admin.store.databases import many
+from admin.store.databases.many import Lock, Raw
 from admin.store.jobs import load_jobs, move_jobs
 from admin.store.runs import history
-from admin.store.runs.definitions import CHUNK, Definitions
+from admin.store.runs.definitions import Definitions
 from admin.store.runs.history import EndedRun, Pins
-from admin.store.runs.rows import changed_values, moving_values, new_shard_values, run_of, run_values, shard_of
+from admin.store.runs.rows import (
+    RUN_COLUMNS,
+    RUN_WIDTH,
+    SHARD_COLUMNS,
+    SHARD_STATES,
+    changed_values,
+    definition_id_of,
+    is_pinned,
+    moved_values,
+    new_shard_values,
+    run_of,
+    run_values,
+    shard_of,
+)
 from admin.store.tables import run_pins, runs, shards
-
-T = TypeVar("T")
+from admin.store.types import uuid_bytes, uuid_text
 
 _KEY = ("run_id", "shard_index")
+BOTH = f"SELECT {RUN_COLUMNS}, {SHARD_COLUMNS} FROM runs r JOIN shards s ON s.run_id = r.id"
+_BY_KEY = f"{BOTH} WHERE (s.run_id, s.shard_index) IN ({{keys}}) ORDER BY s.run_id, s.shard_index"
+_RUNS = f"SELECT {RUN_COLUMNS} FROM runs r WHERE r.id IN ({{keys}}) ORDER BY r.id"
+_SHARDS = f"SELECT {SHARD_COLUMNS} FROM shards s WHERE s.run_id IN ({{keys}}) ORDER BY s.run_id, s.shard_index"
+_TALLY = "SELECT run_id, state, count(*) FROM shards WHERE run_id IN ({keys}) GROUP BY run_id, state"
+_PINS = "SELECT run_id, name, value FROM run_pins WHERE run_id IN ({keys})"
+
+
+@dataclass(slots=True)
+class Found:
+    """Shards and their runs as they were loaded."""
+
+    shards: dict[ShardKey, Shard]
+    runs: dict[RunId, Run]
+    pinned: set[RunId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,42 +69,54 @@ class Books:
 
     def change(self, changes: Sequence[Change]) -> Changed:
         """Applies changes in order, each to what the one before it left."""
-        owners = self.load_runs({change.key.run_id for change in changes})
-        before = self.load_shards(change.key for change in changes if change.key.run_id in owners)
-        current = dict(before)
-        past = self._past({change.key.run_id for change in changes} - owners.keys())
+        keys = {change.key for change in changes}
+        found = self.found(self._fetch(_BY_KEY, [(uuid_bytes(key.run_id), key.index) for key in sorted(keys)]))
+        past = self._past({key.run_id for key in keys - found.shards.keys()})
+        current = dict(found.shards)
         seen: list[tuple[Shard, Run] | None] = []
-        for item in changes:
-            shard, run = current.get(item.key), owners.get(item.key.run_id)
-            if shard is None or run is None:
-                seen.append(past.get(item.key))
+        for key, decide in changes:
+            if (shard := current.get(key)) is None:
+                seen.append(past.get(key))
                 continue
+            run = found.runs[key.run_id]
             seen.append((shard, run))
-            if (event := item.decide(shard, run, self.now)) is not None:
-                current[item.key] = step(shard, event)
-        moved = {key: shard for key, shard in current.items() if shard is not before[key]}
-        return Changed(seen, self.keep(before, moved, owners))
+            if (event := decide(shard, run, self.now)) is not None:
+                current[key] = step(shard, event)
+        moved = {key: shard for key, shard in current.items() if shard is not found.shards[key]}
+        return Changed(seen, self.keep(found, moved))
 
-    def keep(
-        self, before: Mapping[ShardKey, Shard], moved: Mapping[ShardKey, Shard], owners: Mapping[RunId, Run]
-    ) -> list[Run]:
+    def found(self, rows: Sequence[Raw]) -> Found:
+        """What rows of both tables say."""
+        known = self.definitions.get(self.connection, {definition_id_of(row) for row in rows})
+        found = Found({}, {}, set())
+        for row in rows:
+            run_id = RunId(uuid_text(row[0]))
+            if run_id not in found.runs:
+                found.runs[run_id] = run_of(row, known[definition_id_of(row)])
+                if is_pinned(row):
+                    found.pinned.add(run_id)
+            shard = shard_of(row[RUN_WIDTH:], run_id)
+            found.shards[shard.key] = shard
+        return found
+
+    def keep(self, found: Found, moved: Mapping[ShardKey, Shard]) -> list[Run]:
         """Keeps shards that were stepped, and their runs as they follow; gives the runs that are not as they were."""
-        alone = {key: shard for key, shard in moved.items() if shard.total == 1}
-        after = {shard.run_id: settled(owners[shard.run_id], {shard.state: 1}, self.now) for shard in alone.values()}
-        ending = {run.id: [alone[ShardKey(run.id, 0)]] for run in after.values() if run.is_over}
-        self._keep_shards(before, [shard for shard in moved.values() if shard.run_id not in ending])
-        shared = {key.run_id for key, shard in moved.items() if key not in alone and _has_turned(before[key], shard)}
-        after |= self._settled([owners[run_id] for run_id in shared])
-        ending |= self._list_shards(run_id for run_id in shared if after[run_id].is_over)
-        self.end([after[run_id] for run_id in ending], ending)
-        changed = [run for run in after.values() if run != owners[run.id]]
+        turned = [shard for key, shard in moved.items() if shard.state is not found.shards[key].state]
+        alone = {shard.run_id: shard for shard in turned if shard.total == 1}
+        after = {run_id: settled(found.runs[run_id], {shard.state: 1}, self.now) for run_id, shard in alone.items()}
+        ending = {run_id: [alone[run_id]] for run_id, run in after.items() if run.is_over}
+        self._keep_shards(found, [shard for shard in moved.values() if shard.run_id not in ending])
+        shared = {shard.run_id for shard in turned if shard.total > 1}
+        after |= self._settled([found.runs[run_id] for run_id in shared])
+        ending |= self._shards_of(run_id for run_id in shared if after[run_id].is_over)
+        self.end([after[run_id] for run_id in ending], ending, found.pinned)
+        changed = [run for run_id, run in after.items() if run != found.runs[run_id]]
         self.keep_runs([run for run in changed if not run.is_over])
         return changed
 
     def add(self, new: Sequence[Run]) -> None:
         """Writes runs down with the shards they start with; those that have ended already, into the history."""
-        over = [run for run in new if run.is_over]
-        history.add(self.connection, [EndedRun(run, (), {}) for run in over])
+        history.add(self.connection, [EndedRun(run, (), {}) for run in new if run.is_over])
         active = [run for run in new if not run.is_over]
         many.insert(self.connection, runs, [run_values(run) for run in active])
         self._add_shards([run for run in active if not run.is_queued])
@@ -95,71 +134,62 @@ class Books:
     def reopen(self, ended: EndedRun, run: Run, its_shards: Sequence[Shard]) -> None:
         """Takes a run out of the history."""
         history.remove(self.connection, [run.id])
-        many.insert(self.connection, runs, [run_values(run)])
+        many.insert(self.connection, runs, [{**run_values(run), "is_pinned": bool(ended.pins)}])
         self._add_shards([run])
         fresh = {shard.key: shard for shard in shards_of(run, self.now)}
-        self._keep_shards(fresh, its_shards)
-        pins = [{"run_id": run.id, "name": name, "value": value} for name, value in ended.pins.items()]
+        self._keep_shards(Found(fresh, {}, set()), its_shards)
+        pins = [{"run_id": uuid_bytes(run.id), "name": name, "value": value} for name, value in ended.pins.items()]
         many.insert(self.connection, run_pins, pins)
 
-    def end(self, ended: Sequence[Run], its_shards: Mapping[RunId, Sequence[Shard]]) -> None:
+    def end(
+        self, ended: Sequence[Run], its_shards: Mapping[RunId, Sequence[Shard]], pinned: Collection[RunId] = ()
+    ) -> None:
         """Moves runs into the history; with a fixed delay the end of a fire's run leads to the next fire."""
-        if not ended:
-            return
-        ids = [run.id for run in ended]
-        pins = self.load_pins(ids)
-        history.add(self.connection, [EndedRun(run, its_shards.get(run.id, ()), pins.get(run.id, {})) for run in ended])
-        for chunk in chunks(ids):
-            self.connection.execute(delete(shards).where(shards.c.run_id.in_(chunk)))
-            self.connection.execute(delete(runs).where(runs.c.id.in_(chunk)))
-        for chunk in chunks(list(pins)):
-            self.connection.execute(delete(run_pins).where(run_pins.c.run_id.in_(chunk)))
+        pins = self.load_pins([run.id for run in ended if run.id in pinned])
+        whole = [EndedRun(run, its_shards.get(run.id, ()), pins.get(run.id, {})) for run in ended]
+        history.add(self.connection, whole)
+        keys = [uuid_bytes(run.id) for run in ended]
+        many.delete(self.connection, shards, "run_id", keys)
+        many.delete(self.connection, runs, "id", keys)
+        many.delete(self.connection, run_pins, "run_id", [uuid_bytes(run_id) for run_id in pins])
         delayed = {run.job_id: run for run in ended if _leads_on(run)}
         jobs = load_jobs(self.connection, self.definitions, delayed)
         after = [_behind(job, delayed[job.id], self.now) for job in jobs]
         move_jobs(self.connection, [new for old, new in zip(jobs, after, strict=True) if new != old])
 
-    def load_runs(
-        self, run_ids: Collection[RunId], *, skip_locked: bool = False, is_reading: bool = False
-    ) -> dict[RunId, Run]:
-        """Those that have not ended, their rows locked unless they are only read."""
-        found: dict[RunId, Run] = {}
-        for chunk in chunks(sorted(run_ids)):
-            query = select(runs).where(runs.c.id.in_(chunk)).order_by(runs.c.id)
-            query = query if is_reading else query.with_for_update(skip_locked=skip_locked)
-            rows = self.connection.execute(query).all()
-            known = self.definitions.get(self.connection, {row.definition_id for row in rows})
-            found.update((RunId(row.id), run_of(row, known[row.definition_id])) for row in rows)
-        return found
+    def keep_runs(self, changed: Sequence[Run]) -> None:
+        """Of runs that have not ended."""
+        many.update(self.connection, runs, ("id",), [moved_values(run) for run in changed])
 
-    def load_shards(self, keys: Iterable[ShardKey]) -> dict[ShardKey, Shard]:
-        found: dict[ShardKey, Shard] = {}
-        for chunk in chunks(sorted(set(keys))):
-            wanted = [(key.run_id, key.index) for key in chunk]
-            query = select(shards).where(tuple_(shards.c.run_id, shards.c.shard_index).in_(wanted))
-            found.update((shard.key, shard) for shard in map(shard_of, self.connection.execute(query)))
-        return found
+    def load_runs(self, run_ids: Iterable[RunId], *, lock: Lock = Lock.WAIT) -> dict[RunId, Run]:
+        """Those that have not ended."""
+        rows = self._fetch(_RUNS, [uuid_bytes(run_id) for run_id in sorted(run_ids)], lock=lock)
+        known = self.definitions.get(self.connection, {definition_id_of(row) for row in rows})
+        return {run.id: run for run in (run_of(row, known[definition_id_of(row)]) for row in rows)}
 
-    def load_pins(self, run_ids: Collection[RunId]) -> Mapping[RunId, Pins]:
+    def load_shard(self, key: ShardKey) -> Shard | None:
+        """With its run's row locked."""
+        return self.found(self._fetch(_BY_KEY, [(uuid_bytes(key.run_id), key.index)])).shards.get(key)
+
+    def load_all(self, run: Run, *, lock: Lock = Lock.WAIT) -> Found:
+        """A run with all its shards, by index; a queued one has none that could be changed."""
+        if run.is_queued:
+            return Found({shard.key: shard for shard in shards_of(run, self.now)}, {run.id: run}, set())
+        rows = self._fetch(f"{BOTH} WHERE r.id IN ({{keys}}) ORDER BY s.shard_index", [uuid_bytes(run.id)], lock=lock)
+        return self.found(rows)
+
+    def load_pins(self, run_ids: Iterable[RunId]) -> Mapping[RunId, Pins]:
         """Of those that have some."""
         pins: defaultdict[RunId, dict[str, str]] = defaultdict(dict)
-        for chunk in chunks(sorted(run_ids)):
-            for row in self.connection.execute(select(run_pins).where(run_pins.c.run_id.in_(chunk))):
-                pins[RunId(row.run_id)][row.name] = row.value
+        for key, name, value in self._fetch(_PINS, [uuid_bytes(run_id) for run_id in run_ids], lock=Lock.NONE):
+            pins[RunId(uuid_text(key))][name] = value
         return pins
 
-    def list_shards(self, run: Run) -> list[Shard]:
-        """By index, of a run that has not ended."""
-        if run.is_queued:
-            return shards_of(run, self.now)
-        return self._list_shards([run.id])[run.id]
-
-    def _list_shards(self, run_ids: Iterable[RunId]) -> dict[RunId, list[Shard]]:
+    def _shards_of(self, run_ids: Iterable[RunId]) -> dict[RunId, list[Shard]]:
         found: dict[RunId, list[Shard]] = {run_id: [] for run_id in run_ids}
-        for chunk in chunks(sorted(found)):
-            query = select(shards).where(shards.c.run_id.in_(chunk)).order_by(shards.c.run_id, shards.c.shard_index)
-            for shard in map(shard_of, self.connection.execute(query)):
-                found[shard.run_id].append(shard)
+        for row in self._fetch(_SHARDS, [uuid_bytes(run_id) for run_id in found], lock=Lock.NONE):
+            run_id = RunId(uuid_text(row[0]))
+            found[run_id].append(shard_of(row, run_id))
         return found
 
     def _past(self, run_ids: Collection[RunId]) -> Mapping[ShardKey, tuple[Shard, Run]]:
@@ -169,35 +199,24 @@ class Books:
 
     def _settled(self, owners: Sequence[Run]) -> dict[RunId, Run]:
         """The runs as their shards say."""
-        tallies: dict[str, dict[ShardState, int]] = defaultdict(dict)
-        for chunk in chunks([run.id for run in owners]):
-            query = select(shards.c.run_id, shards.c.state, func.count()).where(shards.c.run_id.in_(chunk))
-            for run_id, state, count in self.connection.execute(query.group_by(shards.c.run_id, shards.c.state)):
-                tallies[run_id][state] = count
+        tallies: dict[RunId, dict[ShardState, int]] = defaultdict(dict)
+        rows = self._fetch(_TALLY, [uuid_bytes(run.id) for run in owners], lock=Lock.NONE)
+        for key, state, count in rows:
+            tallies[RunId(uuid_text(key))][SHARD_STATES[state]] = count
         return {run.id: settled(run, tallies[run.id], self.now) for run in owners}
 
-    def _keep_shards(self, before: Mapping[ShardKey, Shard], changed: Iterable[Shard]) -> None:
+    def _keep_shards(self, found: Found, changed: Iterable[Shard]) -> None:
         """In groups of those whose same columns changed."""
         groups: defaultdict[tuple[str, ...], list[Mapping[str, object]]] = defaultdict(list)
         for shard in changed:
-            values = changed_values(before[shard.key], shard)
+            values = changed_values(found.shards[shard.key], shard)
             groups[tuple(values)].append(values)
         for names, rows in groups.items():
             if len(names) > len(_KEY):
                 many.update(self.connection, shards, _KEY, rows)
 
-    def keep_runs(self, changed: Sequence[Run]) -> None:
-        """Of runs that have not ended."""
-        many.update(self.connection, runs, ("id",), [{"id": run.id, **moving_values(run)} for run in changed])
-
-
-def chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    """As many at once as a statement takes."""
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
-
-
-def _has_turned(old: Shard, new: Shard) -> bool:
-    return old.state is not new.state
+    def _fetch(self, text: str, keys: Sequence[object], *, lock: Lock = Lock.WAIT) -> Sequence[Raw]:
+        return many.fetch(self.connection, text, keys, lock=lock)
 
 
 def _leads_on(run: Run) -> bool:

@@ -3,7 +3,8 @@
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from sqlalchemy import Connection, insert, select
 
@@ -11,6 +12,8 @@ from admin.domain.form import definition_of, form_of
 from admin.domain.job import JobDefinition
 from admin.domain.names import DefinitionId, JobId
 from admin.store.tables import definitions
+
+T = TypeVar("T")
 
 MOST_KNOWN = 20_000  # some 2 KiB each
 CHUNK = 400  # keys a statement, under every database's limit of parameters
@@ -52,3 +55,8 @@ class Definitions:
             self._known.update(new)
             while len(self._known) > MOST_KNOWN:
                 self._known.popitem(last=False)
+
+
+def chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    """As many at once as a statement takes."""
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

@@ -9,24 +9,37 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, select
 
 from admin.domain.job import JobDefinition
 from admin.domain.names import DefinitionId, JobId, RunId
 from admin.domain.run import Run, shards_of
 from admin.domain.shard import NOTHING_YET, Counters, Fault, Shard, ShardState
 from admin.store.databases import many
-from admin.store.runs.definitions import CHUNK, Definitions
-from admin.store.runs.rows import Values, instant_of, ms_of
-from admin.store.tables import SHARD_STATE, ended_runs
+from admin.store.databases.many import Lock, Raw
+from admin.store.runs.definitions import Definitions
+from admin.store.runs.rows import (
+    CAUSE_CODES,
+    CAUSES,
+    RUN_CODES,
+    RUN_STATES,
+    SHARD_CODES,
+    SHARD_STATES,
+    Values,
+    definition_id_of,
+    instant_of,
+    ms_of,
+)
+from admin.store.tables import ended_runs
+from admin.store.types import uuid_bytes, uuid_text
 
 Pins = Mapping[str, str]
 Fields = dict[str, object]
 
 _PLAIN_BYTES = 256  # up to here compressing saves nothing
-_CODES = {ShardState(member): code for code, member in SHARD_STATE.members}
-_STATES = {code: member for member, code in _CODES.items()}
+_BY_ID = f"SELECT {', '.join(f'e.{column.name}' for column in ended_runs.c)} FROM ended_runs e WHERE e.id IN ({{keys}})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +57,20 @@ def add(connection: Connection, ended: Sequence[EndedRun]) -> None:
 
 
 def load(
-    connection: Connection, definitions: Definitions, run_ids: Collection[RunId], *, is_reading: bool = False
+    connection: Connection, definitions: Definitions, run_ids: Collection[RunId], *, lock: Lock = Lock.WAIT
 ) -> Mapping[RunId, EndedRun]:
-    """Those of the runs that have ended, their rows locked unless they are only read."""
+    """Those of the runs that have ended."""
+    rows = many.fetch(connection, _BY_ID, [uuid_bytes(run_id) for run_id in sorted(run_ids)], lock=lock)
+    known = definitions.get(connection, {definition_id_of(row) for row in rows})
     found: dict[RunId, EndedRun] = {}
-    wanted = sorted(run_ids)
-    for start in range(0, len(wanted), CHUNK):
-        query = select(ended_runs).where(ended_runs.c.id.in_(wanted[start : start + CHUNK]))
-        rows = connection.execute(query if is_reading else query.with_for_update()).all()
-        known = definitions.get(connection, {row.definition_id for row in rows})
-        for row in rows:
-            run = run_of(row, known[row.definition_id])
-            found[run.id] = EndedRun(run, *_detail_of(row, run))
+    for row in rows:
+        run = run_of(row, known[definition_id_of(row)])
+        found[run.id] = EndedRun(run, *_detail_of(row[-1], run))
     return found
 
 
 def remove(connection: Connection, run_ids: Sequence[RunId]) -> None:
-    for start in range(0, len(run_ids), CHUNK):
-        connection.execute(delete(ended_runs).where(ended_runs.c.id.in_(run_ids[start : start + CHUNK])))
+    many.delete(connection, ended_runs, "id", [uuid_bytes(run_id) for run_id in run_ids])
 
 
 def prune(connection: Connection, before: datetime, most: int, limit: int) -> list[RunId]:
@@ -72,28 +81,30 @@ def prune(connection: Connection, before: datetime, most: int, limit: int) -> li
     if surplus is not None:
         is_old |= ended_runs.c.id <= surplus
     query = select(ended_runs.c.id).where(is_old).order_by(ended_runs.c.id).limit(limit)
-    gone = [RunId(key) for key in connection.scalars(query)]
+    gone = [RunId(uuid_text(key)) for key in connection.scalars(query)]
     remove(connection, gone)
     return gone
 
 
-def run_of(row: Row[*tuple[object, ...]], definition: JobDefinition) -> Run:
+def run_of(row: Raw, definition: JobDefinition) -> Run:
     """Of `ended_runs`."""
+    key, job_id, definition_id, state, cause, text, fire_ms, total, params, started, ended, cancelled, reason, _ = row
+    run_id = RunId(uuid_text(key))
     return Run(
-        id=RunId(row.id),
-        job_id=JobId(row.job_id),
-        definition_id=DefinitionId(row.definition_id),
+        id=run_id,
+        job_id=JobId(job_id),
+        definition_id=DefinitionId(definition_id),
         definition=definition,
-        state=row.state,
-        cause=row.cause,
-        key=row.run_key or row.id,
-        fire_at=instant_of(row.fire_ms),
-        total=row.total,
-        params=definition.params if row.params is None else row.params,
-        started_at=instant_of(row.started_ms),
-        ended_at=instant_of(row.ended_ms),
-        cancelled_at=instant_of(row.cancelled_ms),
-        reason=row.reason or "",
+        state=RUN_STATES[state],
+        cause=CAUSES[cause],
+        key=text or run_id,
+        fire_at=instant_of(fire_ms),
+        total=total,
+        params=definition.params if params is None else params,
+        started_at=instant_of(started),
+        ended_at=instant_of(ended),
+        cancelled_at=instant_of(cancelled),
+        reason=reason or "",
     )
 
 
@@ -101,11 +112,11 @@ def _values(ended: EndedRun) -> Values:
     run = ended.run
     assert run.ended_at is not None
     return {
-        "id": run.id,
+        "id": uuid_bytes(run.id),
         "job_id": run.job_id,
         "definition_id": run.definition_id,
-        "state": run.state,
-        "cause": run.cause,
+        "state": RUN_CODES[run.state],
+        "cause": CAUSE_CODES[run.cause],
         "run_key": None if run.key == run.id else run.key,
         "fire_ms": ms_of(run.fire_at),
         "total": run.total,
@@ -129,20 +140,20 @@ def _detail(ended: EndedRun, ended_at: datetime) -> bytes | None:
     return text if len(text) <= _PLAIN_BYTES else zlib.compress(text)
 
 
-def _detail_of(row: Row[*tuple[object, ...]], run: Run) -> tuple[Sequence[Shard], Pins]:
-    if row.detail is None:
+def _detail_of(detail: bytes | None, run: Run) -> tuple[Sequence[Shard], Pins]:
+    if detail is None:
         return shards_of(run, run.fire_at), {}
-    data = bytes(row.detail)
-    detail = json.loads(data if data.startswith(b"[") else zlib.decompress(data))
-    shards = [_shard_of(fields, index, run) for index, fields in enumerate(detail[: run.total])]
-    return shards, detail[run.total] if len(detail) > run.total else {}
+    data = bytes(detail)
+    kept: list[Any] = json.loads(data if data.startswith(b"[") else zlib.decompress(data))
+    shards = [_shard_of(fields, index, run) for index, fields in enumerate(kept[: run.total])]
+    return shards, kept[run.total] if len(kept) > run.total else {}
 
 
 def _fields(shard: Shard, ended_at: datetime) -> Fields:
     """Instants as milliseconds before the end of the run."""
     counters, fault = shard.counters, shard.fault
     fields: Fields = {
-        "s": None if shard.state is ShardState.SUCCEEDED else _CODES[shard.state],
+        "s": None if shard.state is ShardState.SUCCEEDED else SHARD_CODES[shard.state],
         "a": None if shard.attempt == 1 else shard.attempt,
         "t": None if shard.term == 1 else shard.term,
         "l": shard.losses or None,
@@ -167,7 +178,7 @@ def _shard_of(fields: Mapping[str, object], index: int, run: Run) -> Shard:
         run_id=run.id,
         index=index,
         total=run.total,
-        state=ShardState.SUCCEEDED if "s" not in fields else ShardState(_STATES[_int(get("s"))]),
+        state=ShardState.SUCCEEDED if "s" not in fields else SHARD_STATES[_int(get("s"))],
         due_at=_back(get("d"), run.ended_at) or run.fire_at,
         attempt=_int(get("a", 1)),
         term=term,

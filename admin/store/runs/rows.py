@@ -1,19 +1,33 @@
-"""Rows of runs and shards to the domain's data, and back."""
+"""Rows of runs and shards to the domain's data, and back: plain values in the order of the columns."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import overload
 
-from sqlalchemy import Row
-
 from admin.domain.job import JobDefinition, Overlap
 from admin.domain.names import DefinitionId, ExecutorId, JobId, RunId
-from admin.domain.run import Run
-from admin.domain.shard import Counters, Fault, Shard
+from admin.domain.run import Cause, Run, RunState
+from admin.domain.shard import NOTHING_YET, Counters, Fault, Shard, ShardState
+from admin.store.databases.many import Raw
+from admin.store.tables import runs, shards
+from admin.store.types import uuid_bytes, uuid_text
 
 Values = Mapping[str, object]
 _MS = timedelta(milliseconds=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
+
+# The numbers are kept in databases: a new member goes behind all others of its enumeration, and none goes.
+RUN_STATES = dict(enumerate(RunState, 1))
+SHARD_STATES = dict(enumerate(ShardState, 1))
+CAUSES = dict(enumerate(Cause, 1))
+RUN_CODES = {state: code for code, state in RUN_STATES.items()}
+SHARD_CODES = {state: code for code, state in SHARD_STATES.items()}
+CAUSE_CODES = {cause: code for code, cause in CAUSES.items()}
+
+RUN_COLUMNS = ", ".join(f"r.{column.name}" for column in runs.c)
+SHARD_COLUMNS = ", ".join(f"s.{column.name}" for column in shards.c)
+RUN_WIDTH = len(runs.c)
+NOT_QUEUED, QUEUED, REPLACING = range(3)
 
 
 @overload
@@ -33,48 +47,65 @@ def instant_of(ms: int | None) -> datetime | None:
     return None if ms is None else _EPOCH + timedelta(milliseconds=ms)
 
 
-NOT_QUEUED, QUEUED, REPLACING = range(3)
-
-
-def run_of(row: Row[*tuple[object, ...]], definition: JobDefinition) -> Run:
+def definition_id_of(row: Raw) -> DefinitionId:
     """Of `runs`."""
+    return DefinitionId(row[2])
+
+
+def run_of(row: Raw, definition: JobDefinition) -> Run:
+    """Of `runs`, alone or before other columns."""
+    key, job_id, definition_id, state, cause, text, fire_ms, total, params, queued, _, started, cancelled, reason = row[
+        :RUN_WIDTH
+    ]
+    run_id = RunId(uuid_text(key))
     return Run(
-        id=RunId(row.id),
-        job_id=JobId(row.job_id),
-        definition_id=DefinitionId(row.definition_id),
-        definition=definition,
-        state=row.state,
-        cause=row.cause,
-        key=row.run_key or row.id,
-        fire_at=instant_of(row.fire_ms),
-        total=row.total,
-        params=definition.params if row.params is None else row.params,
-        is_queued=row.queued != NOT_QUEUED,
-        started_at=instant_of(row.started_ms),
-        cancelled_at=instant_of(row.cancelled_ms),
-        reason=row.reason or "",
+        run_id,
+        JobId(job_id),
+        DefinitionId(definition_id),
+        definition,
+        RUN_STATES[state],
+        CAUSES[cause],
+        text or run_id,
+        instant_of(fire_ms),
+        total,
+        definition.params if params is None else params,
+        queued != NOT_QUEUED,
+        instant_of(started),
+        None,
+        instant_of(cancelled),
+        reason or "",
     )
+
+
+def is_pinned(row: Raw) -> bool:
+    """Of `runs`, whether it has pins."""
+    return bool(row[10])
 
 
 def run_values(run: Run) -> Values:
     """For `runs`: what never changes, and what does."""
     return {
-        "id": run.id,
+        "id": uuid_bytes(run.id),
         "job_id": run.job_id,
         "definition_id": run.definition_id,
-        "cause": run.cause,
+        "cause": CAUSE_CODES[run.cause],
         "run_key": None if run.key == run.id else run.key,
         "fire_ms": ms_of(run.fire_at),
         "total": run.total,
         "params": None if run.params == run.definition.params else run.params,
-        **moving_values(run),
+        "is_pinned": False,
+        **_moving_values(run),
     }
 
 
-def moving_values(run: Run) -> Values:
-    """What changes while a run has not ended."""
+def moved_values(run: Run) -> Values:
+    """What changes while a run has not ended, with its key."""
+    return {"id": uuid_bytes(run.id), **_moving_values(run)}
+
+
+def _moving_values(run: Run) -> Values:
     return {
-        "state": run.state,
+        "state": RUN_CODES[run.state],
         "queued": _queued(run),
         "started_ms": ms_of(run.started_at),
         "cancelled_ms": ms_of(run.cancelled_at),
@@ -88,31 +119,38 @@ def _queued(run: Run) -> int:
     return REPLACING if run.definition.overlap is Overlap.REPLACE else QUEUED
 
 
-def shard_of(row: Row[*tuple[object, ...]]) -> Shard:
+def shard_of(row: Raw, run_id: RunId) -> Shard:
+    """Of `shards`."""
+    _, index, total, _, _, state, due_ms, attempt, term, losses, reported_term, holder, name = row[:13]
+    leased_ms, deadline_ms, started_ms, ended_ms, count, published, cursor, done, done_total = row[13:22]
+    code, message, traceback, result = row[22:]
+    counters = NOTHING_YET
+    if count or published or cursor or done or done_total:
+        counters = Counters(count, published, cursor or "", done, done_total)
     return Shard(
-        run_id=RunId(row.run_id),
-        index=row.shard_index,
-        total=row.total,
-        state=row.state,
-        due_at=instant_of(row.due_ms),
-        attempt=row.attempt,
-        term=row.term,
-        losses=row.losses,
-        reported_term=row.reported_term,
-        holder=None if row.holder is None else ExecutorId(row.holder),
-        holder_name=row.holder_name or "",
-        leased_until_at=instant_of(row.leased_until_ms),
-        deadline_at=instant_of(row.deadline_ms),
-        started_at=instant_of(row.started_ms),
-        ended_at=instant_of(row.ended_ms),
-        counters=Counters(row.row_count, row.published, row.cursor_text or "", row.done, row.done_total),
-        fault=None if row.error_code is None else Fault(row.error_code, row.error_message or "", row.traceback or ""),
-        result=row.result or "",
+        run_id,
+        index,
+        total,
+        SHARD_STATES[state],
+        instant_of(due_ms),
+        attempt,
+        term,
+        losses,
+        reported_term,
+        None if holder is None else ExecutorId(holder),
+        name or "",
+        instant_of(leased_ms),
+        instant_of(deadline_ms),
+        instant_of(started_ms),
+        instant_of(ended_ms),
+        counters,
+        None if code is None else Fault(code, message or "", traceback or ""),
+        result or "",
     )
 
 
 _COLUMNS: Mapping[str, Callable[[Shard], object]] = {
-    "state": lambda shard: shard.state,
+    "state": lambda shard: SHARD_CODES[shard.state],
     "due_ms": lambda shard: ms_of(shard.due_at),
     "attempt": lambda shard: shard.attempt,
     "term": lambda shard: shard.term,
@@ -141,23 +179,25 @@ _RESULT: Mapping[str, Callable[[Shard], object]] = {
 def new_shard_values(shard: Shard, run: Run) -> Values:
     """Of a shard that nothing has happened to; the other columns have defaults."""
     return {
-        "run_id": shard.run_id,
+        "run_id": uuid_bytes(shard.run_id),
         "shard_index": shard.index,
         "total": shard.total,
         "group_name": run.group,
         "handler": run.handler,
-        "state": shard.state,
+        "state": SHARD_CODES[shard.state],
         "due_ms": ms_of(shard.due_at),
     }
 
 
 def changed_values(old: Shard, new: Shard) -> Values:
     """What a step changed, with the key: most steps change a few columns only."""
-    columns = _COLUMNS
-    if old.counters is not new.counters or old.fault is not new.fault or old.result != new.result:
-        columns = {**_COLUMNS, **_RESULT}
-    changed = {name: value for name, of in columns.items() if (value := of(new)) != of(old)}
-    return {"run_id": new.run_id, "shard_index": new.index, **changed}
+    changed: dict[str, object] = {"run_id": uuid_bytes(new.run_id), "shard_index": new.index}
+    for name, of in _COLUMNS.items():
+        if (value := of(new)) != of(old):
+            changed[name] = value
+    if old.counters != new.counters or old.fault != new.fault or old.result != new.result:
+        changed |= {name: of(new) for name, of in _RESULT.items()}
+    return changed
 
 
 def counter_values(counters: Counters) -> Values:

@@ -18,11 +18,12 @@ from admin.store.databases import many
 from admin.store.databases.database import Database
 from admin.store.jobs import active_of, lock_job
 from admin.store.runs import assigning, due, history, reading
-from admin.store.runs.books import Books
+from admin.store.runs.books import Books, Found
 from admin.store.runs.definitions import Definitions
 from admin.store.runs.history import EndedRun
-from admin.store.runs.rows import counter_values
+from admin.store.runs.rows import RUN_STATES, counter_values
 from admin.store.tables import run_pins, runs, shards
+from admin.store.types import uuid_bytes
 
 T = TypeVar("T")
 
@@ -79,9 +80,9 @@ class SqlRuns:
                 books.end([run], {})
                 return run, []
             books.keep_runs([run])
-            its_shards = books.list_shards(run)
-            changed = books.change([Change(shard.key, decide) for shard in its_shards])
-            held = [shard for shard in its_shards if shard.state in HELD]
+            found = books.load_all(run)
+            changed = books.change([Change(key, decide) for key in found.shards])
+            held = [shard for shard in found.shards.values() if shard.state in HELD]
             return next((after for after in changed.runs if after.id == run_id), run), held
 
         return await self._write(work)
@@ -89,7 +90,7 @@ class SqlRuns:
     async def add_attempts(self, run_id: RunId) -> Run:
         def work(books: Books) -> Run:
             if (active := books.load_runs([run_id]).get(run_id)) is not None:
-                return _reopen(books, active, books.list_shards(active), None)
+                return _reopen(books, active, list(books.load_all(active).shards.values()), None)
             ended = history.load(books.connection, self._definitions, [run_id]).get(run_id)
             if ended is None:
                 raise UnknownRun(run_id=run_id)
@@ -102,7 +103,12 @@ class SqlRuns:
         where &= (shards.c.term == bindparam("b_term")) & (shards.c.holder == holder)
         where &= shards.c.leased_until_ms.is_not(None)
         values = [
-            {**counter_values(counters), "b_run": attempt.run_id, "b_index": attempt.index, "b_term": attempt.term}
+            {
+                **counter_values(counters),
+                "b_run": uuid_bytes(attempt.run_id),
+                "b_index": attempt.index,
+                "b_term": attempt.term,
+            }
             for attempt, counters in sorted(progress.items())
         ]
         if values:
@@ -110,13 +116,14 @@ class SqlRuns:
 
     async def add_pin(self, attempt: Attempt, holder: ExecutorId, name: str, value: str) -> str | None:
         def work(books: Books) -> str | None:
-            books.load_runs([attempt.run_id])
-            shard = books.load_shards([attempt.shard]).get(attempt.shard)
+            shard = books.load_shard(attempt.shard)
             if shard is None or shard.state not in HELD or shard.current != attempt or shard.holder != holder:
                 return None
             pins = books.load_pins([attempt.run_id]).get(attempt.run_id, {})
             if name not in pins:
-                many.insert(books.connection, run_pins, [{"run_id": attempt.run_id, "name": name, "value": value}])
+                row = {"run_id": uuid_bytes(attempt.run_id), "name": name, "value": value}
+                many.insert(books.connection, run_pins, [row])
+                many.update(books.connection, runs, ("id",), [{"id": row["run_id"], "is_pinned": True}])
             return pins.get(name, value)
 
         return await self._write(work)
@@ -135,7 +142,7 @@ class SqlRuns:
     async def get_tally(self) -> Mapping[RunState, int]:
         query = select(runs.c.state, func.count()).group_by(runs.c.state)
         found = await self._read(lambda books: books.connection.execute(query).all())
-        return {RunState(state): count for state, count in found}
+        return {RUN_STATES[state]: count for state, count in found}
 
     async def prune(self, keep: timedelta, most: int, limit: int) -> Sequence[RunId]:
         return await self._write(lambda books: history.prune(books.connection, books.now - keep, most, limit))
@@ -160,7 +167,7 @@ def _reopen(books: Books, run: Run, its_shards: Sequence[Shard], ended: EndedRun
     run = settled(run._replace(cancelled_at=None, reason=""), tally, books.now)
     if ended is None:
         books.keep_runs([run])
-        books.keep(failed, opened, {run.id: run})
+        books.keep(Found(failed, {run.id: run}, set()), opened)
     else:
         books.reopen(ended, run, [opened.get(shard.key, shard) for shard in its_shards])
     return run
