@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from admin.domain.job import MAX_SHARDS, Job, Misfire
 from admin.domain.names import RunId
@@ -18,8 +19,7 @@ _MS = timedelta(milliseconds=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Fires:
+class Fires(NamedTuple):
     """The fire times to serve now, oldest first, and the next one behind them."""
 
     due: Sequence[datetime]
@@ -93,8 +93,7 @@ def key_of_fire(fire_at: datetime) -> str:
     return str((fire_at - _EPOCH) // _MS)
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """A run that is wanted; `params` and `total` in place of the job's own."""
 
     id: RunId
@@ -105,8 +104,7 @@ class Order:
     total: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """What a due job leads to."""
 
     runs: Sequence[Run]

@@ -38,8 +38,7 @@ class Choice(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """A shard with its new holder and term, and all that the holder needs to know of the run."""
 
     shard: Shard

@@ -3,7 +3,6 @@
 import enum
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -113,8 +112,7 @@ class OutcomeState(enum.StrEnum):
     RELEASED = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The report of an attempt."""
 
     attempt: Attempt

@@ -15,7 +15,7 @@ from admin.store.databases import many
 from admin.store.databases.database import Database
 from admin.store.databases.many import Lock, Raw
 from admin.store.runs.definitions import Definitions
-from admin.store.runs.rows import NOT_QUEUED, Values, instant_of, ms_of
+from admin.store.runs.rows import Values, instant_of, ms_of
 from admin.store.tables import jobs
 
 _NEW = DefinitionId(0)
@@ -135,7 +135,7 @@ def active_of(connection: Connection, ids: Sequence[JobId]) -> Mapping[JobId, Ac
     found: dict[JobId, Active] = {}
     for key, queued, count in many.fetch(connection, _ACTIVE, ids):
         before = found.get(JobId(key), Active())
-        more = Active(count, 0) if queued == NOT_QUEUED else Active(0, count)
+        more = Active(count, 0) if queued is None else Active(0, count)
         found[JobId(key)] = Active(before.begun + more.begun, before.queued + more.queued)
     return found
 

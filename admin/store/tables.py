@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from admin.store.types import LONG_BYTES, LONG_TEXT, UUID, UuidBytes
@@ -33,6 +34,12 @@ metadata = MetaData(
 
 NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # the only type that SQLite counts up by itself
 EXACT: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}  # names differ by case everywhere
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """An index of the rows that matter, where the database can."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
 
 jobs = Table(
     "jobs",
@@ -79,13 +86,14 @@ runs = Table(
     Column("fire_ms", BigInteger, nullable=False),
     Column("total", Integer, nullable=False),
     Column("params", LONG_TEXT),
-    Column("queued", SmallInteger, nullable=False),
+    Column("queued", SmallInteger),
     Column("is_pinned", Boolean, nullable=False),
     Column("started_ms", BigInteger),
     Column("cancelled_ms", BigInteger),
     Column("reason", Text),
     UniqueConstraint("job_id", "cause", "run_key"),
-    Index(None, "queued", "job_id"),
+    Index("ix_runs_queued", "queued", "job_id", **_where("queued IS NOT NULL")),
+    sqlite_with_rowid=False,
     **EXACT,
 )
 
@@ -119,7 +127,8 @@ shards = Table(
     Column("traceback", LONG_TEXT),
     Column("result", LONG_TEXT),
     Index("ix_shards_waiting", "state", "group_name", "due_ms", "handler"),
-    Index(None, "leased_until_ms"),
+    Index("ix_shards_leased", "leased_until_ms", **_where("leased_until_ms IS NOT NULL")),
+    sqlite_with_rowid=False,
     **EXACT,
 )
 
@@ -129,6 +138,7 @@ run_pins = Table(
     Column("run_id", UUID, primary_key=True),
     Column("name", String(191), primary_key=True),
     Column("value", LONG_TEXT, nullable=False),
+    sqlite_with_rowid=False,
     **EXACT,
 )
 
@@ -152,6 +162,7 @@ ended_runs = Table(
     UniqueConstraint("job_id", "cause", "run_key"),
     Index(None, "job_id", "state", "id"),
     Index(None, "state", "id"),
+    sqlite_with_rowid=False,
     **EXACT,
 )
 

@@ -92,22 +92,24 @@ def _create_runs() -> None:
     op.create_table(
         "runs",
         *_of_a_run(),
-        sa.Column("queued", sa.SmallInteger(), nullable=False),
+        sa.Column("queued", sa.SmallInteger()),
         sa.Column("is_pinned", sa.Boolean(), nullable=False),
         sa.Column("started_ms", sa.BigInteger()),
         sa.Column("cancelled_ms", sa.BigInteger()),
         sa.Column("reason", sa.Text()),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         sa.UniqueConstraint("job_id", "cause", "run_key", name=op.f("uq_runs_job_id_cause_run_key")),
+        sqlite_with_rowid=False,
         **EXACT,
     )
-    op.create_index(op.f("ix_runs_queued_job_id"), "runs", ["queued", "job_id"])
+    op.create_index("ix_runs_queued", "runs", ["queued", "job_id"], **_where("queued IS NOT NULL"))
     op.create_table(
         "run_pins",
         sa.Column("run_id", _uuid(), nullable=False),
         sa.Column("name", sa.String(191), nullable=False),
         sa.Column("value", LONG_TEXT, nullable=False),
         sa.PrimaryKeyConstraint("run_id", "name", name=op.f("pk_run_pins")),
+        sqlite_with_rowid=False,
         **EXACT,
     )
 
@@ -134,10 +136,11 @@ def _create_shards() -> None:
         sa.Column("error_code", sa.String(100)),
         *(sa.Column(name, LONG_TEXT) for name in ("cursor_text", "error_message", "traceback", "result")),
         sa.PrimaryKeyConstraint("run_id", "shard_index", name=op.f("pk_shards")),
+        sqlite_with_rowid=False,
         **EXACT,
     )
     op.create_index("ix_shards_waiting", "shards", ["state", "group_name", "due_ms", "handler"])
-    op.create_index(op.f("ix_shards_leased_until_ms"), "shards", ["leased_until_ms"])
+    op.create_index("ix_shards_leased", "shards", ["leased_until_ms"], **_where("leased_until_ms IS NOT NULL"))
 
 
 def _create_history() -> None:
@@ -151,6 +154,7 @@ def _create_history() -> None:
         sa.Column("detail", LONG_BYTES),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ended_runs")),
         sa.UniqueConstraint("job_id", "cause", "run_key", name=op.f("uq_ended_runs_job_id_cause_run_key")),
+        sqlite_with_rowid=False,
         **EXACT,
     )
     op.create_index(op.f("ix_ended_runs_job_id_state_id"), "ended_runs", ["job_id", "state", "id"])
@@ -190,6 +194,10 @@ def _of_a_run() -> tuple[sa.Column[Any], ...]:
     )
 
 
+def _where(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
 def _uuid() -> sa.types.TypeEngine[bytes]:
     return sa.LargeBinary(16).with_variant(mysql.BINARY(16), "mysql", "mariadb")
 
@@ -225,7 +233,7 @@ def _move_runs(old: Mapping[str, Rows], jobs: dict[str, tuple[int, int, Mapping[
             continue
         common = _run_values(row, *jobs[row["job"]])
         if row["ended_ms"] is None:
-            active.append({**common, "queued": 0, "is_pinned": bool(pins[row["id"]])})
+            active.append({**common, "queued": None, "is_pinned": bool(pins[row["id"]])})
         else:
             detail = _detail(row, shards[row["id"]], pins[row["id"]])
             ended.append({**common, "ended_ms": row["ended_ms"], "detail": detail})

@@ -1,6 +1,5 @@
 """One suite over every implementation of the admin's store of runs."""
 
-from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
@@ -53,7 +52,7 @@ async def test_a_run_keeps_its_copy_of_the_job(stores: Stores):
 
 async def test_a_run_keeps_params_of_its_own(stores: Stores):
     await stores.job(params={"a": 1})
-    run = await stores.add(replace(order(), params='{"a":2,"text":"übung 推送"}'))
+    run = await stores.add(order()._replace(params='{"a":2,"text":"übung 推送"}'))
     assert (await stores.runs.get(run.id)).params == '{"a":2,"text":"übung 推送"}'
     await stores.cancel(run)
     assert (await stores.runs.get(run.id)).params == '{"a":2,"text":"übung 推送"}'

@@ -5,8 +5,9 @@ texts are made here, and not by SQLAlchemy, because making and looking them up c
 """
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Dialect, Integer, LargeBinary, Table
@@ -72,34 +73,28 @@ def _with_keys(text: str, count: int, width: int, sqlite: bool) -> str:
 
 
 def insert(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
-    """Rows that have the same columns."""
+    """Rows that have the same columns in the same order; values are those of the driver."""
     if not rows:
         return
-    names = tuple(rows[0])
-    dialect = connection.dialect
-    table_of = _tuples(table, names, dialect)
+    names, dialect = tuple(rows[0]), connection.dialect
     if dialect.name == "postgresql":
-        arrays = list(zip(*map(table_of, rows), strict=True))
-        connection.exec_driver_sql(_insert_unnested(table, names), tuple(map(list, arrays)))
+        connection.exec_driver_sql(_insert_unnested(table, names), _arrays(rows))
         return
     for chunk in sized(rows):
-        connection.exec_driver_sql(_insert_values(table, names, len(chunk), _mark(dialect)), _flat(chunk, table_of))
+        connection.exec_driver_sql(_insert_values(table, names, len(chunk), _mark(dialect)), _flat(chunk))
 
 
-def update(connection: Connection, table: Table, keys: Collection[str], rows: Sequence[Values]) -> None:
-    """Changes the rows that have these keys; all rows name the same columns, the keys among them."""
+def update(connection: Connection, table: Table, keys: tuple[str, ...], rows: Sequence[Values]) -> None:
+    """Changes the rows that have these keys; all rows name the same columns in the same order, the keys among them."""
     if not rows:
         return
-    names = tuple(rows[0])
-    dialect = connection.dialect
-    table_of = _tuples(table, names, dialect)
+    names, dialect = tuple(rows[0]), connection.dialect
     if dialect.name == "postgresql":
-        arrays = list(zip(*map(table_of, rows), strict=True))
-        connection.exec_driver_sql(_update_unnested(table, names, tuple(keys)), tuple(map(list, arrays)))
+        connection.exec_driver_sql(_update_unnested(table, names, keys), _arrays(rows))
         return
     text = _update_values if dialect.name == "sqlite" else _update_joined
     for chunk in sized(rows):
-        connection.exec_driver_sql(text(table, names, tuple(keys), len(chunk)), _flat(chunk, table_of))
+        connection.exec_driver_sql(text(table, names, keys, len(chunk)), _flat(chunk))
 
 
 def sized(rows: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -111,22 +106,13 @@ def sized(rows: Sequence[T]) -> Iterator[Sequence[T]]:
             start += size
 
 
-def _flat(rows: Iterable[Values], table_of: Callable[[Values], tuple[object, ...]]) -> tuple[object, ...]:
-    return tuple(value for row in rows for value in table_of(row))
+def _flat(rows: Iterable[Values]) -> tuple[object, ...]:
+    return tuple(chain.from_iterable(row.values() for row in rows))
 
 
-def _tuples(table: Table, names: tuple[str, ...], dialect: Dialect) -> Callable[[Values], tuple[object, ...]]:
-    """From a row to the values that the driver takes."""
-    found = [table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names]
-    processors = [(name, processor) for name, processor in zip(names, found, strict=True) if processor is not None]
-
-    def values_of(row: Values) -> tuple[object, ...]:
-        if not processors:
-            return tuple(row.values())
-        changed = {name: processor(row[name]) for name, processor in processors}
-        return tuple({**row, **changed}.values())
-
-    return values_of
+def _arrays(rows: Sequence[Values]) -> tuple[list[object], ...]:
+    """By column."""
+    return tuple(map(list, zip(*(row.values() for row in rows), strict=True)))
 
 
 def _mark(dialect: Dialect) -> str:

@@ -14,7 +14,7 @@ from admin.store.databases import many
 from admin.store.databases.many import Lock
 from admin.store.jobs import active_of, due_jobs, move_jobs, next_due_ms
 from admin.store.runs.books import Books
-from admin.store.runs.rows import NOT_QUEUED, QUEUED, REPLACING, RUN_COLUMNS, definition_id_of, ms_of, run_of
+from admin.store.runs.rows import QUEUED, REPLACING, RUN_COLUMNS, definition_id_of, ms_of, run_of
 from admin.store.tables import runs
 
 _OF_JOBS = f"SELECT {RUN_COLUMNS} FROM runs r WHERE r.job_id IN ({{keys}})"
@@ -50,10 +50,10 @@ def claim_queued(books: Books, limit: int) -> Turned:
 def _waiting_jobs(books: Books, limit: int) -> Sequence[JobId]:
     """Jobs of which nothing is under way but something is queued, and those where something replaces it."""
     queued, begun = runs.alias("queued"), runs.alias("begun")
-    is_begun = (begun.c.job_id == queued.c.job_id) & (begun.c.queued == NOT_QUEUED)
+    is_begun = (begun.c.job_id == queued.c.job_id) & begun.c.queued.is_(None)
     is_free = (queued.c.queued == QUEUED) & ~exists().where(is_begun)
-    query = select(queued.c.job_id).where(is_free | (queued.c.queued == REPLACING)).distinct().limit(limit)
-    return [JobId(key) for key in books.connection.scalars(query)]
+    query = select(queued.c.job_id).where(queued.c.queued.is_not(None), is_free | (queued.c.queued == REPLACING))
+    return [JobId(key) for key in books.connection.scalars(query.distinct().limit(limit))]
 
 
 def _active_runs(books: Books, ids: Sequence[JobId]) -> Iterable[Sequence[Run]]:

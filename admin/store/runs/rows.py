@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import overload
+from typing import Any, overload
 
 from admin.domain.job import JobDefinition, Overlap
 from admin.domain.names import DefinitionId, ExecutorId, JobId, RunId
@@ -27,7 +27,7 @@ CAUSE_CODES = {cause: code for code, cause in CAUSES.items()}
 RUN_COLUMNS = ", ".join(f"r.{column.name}" for column in runs.c)
 SHARD_COLUMNS = ", ".join(f"s.{column.name}" for column in shards.c)
 RUN_WIDTH = len(runs.c)
-NOT_QUEUED, QUEUED, REPLACING = range(3)
+QUEUED, REPLACING = 1, 2  # a run that is not queued has neither
 
 
 @overload
@@ -44,7 +44,7 @@ def instant_of(ms: int) -> datetime: ...
 @overload
 def instant_of(ms: None) -> None: ...
 def instant_of(ms: int | None) -> datetime | None:
-    return None if ms is None else _EPOCH + timedelta(milliseconds=ms)
+    return None if ms is None else _EPOCH + timedelta(0, 0, 0, ms)
 
 
 def definition_id_of(row: Raw) -> DefinitionId:
@@ -69,7 +69,7 @@ def run_of(row: Raw, definition: JobDefinition) -> Run:
         instant_of(fire_ms),
         total,
         definition.params if params is None else params,
-        queued != NOT_QUEUED,
+        queued is not None,
         instant_of(started),
         None,
         instant_of(cancelled),
@@ -113,9 +113,9 @@ def _moving_values(run: Run) -> Values:
     }
 
 
-def _queued(run: Run) -> int:
+def _queued(run: Run) -> int | None:
     if not run.is_queued:
-        return NOT_QUEUED
+        return None
     return REPLACING if run.definition.overlap is Overlap.REPLACE else QUEUED
 
 
@@ -149,31 +149,24 @@ def shard_of(row: Raw, run_id: RunId) -> Shard:
     )
 
 
-_COLUMNS: Mapping[str, Callable[[Shard], object]] = {
-    "state": lambda shard: SHARD_CODES[shard.state],
-    "due_ms": lambda shard: ms_of(shard.due_at),
-    "attempt": lambda shard: shard.attempt,
-    "term": lambda shard: shard.term,
-    "losses": lambda shard: shard.losses,
-    "reported_term": lambda shard: shard.reported_term,
-    "holder": lambda shard: shard.holder,
-    "holder_name": lambda shard: shard.holder_name or None,
-    "leased_until_ms": lambda shard: ms_of(shard.leased_until_at),
-    "deadline_ms": lambda shard: ms_of(shard.deadline_at),
-    "started_ms": lambda shard: ms_of(shard.started_at),
-    "ended_ms": lambda shard: ms_of(shard.ended_at),
+_COLUMNS: Mapping[str, tuple[str, Callable[[Any], object]]] = {
+    "state": ("state", SHARD_CODES.__getitem__),
+    "due_at": ("due_ms", ms_of),
+    "attempt": ("attempt", int),
+    "term": ("term", int),
+    "losses": ("losses", int),
+    "reported_term": ("reported_term", int),
+    "holder": ("holder", lambda holder: holder),
+    "holder_name": ("holder_name", str),
+    "leased_until_at": ("leased_until_ms", ms_of),
+    "deadline_at": ("deadline_ms", ms_of),
+    "started_at": ("started_ms", ms_of),
+    "ended_at": ("ended_ms", ms_of),
+    "result": ("result", str),
 }
-_RESULT: Mapping[str, Callable[[Shard], object]] = {
-    "row_count": lambda shard: shard.counters.rows,
-    "published": lambda shard: shard.counters.published,
-    "cursor_text": lambda shard: shard.counters.cursor or None,
-    "done": lambda shard: shard.counters.done,
-    "done_total": lambda shard: shard.counters.total,
-    "error_code": lambda shard: shard.fault.code if shard.fault else None,
-    "error_message": lambda shard: shard.fault.message if shard.fault else None,
-    "traceback": lambda shard: shard.fault.traceback if shard.fault else None,
-    "result": lambda shard: shard.result or None,
-}
+"""The columns of a shard's plain fields, and what they hold of them."""
+
+_BY_FIELD = [(Shard._fields.index(field), name, of) for field, (name, of) in _COLUMNS.items()]
 
 
 def new_shard_values(shard: Shard, run: Run) -> Values:
@@ -192,11 +185,16 @@ def new_shard_values(shard: Shard, run: Run) -> Values:
 def changed_values(old: Shard, new: Shard) -> Values:
     """What a step changed, with the key: most steps change a few columns only."""
     changed: dict[str, object] = {"run_id": uuid_bytes(new.run_id), "shard_index": new.index}
-    for name, of in _COLUMNS.items():
-        if (value := of(new)) != of(old):
-            changed[name] = value
-    if old.counters != new.counters or old.fault != new.fault or old.result != new.result:
-        changed |= {name: of(new) for name, of in _RESULT.items()}
+    for at, name, of in _BY_FIELD:
+        if (value := new[at]) != old[at]:
+            changed[name] = of(value)
+    if old.counters != new.counters:
+        changed |= counter_values(new.counters)
+    if old.fault != new.fault:
+        fault = new.fault
+        changed["error_code"] = fault.code if fault else None
+        changed["error_message"] = fault.message if fault else None
+        changed["traceback"] = fault.traceback if fault else None
     return changed
 
 
