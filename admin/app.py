@@ -30,6 +30,7 @@ from admin.operations.runs import RunRetention, Runs
 from admin.operations.topics import TopicDesk
 from admin.ports import Clock, Wakeup
 from admin.scheduler.dispatcher import Dispatcher
+from admin.scheduler.handover import Handover
 from admin.scheduler.log_writer import LogWriter
 from admin.scheduler.loop import Loop
 from admin.scheduler.planner import Planner
@@ -174,10 +175,11 @@ def _loops(
     clock: Clock,
 ) -> tuple[Loop, ...]:
     runs, lease = stores.runs, settings.lease
+    handover = Handover(sessions, sessions, wakeup, clock, lease=lease)
     loops: list[Loop] = [
-        Planner(runs, operations.fleet, wakeup, clock, _new_run_id),
+        Planner(runs, operations.fleet, handover, wakeup, clock, new_run_id=_new_run_id),
         Starter(runs, operations.runs.replace, wakeup, clock),
-        Dispatcher(runs, sessions, sessions, wakeup, clock, lease=lease),
+        Dispatcher(runs, handover, wakeup, clock),
         Reaper(runs, sessions, wakeup, clock, lease=lease, is_alone=lambda: fleet.is_alone),
     ]
     if is_shared(settings.url):

@@ -66,6 +66,7 @@ class Due:
 
     jobs: int
     runs: Sequence[Run]
+    assignments: Sequence[Assignment]  # shards of these runs that were leased at once
     wait: timedelta | None  # until the next job is due
 
 
@@ -84,6 +85,15 @@ class Offer:
 
     handlers: Collection[HandlerName]
     slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Takers:
+    """Who can take shards now, for how long, and who takes which."""
+
+    lease: timedelta
+    offers: Mapping[Group, Offer]
+    choose: Choose
 
 
 class JobStore(Protocol):
@@ -117,18 +127,16 @@ class RunStore(Protocol):
         Raises UnknownJob, and what `make` raises.
         """
 
-    async def claim_due(self, limit: int, plan: Plan) -> Due:
-        """Writes down the runs that `plan` makes of due jobs and moves their fire times. Jobs that another admin holds
-        are left to it.
+    async def claim_due(self, limit: int, plan: Plan, takers: Takers | None) -> Due:
+        """Writes down the runs that `plan` makes of due jobs and moves their fire times; leases the new runs' shards to
+        takers that have room. Jobs that another admin holds are left to it.
         """
 
     async def claim_queued(self, limit: int) -> Turned:
         """Gives runs that wait for older ones of their jobs their turn, as `overlap.turn` says."""
 
-    async def claim_waiting(
-        self, lease: timedelta, offers: Mapping[Group, Offer], choose: Choose
-    ) -> Sequence[Assignment]:
-        """Leases waiting shards that are due to those whom `choose` names."""
+    async def claim_waiting(self, takers: Takers) -> Sequence[Assignment]:
+        """Leases waiting shards that are due."""
 
     async def claim_lapsed(self, limit: int, decide: Decide) -> Changed:
         """Changes shards whose lease has lapsed."""

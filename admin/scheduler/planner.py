@@ -9,6 +9,7 @@ from admin.domain.overlap import Active
 from admin.domain.plan import Planned, plan
 from admin.operations.fleet import Fleet
 from admin.ports import Clock, RunStore, Wakeup
+from admin.scheduler.handover import Handover
 from admin.scheduler.loop import Counts, Loop
 
 PERIOD_SECONDS = 1.0
@@ -16,23 +17,33 @@ JOBS_A_ROUND = 500
 
 
 class Planner(Loop):
-    """Runs and shards are written in the transaction that moves the fire times."""
+    """Runs and shards are written in the transaction that moves the fire times, leased already where there is room."""
 
     name = "planner"
 
     def __init__(
-        self, runs: RunStore, fleet: Fleet, wakeup: Wakeup, clock: Clock, new_run_id: Callable[[], RunId]
+        self,
+        runs: RunStore,
+        fleet: Fleet,
+        handover: Handover,
+        wakeup: Wakeup,
+        clock: Clock,
+        *,
+        new_run_id: Callable[[], RunId],
     ) -> None:
         super().__init__(wakeup, clock)
         self._runs = runs
+        self._handover = handover
         self._fleet = fleet
         self._new_run_id = new_run_id
         self._wait: timedelta | None = None
 
     async def run_once(self) -> Counts:
-        due = await self._runs.claim_due(JOBS_A_ROUND, self._planned)
+        async with self._handover.turn() as takers:
+            due = await self._runs.claim_due(JOBS_A_ROUND, self._planned, None if self._handover.is_behind else takers)
+            self._handover.hand_over(due.assignments)
         self._wait = due.wait
-        if due.runs:
+        if len(due.assignments) < sum(run.total for run in due.runs if not (run.is_over or run.is_queued)):
             self._wakeup.ring("dispatcher")
         if any(run.is_queued for run in due.runs):
             self._wakeup.ring("starter")

@@ -7,12 +7,11 @@ import pytest
 
 from admin.domain.errors import NothingToRetry, RunEnded
 from admin.domain.names import ExecutorId, Group, JobName, RunId
-from admin.domain.routing import route
 from admin.domain.run import Cause, Outcome, OutcomeState, RunState, on_beat, on_lapse, on_outcome, on_refusal
 from admin.domain.shard import Counters, Fault, ShardState
 from admin.ports import Change, Offer
 from tests.support.admin_factories import ONE, definition, order, run_id
-from tests.support.admin_stores import COUNTERS, LONG, OFFERS, PUSH, ROOM, Stores, utc_now
+from tests.support.admin_stores import COUNTERS, LONG, OFFERS, PUSH, Stores, takers, utc_now
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +93,27 @@ async def test_due_jobs_become_runs_and_move_on_in_one_step(stores: Stores):
     await stores.report(assignment.shard.current)
     await stores.jobs.add_version(PUSH, lambda job, _: job._replace(next_fire_at=now), None)
     assert list((await stores.plan(numbers)).runs) == [], "nor when its run has ended"
+
+
+async def test_what_is_due_is_leased_at_once_where_there_is_room(stores: Stores):
+    now = utc_now().replace(microsecond=0)
+    await stores.job(now, trigger={"every": "1h"}, shards=2)
+    await stores.job(now, name="unoffered", handler="other", trigger={"every": "1h"})
+    await stores.job(now, name="skipped", trigger={"every": "1h"})
+    await stores.add(order(9), job=JobName("skipped"))
+    due = await stores.plan(count(1), takers())
+    assert sorted(run.state for run in due.runs) == [RunState.RUNNING, RunState.SKIPPED, RunState.WAITING]
+    assert [(each.run.job, each.shard.index, each.shard.term) for each in due.assignments] == [
+        (PUSH, 0, 1),
+        (PUSH, 1, 1),
+    ]
+    for each in due.assignments:
+        assert await stores.runs.get(each.run.id) == each.run
+        assert (await stores.runs.list_shards(each.run.id))[each.shard.index] == each.shard
+    assert [each.run.job for each in await stores.assign()] == ["skipped"], "of an older run"
+    for each in due.assignments:
+        await stores.report(each.shard.current)
+    assert (await stores.runs.get(due.assignments[0].run.id)).state is RunState.SUCCEEDED
 
 
 async def test_queued_runs_start_one_by_one_in_their_order(stores: Stores):
@@ -186,7 +206,7 @@ async def test_shards_go_only_where_they_are_offered_when_they_are_due_and_as_ma
     await stores.job(shards=3)
     await stores.add(order())
     for offers in ({Group("x"): OFFERS[Group("promotion")]}, {Group("promotion"): Offer(frozenset({"no"}), 9)}, {}):
-        assert await stores.runs.claim_waiting(LONG, offers, lambda w: route(w, [ROOM])) == []
+        assert await stores.runs.claim_waiting(takers(LONG, offers)) == []
     first, _ = await stores.assign(slots=2)
     refused = lambda shard, run, now: on_refusal(shard, ONE, first.shard.current, run, now + LONG)  # noqa: E731
     await stores.runs.finish([Change(first.shard.key, refused)])

@@ -13,7 +13,7 @@ from admin.domain.names import Attempt, ExecutorId, Group, HandlerName
 from admin.domain.routing import Room, route
 from admin.domain.run import Outcome, OutcomeState, Verdict, on_beat, on_cancel, on_lapse, on_outcome, verdict
 from admin.domain.shard import OPEN, Counters, Shard
-from admin.ports import Change, Offer
+from admin.ports import Change, Offer, Takers
 from admin.store.memory.books import Books
 from admin.store.memory.jobs import MemoryJobs
 from admin.store.memory.runs import MemoryRuns
@@ -70,7 +70,7 @@ class RunLife(RuleBasedStateMachine):
             Room(executor, executor, Group("promotion"), frozenset({HandlerName("push")}), count, 0)
             for executor, count in zip(EXECUTORS, slots, strict=True)
         ]
-        made = done(self.runs.claim_waiting(LEASE, OFFERS, lambda waiting: route(waiting, rooms)))
+        made = done(self.runs.claim_waiting(Takers(LEASE, OFFERS, lambda waiting: route(waiting, rooms))))
         for assignment in made:
             new = assignment.shard
             earlier = [begun.attempt.term for begun in self.begun if begun.attempt.index == new.index]

@@ -17,7 +17,7 @@ from admin.domain.plan import Order, plan, run_of
 from admin.domain.routing import Assignment, Room, route
 from admin.domain.run import Outcome, OutcomeState, Run, on_cancel, on_outcome
 from admin.domain.shard import Counters, Shard
-from admin.ports import Change, Changed, Due, FleetBook, JobStore, Offer, RunLogs, RunStore, TokenStore
+from admin.ports import Change, Changed, Due, FleetBook, JobStore, Offer, RunLogs, RunStore, Takers, TokenStore
 from admin.store import schema
 from admin.store.databases.database import Database
 from admin.store.databases.server import ServerDatabase
@@ -44,6 +44,10 @@ LONG = timedelta(hours=1)
 COUNTERS = Counters(3, 2, "[1]")
 
 
+def takers(lease: timedelta = LONG, offers: Mapping[Group, Offer] = OFFERS) -> Takers:
+    return Takers(lease, offers, lambda waiting: route(waiting, [ROOM]))
+
+
 @dataclass
 class Stores:
     """What a suite needs; `now` is what the stores take for now."""
@@ -65,15 +69,15 @@ class Stores:
 
         return await self.runs.add(job, wanted.cause, wanted.key, made)
 
-    async def plan(self, numbers: Iterator[int]) -> Due:
+    async def plan(self, numbers: Iterator[int], takers: Takers | None = None) -> Due:
         def planned(job: Job, now: datetime, active: Active):
             return plan(job, now, active, executors=0, new_id=lambda: run_id(next(numbers)))
 
-        return await self.runs.claim_due(99, planned)
+        return await self.runs.claim_due(99, planned, takers)
 
     async def assign(self, lease: timedelta = LONG, slots: int = 1000) -> list[Assignment]:
         offers = {Group("promotion"): Offer(frozenset({HandlerName("push")}), slots)}
-        return list(await self.runs.claim_waiting(lease, offers, lambda waiting: route(waiting, [ROOM])))
+        return list(await self.runs.claim_waiting(takers(lease, offers)))
 
     async def report(self, attempt: Attempt, state: OutcomeState = OutcomeState.SUCCEEDED, **fields: object) -> Changed:
         outcome = Outcome(attempt, state, COUNTERS, **fields)

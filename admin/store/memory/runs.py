@@ -17,10 +17,10 @@ from admin.ports import Change, Changed, Due, Turned
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from admin.domain.names import Attempt, ExecutorId, Group, JobName, RunId, ShardKey
+    from admin.domain.names import Attempt, ExecutorId, JobName, RunId, ShardKey
     from admin.domain.run import Cause, Run
     from admin.domain.shard import Counters, Shard
-    from admin.ports import Choose, Decide, Make, Offer, Plan
+    from admin.ports import Decide, Make, Plan, Takers
     from admin.store.memory.books import Books
 
 _FAILED = (ShardState.FAILED, ShardState.LOST)
@@ -41,7 +41,7 @@ class MemoryRuns:
         books.add_run(run)
         return run
 
-    async def claim_due(self, limit: int, plan: Plan) -> Due:
+    async def claim_due(self, limit: int, plan: Plan, takers: Takers | None) -> Due:
         books, now = self._books, self._books.begin()
         fires = [(job.next_due_at, job) for job in books.jobs.values() if job.next_due_at is not None]
         due = [job for at, job in sorted(fires, key=lambda fire: fire[0]) if at <= now][:limit]
@@ -49,11 +49,15 @@ class MemoryRuns:
         for job in due:
             planned = plan(job, now, books.active(job.id))
             books.jobs[job.name] = planned.job
-            new += [run for run in planned.runs if (run.job_id, run.cause, run.key) not in books.keys]
+            new += planned.runs
         for run in new:
             books.add_run(run)
+        ids = {run.id for run in new}
+        fresh = [shard for shard in self._waiting(takers) if shard.run_id in ids] if takers else []
+        assignments = self._leased(takers, fresh) if takers else []
         left = [job.next_due_at for job in books.jobs.values() if job.next_due_at is not None]
-        return Due(len(due), new, max(timedelta(), min(left) - now) if left else None)
+        wait = max(timedelta(), min(left) - now) if left else None
+        return Due(len(due), [books.runs[run.id] for run in new], assignments, wait)
 
     async def claim_queued(self, limit: int) -> Turned:
         books, now = self._books, self._books.begin()
@@ -68,33 +72,39 @@ class MemoryRuns:
             books.end_unbegun(run)
         return Turned(started, ended, [run for each in turns for run in each.stop])
 
-    async def claim_waiting(
-        self, lease: timedelta, offers: Mapping[Group, Offer], choose: Choose
-    ) -> Sequence[Assignment]:
-        books, now = self._books, self._books.begin()
-        waiting = [shard for group, offer in offers.items() for shard in self._waiting(group, offer)]
-        choices = choose([self._as_waiting(shard) for shard in waiting]) if waiting else []
+    async def claim_waiting(self, takers: Takers) -> Sequence[Assignment]:
+        self._books.begin()
+        waiting = self._waiting(takers)
+        wanted: list[Shard] = []
+        for group, offer in takers.offers.items():
+            wanted += [shard for shard in waiting if self._books.runs[shard.run_id].group == group][: offer.slots]
+        return self._leased(takers, wanted)
+
+    def _leased(self, takers: Takers, waiting: Sequence[Shard]) -> list[Assignment]:
+        books = self._books
+        choices = takers.choose([self._as_waiting(shard) for shard in waiting]) if waiting else []
         leased = [
-            step(shard, assigned(books.runs[shard.run_id], choice.executor_id, choice.name, lease, now))
-            for choice, shard in ((choice, books.shards[choice.key]) for choice in choices)
+            step(shard, assigned(books.runs[shard.run_id], holder, name, takers.lease, books.now))
+            for shard, holder, name in ((books.shards[key], holder, name) for key, holder, name in choices)
         ]
         books.keep(leased)
-        owners = {shard.run_id: books.runs[shard.run_id] for shard in leased}
-        books.settle(owners)
-        return [Assignment(shard, owners[shard.run_id], dict(books.pins[shard.run_id])) for shard in leased]
+        books.settle({shard.run_id for shard in leased})
+        return [Assignment(shard, books.runs[shard.run_id], dict(books.pins[shard.run_id])) for shard in leased]
 
-    def _waiting(self, group: Group, offer: Offer) -> list[Shard]:
+    def _waiting(self, takers: Takers) -> list[Shard]:
+        """Those that are due and offered for, in the order in which they are due."""
         books, now = self._books, self._books.now
         found = [
             shard
             for shard in books.shards.values()
-            if shard.state is ShardState.WAITING
-            and shard.due_at <= now
-            and not books.runs[shard.run_id].is_queued
-            and books.runs[shard.run_id].group == group
-            and books.runs[shard.run_id].handler in offer.handlers
+            if shard.state is ShardState.WAITING and shard.due_at <= now and self._is_offered(shard, takers)
         ]
-        return sorted(found, key=attrgetter("due_at", "run_id", "index"))[: offer.slots]
+        return sorted(found, key=attrgetter("due_at", "run_id", "index"))
+
+    def _is_offered(self, shard: Shard, takers: Takers) -> bool:
+        run = self._books.runs[shard.run_id]
+        offer = takers.offers.get(run.group)
+        return offer is not None and run.handler in offer.handlers and not run.is_queued
 
     def _as_waiting(self, shard: Shard) -> Waiting:
         run = self._books.runs[shard.run_id]

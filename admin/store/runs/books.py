@@ -116,10 +116,15 @@ class Books:
 
     def add(self, new: Sequence[Run]) -> None:
         """Writes runs down with the shards they start with; those that have ended already, into the history."""
+        self.add_leased(new, {run.id: shards_of(run, self.now) for run in new if not (run.is_over or run.is_queued)})
+
+    def add_leased(self, new: Sequence[Run], its_shards: Mapping[RunId, Sequence[Shard]]) -> None:
+        """Writes runs down with their shards as they are; those that have ended already, into the history."""
         history.add(self.connection, [EndedRun(run, (), {}) for run in new if run.is_over])
-        active = [run for run in new if not run.is_over]
-        many.insert(self.connection, runs, [run_values(run) for run in active])
-        self._add_shards([run for run in active if not run.is_queued])
+        many.insert(self.connection, runs, [run_values(run) for run in new if not run.is_over])
+        rows = [new_shard_values(shard, run) for run in new for shard in its_shards.get(run.id, ())]
+        for is_leased in (False, True):
+            many.insert(self.connection, shards, [row for row in rows if ("holder" in row) is is_leased])
 
     def begin(self, started: Sequence[Run]) -> None:
         """Keeps runs that were queued as such whose shards may be assigned."""

@@ -6,13 +6,16 @@ from datetime import timedelta
 
 from sqlalchemy import exists, select
 
-from admin.domain.names import JobId, RunId
+from admin.domain.names import JobId, RunId, ShardKey
 from admin.domain.overlap import REPLACED, Active, turn
-from admin.domain.run import Run, RunState, ended_unbegun
-from admin.ports import Due, Plan, Turned
+from admin.domain.routing import Assignment
+from admin.domain.run import Run, RunState, ended_unbegun, settled, shards_of
+from admin.domain.shard import Shard, ShardState
+from admin.ports import Due, Plan, Takers, Turned
 from admin.store.databases import many
 from admin.store.databases.many import Lock
 from admin.store.jobs import active_of, due_jobs, move_jobs, next_due_ms
+from admin.store.runs.assigning import lease_to
 from admin.store.runs.books import Books
 from admin.store.runs.rows import QUEUED, REPLACING, RUN_COLUMNS, definition_id_of, ms_of, run_of
 from admin.store.tables import runs
@@ -21,17 +24,40 @@ _OF_JOBS = f"SELECT {RUN_COLUMNS} FROM runs r WHERE r.job_id IN ({{keys}})"
 _JOBS = "SELECT id FROM jobs WHERE id IN ({keys}) ORDER BY id"
 
 
-def claim_due(books: Books, limit: int, plan: Plan) -> Due:
+def claim_due(books: Books, limit: int, plan: Plan, takers: Takers | None) -> Due:
     connection, now = books.connection, books.now
     due = due_jobs(connection, books.definitions, now, limit)
     active = active_of(connection, [job.id for job in due])
     planned = [plan(job, now, active.get(job.id, Active())) for job in due]
     new = [run for each in planned for run in each.runs]
-    books.add(new)
+    kept, assignments = _added(books, new, takers)
     move_jobs(connection, [each.job for each in planned])
     next_ms = next_due_ms(connection)
     wait = None if next_ms is None else timedelta(milliseconds=max(0, next_ms - ms_of(now)))
-    return Due(len(due), new, wait)
+    return Due(len(due), kept, assignments, wait)
+
+
+def _added(books: Books, new: Sequence[Run], takers: Takers | None) -> tuple[Sequence[Run], Sequence[Assignment]]:
+    """Writes runs down, what has room already leased: one step less than if it waited for the dispatcher."""
+    fresh = {run.id: shards_of(run, books.now) for run in new if not (run.is_over or run.is_queued)}
+    owners = {run.id: run for run in new}
+    offered = {key: shard for key, shard in _by_key(fresh) if takers and _is_offered(owners[key.run_id], takers)}
+    leased = lease_to(takers, offered, owners, books.now) if takers else {}
+    begun = {key.run_id for key in leased}
+    running = {ShardState.RUNNING: 1}
+    kept = [settled(run, running, books.now) if run.id in begun else run for run in new]
+    books.add_leased(kept, {run_id: [leased.get(each.key, each) for each in all_] for run_id, all_ in fresh.items()})
+    owners = {run.id: run for run in kept}
+    return kept, [Assignment(shard, owners[key.run_id], {}) for key, shard in leased.items()]
+
+
+def _by_key(fresh: Mapping[RunId, Sequence[Shard]]) -> Iterable[tuple[ShardKey, Shard]]:
+    return ((shard.key, shard) for its_shards in fresh.values() for shard in its_shards)
+
+
+def _is_offered(run: Run, takers: Takers) -> bool:
+    offer = takers.offers.get(run.group)
+    return offer is not None and run.handler in offer.handlers
 
 
 def claim_queued(books: Books, limit: int) -> Turned:

@@ -170,8 +170,8 @@ _BY_FIELD = [(Shard._fields.index(field), name, of) for field, (name, of) in _CO
 
 
 def new_shard_values(shard: Shard, run: Run) -> Values:
-    """Of a shard that nothing has happened to; the other columns have defaults."""
-    return {
+    """Of a shard that nothing has happened to, but that it may be leased; the other columns have defaults."""
+    values = {
         "run_id": uuid_bytes(shard.run_id),
         "shard_index": shard.index,
         "total": shard.total,
@@ -179,6 +179,17 @@ def new_shard_values(shard: Shard, run: Run) -> Values:
         "handler": run.handler,
         "state": SHARD_CODES[shard.state],
         "due_ms": ms_of(shard.due_at),
+    }
+    if shard.holder is None:
+        return values
+    return {
+        **values,
+        "attempt": shard.attempt,
+        "term": shard.term,
+        "holder": shard.holder,
+        "holder_name": shard.holder_name,
+        "leased_until_ms": ms_of(shard.leased_until_at),
+        "deadline_ms": ms_of(shard.deadline_at),
     }
 
 

@@ -8,12 +8,12 @@ from typing import TypeVar
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from admin.domain.errors import NothingToRetry, RunEnded, UnknownRun
-from admin.domain.names import Attempt, ExecutorId, Group, JobName, RunId
+from admin.domain.names import Attempt, ExecutorId, JobName, RunId
 from admin.domain.overlap import Active
 from admin.domain.routing import Assignment
 from admin.domain.run import Cause, Run, RunState, ended_unbegun, settled
 from admin.domain.shard import HELD, Counters, Reopened, Shard, ShardState, step
-from admin.ports import Change, Changed, Choose, Decide, Due, Make, Offer, Plan, Turned
+from admin.ports import Change, Changed, Decide, Due, Make, Plan, Takers, Turned
 from admin.store.databases import many
 from admin.store.databases.database import Database
 from admin.store.jobs import active_of, lock_job
@@ -49,16 +49,14 @@ class SqlRuns:
 
         return await self._write(work)
 
-    async def claim_due(self, limit: int, plan: Plan) -> Due:
-        return await self._write(lambda books: due.claim_due(books, limit, plan))
+    async def claim_due(self, limit: int, plan: Plan, takers: Takers | None) -> Due:
+        return await self._write(lambda books: due.claim_due(books, limit, plan, takers))
 
     async def claim_queued(self, limit: int) -> Turned:
         return await self._write(lambda books: due.claim_queued(books, limit))
 
-    async def claim_waiting(
-        self, lease: timedelta, offers: Mapping[Group, Offer], choose: Choose
-    ) -> Sequence[Assignment]:
-        return await self._write(lambda books: assigning.claim_waiting(books, lease, offers, choose))
+    async def claim_waiting(self, takers: Takers) -> Sequence[Assignment]:
+        return await self._write(lambda books: assigning.claim_waiting(books, takers))
 
     async def claim_lapsed(self, limit: int, decide: Decide) -> Changed:
         return await self._write(lambda books: assigning.claim_lapsed(books, limit, decide))
