@@ -1,6 +1,7 @@
 """The life that all daemons share: settings, build, run, a stop in two stages, one ready line on standard output."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -55,6 +56,7 @@ async def _live(name: str, building: AbstractAsyncContextManager[House]) -> None
         loop.add_reader(sys.stdin, _on_stdin, loop, stopping)
     try:
         async with building as house, asyncio.TaskGroup() as group:
+            _spare_collector()
             serving = group.create_task(house.run())
             announcing = group.create_task(_announce(name, house))
             waiting = group.create_task(stopping.wait())
@@ -69,6 +71,14 @@ async def _live(name: str, building: AbstractAsyncContextManager[House]) -> None
         log.warning("left before the drain was over", action="left", daemon=name)
     else:
         log.info("stopped", action="stopped", daemon=name)
+
+
+def _spare_collector() -> None:
+    """What was built lives as long as the daemon, and what comes and goes has no cycles: looking through all of it
+    again and again took the scheduler an eighth of its time.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 async def _announce(name: str, house: House) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from admin.domain.job import Overlap
-from admin.domain.names import Attempt, ExecutorId
+from admin.domain.names import Attempt, ExecutorId, Group
 from admin.domain.run import Outcome, OutcomeState, Verdict, on_beat, on_outcome, on_refusal, verdict
 from admin.domain.shard import HELD, Counters, Shard
 from admin.domain.trigger import delay_of
@@ -33,7 +33,7 @@ class Attempts:
         """Extends the leases of attempts that this executor holds; those just reported are not called lost."""
         if not held:
             return Beat((), ())
-        changed = await self._change(executor, [(attempt, self._beaten(executor, attempt)) for attempt in held])
+        changed = await self._change([Change(attempt.shard, self._beaten(executor, attempt)) for attempt in held])
         kept: set[Attempt] = set()
         cancelled: set[Attempt] = set()
         for attempt, found in zip(held, changed.before, strict=True):
@@ -44,18 +44,21 @@ class Attempts:
         return Beat([attempt for attempt in held if attempt not in kept], sorted(cancelled))
 
     def _beaten(self, executor: Executor, attempt: Attempt) -> Decide:
-        return lambda shard, _, now: on_beat(shard, executor.id, attempt, self.lease, now)
+        holder, lease = executor.id, self.lease
+        return lambda shard, _, now: on_beat(shard, holder, attempt, lease, now)
 
     async def refuse(self, executor: Executor, attempt: Attempt) -> None:
         """The shard waits for another executor; no attempt is counted."""
         refused: Decide = lambda shard, run, now: on_refusal(shard, executor.id, attempt, run, now)  # noqa: E731
-        await self._change(executor, [(attempt, refused)])
+        await self._change([Change(attempt.shard, refused)])
 
     async def report(self, executor: Executor, outcomes: Sequence[Outcome]) -> Mapping[Attempt, Verdict]:
         """Applies outcomes; when it returns they are durable. Who reports need not be who held the shard: it may be
         the process that took over an outbox.
         """
-        changed = await self._change(executor, [(outcome.attempt, _reported(outcome)) for outcome in outcomes])
+        group = executor.group
+        changes = [Change(outcome.attempt.shard, _reported(group, outcome)) for outcome in outcomes]
+        changed = await self._change(changes)
         if any(outcome.state not in _DONE for outcome in outcomes):
             self.wakeup.ring("dispatcher")
         verdicts: dict[Attempt, Verdict] = {}
@@ -72,8 +75,7 @@ class Attempts:
         """The value that is kept, None if the attempt is not held any more."""
         return await self.runs.add_pin(attempt, executor.id, name, value)
 
-    async def _change(self, executor: Executor, decisions: Sequence[tuple[Attempt, Decide]]) -> Changed:
-        changes = [Change(attempt.shard, _of_its_group(executor, decide)) for attempt, decide in decisions]
+    async def _change(self, changes: Sequence[Change]) -> Changed:
         changed = await self.runs.finish(changes)
         for run in changed.runs:
             self.wakeup.ring(bell_of(run.id))
@@ -92,13 +94,9 @@ _DONE = (OutcomeState.SUCCEEDED, OutcomeState.SKIPPED)
 """Outcomes that leave nothing to be assigned again."""
 
 
-def _reported(outcome: Outcome) -> Decide:
-    return lambda shard, run, now: on_outcome(shard, outcome, run, now)
-
-
-def _of_its_group(executor: Executor, decide: Decide) -> Decide:
+def _reported(group: Group, outcome: Outcome) -> Decide:
     """Nobody speaks for the runs of another group: a token lets in to one."""
-    return lambda shard, run, now: decide(shard, run, now) if run.group == executor.group else None
+    return lambda shard, run, now: on_outcome(shard, outcome, run, now) if run.group == group else None
 
 
 def _is_fine(shard: Shard, holder: ExecutorId, attempt: Attempt) -> bool:

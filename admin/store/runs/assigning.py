@@ -36,9 +36,8 @@ def lease_to(
     takers: Takers, shards: Mapping[ShardKey, Shard], runs: Mapping[RunId, Run], now: datetime
 ) -> dict[ShardKey, Shard]:
     """Waiting shards as their takers hold them; those that are due first are given first."""
-    in_order = sorted(shards.values(), key=lambda shard: (shard.due_at, shard.run_id, shard.index))
-    owners = ((shard.key, runs[shard.run_id]) for shard in in_order)
-    waiting = [Waiting(key, run.group, run.handler) for key, run in owners]
+    in_order = sorted((shard.due_at, key) for key, shard in shards.items())
+    waiting = [Waiting(key, runs[key.run_id].group, runs[key.run_id].handler) for _, key in in_order]
     leased: dict[ShardKey, Shard] = {}
     for key, executor_id, name in takers.choose(waiting) if waiting else ():
         event = assigned(runs[key.run_id], executor_id, name, takers.lease, now)

@@ -95,8 +95,7 @@ class Books:
                 found.runs[run_id] = run_of(row, known[definition_id_of(row)])
                 if is_pinned(row):
                     found.pinned.add(run_id)
-            shard = shard_of(row[RUN_WIDTH:], run_id)
-            found.shards[shard.key] = shard
+            found.shards[ShardKey(run_id, row[RUN_WIDTH + 1])] = shard_of(row[RUN_WIDTH:], run_id)
         return found
 
     def keep(self, found: Found, moved: Mapping[ShardKey, Shard]) -> list[Run]:
@@ -105,7 +104,7 @@ class Books:
         alone = {shard.run_id: shard for shard in turned if shard.total == 1}
         after = {run_id: settled(found.runs[run_id], {shard.state: 1}, self.now) for run_id, shard in alone.items()}
         ending = {run_id: [alone[run_id]] for run_id, run in after.items() if run.is_over}
-        self._keep_shards(found, [shard for shard in moved.values() if shard.run_id not in ending])
+        self._keep_shards(found, {key: shard for key, shard in moved.items() if key.run_id not in ending})
         shared = {shard.run_id for shard in turned if shard.total > 1}
         after |= self._settled([found.runs[run_id] for run_id in shared])
         ending |= self._shards_of(run_id for run_id in shared if after[run_id].is_over)
@@ -114,15 +113,17 @@ class Books:
         self.keep_runs([run for run in changed if not run.is_over])
         return changed
 
-    def add(self, new: Sequence[Run]) -> None:
-        """Writes runs down with the shards they start with; those that have ended already, into the history."""
-        self.add_leased(new, {run.id: shards_of(run, self.now) for run in new if not (run.is_over or run.is_queued)})
+    def fresh(self, new: Sequence[Run]) -> dict[ShardKey, Shard]:
+        """The shards that runs begin with; a queued one begins later."""
+        begun = (run for run in new if not (run.is_over or run.is_queued))
+        return {ShardKey(run.id, shard.index): shard for run in begun for shard in shards_of(run, self.now)}
 
-    def add_leased(self, new: Sequence[Run], its_shards: Mapping[RunId, Sequence[Shard]]) -> None:
-        """Writes runs down with their shards as they are; those that have ended already, into the history."""
+    def add(self, new: Sequence[Run], its_shards: Mapping[ShardKey, Shard]) -> None:
+        """Writes runs down with their shards; those that have ended already, into the history."""
         history.add(self.connection, [EndedRun(run, (), {}) for run in new if run.is_over])
         many.insert(self.connection, runs, [run_values(run) for run in new if not run.is_over])
-        rows = [new_shard_values(shard, run) for run in new for shard in its_shards.get(run.id, ())]
+        owners = {run.id: run for run in new}
+        rows = [new_shard_values(shard, owners[key.run_id]) for key, shard in its_shards.items()]
         for is_leased in (False, True):
             many.insert(self.connection, shards, [row for row in rows if ("holder" in row) is is_leased])
 
@@ -131,9 +132,10 @@ class Books:
         self.keep_runs(started)
         self._add_shards(started)
 
-    def _add_shards(self, begun: Iterable[Run]) -> None:
+    def _add_shards(self, begun: Sequence[Run]) -> None:
         """Those that the runs begin with."""
-        rows = [new_shard_values(shard, run) for run in begun for shard in shards_of(run, self.now)]
+        owners = {run.id: run for run in begun}
+        rows = [new_shard_values(shard, owners[key.run_id]) for key, shard in self.fresh(begun).items()]
         many.insert(self.connection, shards, rows)
 
     def reopen(self, ended: EndedRun, run: Run, its_shards: Sequence[Shard]) -> None:
@@ -142,7 +144,7 @@ class Books:
         many.insert(self.connection, runs, [{**run_values(run), "is_pinned": bool(ended.pins)}])
         self._add_shards([run])
         fresh = {shard.key: shard for shard in shards_of(run, self.now)}
-        self._keep_shards(Found(fresh, {}, set()), its_shards)
+        self._keep_shards(Found(fresh, {}, set()), {shard.key: shard for shard in its_shards})
         pins = [{"run_id": uuid_bytes(run.id), "name": name, "value": value} for name, value in ended.pins.items()]
         many.insert(self.connection, run_pins, pins)
 
@@ -210,11 +212,11 @@ class Books:
             tallies[RunId(uuid_text(key))][SHARD_STATES[state]] = count
         return {run.id: settled(run, tallies[run.id], self.now) for run in owners}
 
-    def _keep_shards(self, found: Found, changed: Iterable[Shard]) -> None:
+    def _keep_shards(self, found: Found, changed: Mapping[ShardKey, Shard]) -> None:
         """In groups of those whose same columns changed."""
         groups: defaultdict[tuple[str, ...], list[Mapping[str, object]]] = defaultdict(list)
-        for shard in changed:
-            values = changed_values(found.shards[shard.key], shard)
+        for key, shard in changed.items():
+            values = changed_values(found.shards[key], shard)
             groups[tuple(values)].append(values)
         for names, rows in groups.items():
             if len(names) > len(_KEY):

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from sqlalchemy import exists, select
 
-from admin.domain.names import JobId, RunId, ShardKey
+from admin.domain.names import JobId, RunId
 from admin.domain.overlap import REPLACED, Active, turn
 from admin.domain.routing import Assignment
-from admin.domain.run import Run, RunState, ended_unbegun, settled, shards_of
-from admin.domain.shard import Shard, ShardState
+from admin.domain.run import Run, RunState, ended_unbegun, settled
+from admin.domain.shard import ShardState
 from admin.ports import Due, Plan, Takers, Turned
 from admin.store.databases import many
 from admin.store.databases.many import Lock
@@ -21,6 +21,7 @@ from admin.store.runs.rows import QUEUED, REPLACING, RUN_COLUMNS, definition_id_
 from admin.store.tables import runs
 
 _OF_JOBS = f"SELECT {RUN_COLUMNS} FROM runs r WHERE r.job_id IN ({{keys}})"
+_UNDER_WAY = {ShardState.RUNNING: 1}
 _JOBS = "SELECT id FROM jobs WHERE id IN ({keys}) ORDER BY id"
 
 
@@ -39,20 +40,13 @@ def claim_due(books: Books, limit: int, plan: Plan, takers: Takers | None) -> Du
 
 def _added(books: Books, new: Sequence[Run], takers: Takers | None) -> tuple[Sequence[Run], Sequence[Assignment]]:
     """Writes runs down, what has room already leased: one step less than if it waited for the dispatcher."""
-    fresh = {run.id: shards_of(run, books.now) for run in new if not (run.is_over or run.is_queued)}
-    owners = {run.id: run for run in new}
-    offered = {key: shard for key, shard in _by_key(fresh) if takers and _is_offered(owners[key.run_id], takers)}
+    fresh, owners = books.fresh(new), {run.id: run for run in new}
+    offered = {key: shard for key, shard in fresh.items() if takers and _is_offered(owners[key.run_id], takers)}
     leased = lease_to(takers, offered, owners, books.now) if takers else {}
-    begun = {key.run_id for key in leased}
-    running = {ShardState.RUNNING: 1}
-    kept = [settled(run, running, books.now) if run.id in begun else run for run in new]
-    books.add_leased(kept, {run_id: [leased.get(each.key, each) for each in all_] for run_id, all_ in fresh.items()})
-    owners = {run.id: run for run in kept}
-    return kept, [Assignment(shard, owners[key.run_id], {}) for key, shard in leased.items()]
-
-
-def _by_key(fresh: Mapping[RunId, Sequence[Shard]]) -> Iterable[tuple[ShardKey, Shard]]:
-    return ((shard.key, shard) for its_shards in fresh.values() for shard in its_shards)
+    for run_id in {key.run_id for key in leased}:
+        owners[run_id] = settled(owners[run_id], _UNDER_WAY, books.now)
+    books.add(list(owners.values()), {**fresh, **leased})
+    return list(owners.values()), [Assignment(shard, owners[key.run_id], {}) for key, shard in leased.items()]
 
 
 def _is_offered(run: Run, takers: Takers) -> bool:

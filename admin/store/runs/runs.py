@@ -44,7 +44,7 @@ class SqlRuns:
                 return known
             active = active_of(books.connection, [current.id]).get(current.id, Active())
             run = make(current, books.now, active)
-            books.add([run])
+            books.add([run], books.fresh([run]))
             return run
 
         return await self._write(work)
