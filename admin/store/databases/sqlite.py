@@ -2,11 +2,13 @@
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -14,6 +16,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from admin.domain.errors import AdminStopping, StoreUnavailable
+from admin.store.databases.checkpoints import Checkpoints
 from admin.store.databases.database import Work, renamed
 
 T = TypeVar("T")
@@ -24,7 +27,7 @@ PRAGMAS = {
     "synchronous": "FULL",
     "busy_timeout": 5_000,  # milliseconds
     "cache_size": -32_768,  # KiB; with the default of 2 MiB the indexes of the history are read again and again
-    "wal_autocheckpoint": 4_000,  # pages
+    "wal_autocheckpoint": 0,  # pages: see checkpoints.py
 }
 MOST_AT_ONCE = 256  # writes that share one commit
 STATEMENTS = 512  # kept compiled by the driver, of each connection
@@ -38,7 +41,8 @@ class SqliteDatabase:
         self._write_engine = sqlite_engine(url, begin="BEGIN IMMEDIATE")
         self._read_engine = sqlite_engine(url, begin="BEGIN", pool_size=READERS)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
-        self._writer = _Writer(self._write_engine)
+        self._checkpoints = Checkpoints(Path(self._write_engine.url.database or ""))
+        self._writer = _Writer(self._write_engine, self._checkpoints)
 
     async def write(self, work: Work[T]) -> T:
         """Runs the work alone."""
@@ -58,6 +62,7 @@ class SqliteDatabase:
 
     def close(self) -> None:
         self._writer.close()
+        self._checkpoints.close()
         self._readers.shutdown()
         self._read_engine.dispose()
         self._write_engine.dispose()
@@ -121,8 +126,9 @@ def _check_open(connection: Connection) -> None:
 class _Writer:
     """A thread that commits together all that waits: each work in a savepoint of its own, one fsync for all."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, checkpoints: Checkpoints) -> None:
         self._engine = engine
+        self._checkpoints = checkpoints
         self._waiting: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._is_closed = False
@@ -173,3 +179,12 @@ class _Writer:
             fault = error
         for job in batch:
             job.deliver(fault)
+        self._finish_checkpoint()
+
+    def _finish_checkpoint(self) -> None:
+        connection = self._engine.raw_connection()
+        try:
+            if isinstance(connection.driver_connection, sqlite3.Connection):
+                self._checkpoints.finish(connection.driver_connection)
+        finally:
+            connection.close()
