@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--grpc-port", type=int, metavar="P")
     flags = vars(parser.parse_args(argv))
     with one_sentence():
-        live("admin", build(AdminSettings.from_env(**flags)))
+        live("admin", build(AdminSettings.from_env(**flags)), collects_seldom=True)
 
 
 if __name__ == "__main__":

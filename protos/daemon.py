@@ -36,18 +36,21 @@ class House(Protocol):
         """The first signal: drain, then let `run` return."""
 
 
-def live(name: str, building: AbstractAsyncContextManager[House]) -> None:
+def live(name: str, building: AbstractAsyncContextManager[House], *, collects_seldom: bool = False) -> None:
     """Runs a daemon to its end. The first SIGTERM or SIGINT drains it, the second leaves at once.
 
     Once it is ready it prints one JSON line {"ready": name, ...endpoints} on standard output. Errors of its start are
     the caller's to tell.
+
+    `collects_seldom` is for a daemon that runs only our code, which makes no cycles: the collector leaves alone what
+    was built and looks at the rest seldom. It took the scheduler an eighth of its time.
     """
     configure_logs()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_live(name, building))
+        runner.run(_live(name, building, collects_seldom))
 
 
-async def _live(name: str, building: AbstractAsyncContextManager[House]) -> None:
+async def _live(name: str, building: AbstractAsyncContextManager[House], collects_seldom: bool) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,7 +59,9 @@ async def _live(name: str, building: AbstractAsyncContextManager[House]) -> None
         loop.add_reader(sys.stdin, _on_stdin, loop, stopping)
     try:
         async with building as house, asyncio.TaskGroup() as group:
-            _spare_collector()
+            if collects_seldom:
+                gc.freeze()
+                gc.set_threshold(100_000, 20, 100)
             serving = group.create_task(house.run())
             announcing = group.create_task(_announce(name, house))
             waiting = group.create_task(stopping.wait())
@@ -71,14 +76,6 @@ async def _live(name: str, building: AbstractAsyncContextManager[House]) -> None
         log.warning("left before the drain was over", action="left", daemon=name)
     else:
         log.info("stopped", action="stopped", daemon=name)
-
-
-def _spare_collector() -> None:
-    """What was built lives as long as the daemon, and what comes and goes has no cycles: looking through all of it
-    again and again took the scheduler an eighth of its time.
-    """
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
 
 
 async def _announce(name: str, house: House) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from admin.domain.errors import DatabaseInUse, SchemaOutdated
-from admin.store import schema
+from admin.store import revision
 from admin.store.databases.database import Database
 from admin.store.databases.server import ServerDatabase
 from admin.store.databases.sqlite import SqliteDatabase
@@ -34,7 +34,9 @@ def opened(url: str, clock: Callable[[], datetime], *, is_embedded: bool) -> Ite
             database.close()
         return
     with _locked(url):
-        if is_embedded:
+        if is_embedded and revision.current(url) != revision.NEWEST:
+            from admin.store import schema
+
             _outdated_told(lambda: schema.upgrade(url))
         _check(url)
         database = SqliteDatabase(url, clock)
@@ -56,7 +58,7 @@ def is_shared(url: str) -> bool:
 
 
 def _check(url: str) -> None:
-    _outdated_told(lambda: schema.check(url))
+    _outdated_told(lambda: revision.check(url))
 
 
 def _outdated_told(work: Callable[[], None]) -> None:

@@ -19,24 +19,24 @@ def _url(given: str) -> str:
 @app.command()
 def upgrade(url: Url = "") -> None:
     """Bring the schema to the newest revision."""
-    from admin.store import schema
+    from admin.store import revision, schema
 
     schema.upgrade(_url(url))
-    print(f"The schema is at {schema.head()}.")
+    print(f"The schema is at {revision.NEWEST}.")
 
 
 @app.command()
 def current(url: Url = "") -> None:
     """Print the revision of the schema."""
-    from admin.store import schema
+    from admin.store import revision
 
-    print(schema.current(_url(url)) or "none")
+    print(revision.current(_url(url)) or "none")
 
 
 @app.command()
 def check(url: Url = "") -> None:
     """Fail unless the schema is the one that this version needs."""
-    from admin.store import schema
+    from admin.store import revision
 
-    schema.check(_url(url))
+    revision.check(_url(url))
     print("The schema is current.")
