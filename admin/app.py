@@ -183,15 +183,20 @@ def _loops(
 ) -> tuple[Loop, ...]:
     runs, lease = stores.runs, settings.lease
     handover = Handover(sessions, sessions, wakeup, clock, lease=lease)
+    registrar = Registrar(AdminId(_new_id()), stores.fleet, fleet, wakeup, clock, lease=lease)
+    shares = is_shared(settings.url)
     loops: list[Loop] = [
         Planner(runs, operations.fleet, handover, wakeup, clock, new_run_id=_new_run_id),
         Starter(runs, operations.runs.replace, wakeup, clock),
         Dispatcher(runs, handover, wakeup, clock),
-        Reaper(runs, sessions, wakeup, clock, lease=lease, is_alone=lambda: fleet.is_alone),
+        Reaper(runs, sessions, wakeup, clock, lease=lease, is_alone=registrar.is_alone if shares else _always),
     ]
-    if is_shared(settings.url):
-        loops.append(Registrar(AdminId(_new_id()), stores.fleet, fleet, wakeup, clock, lease=lease))
-    return tuple(loops)
+    return (*loops, registrar) if shares else tuple(loops)
+
+
+async def _always() -> bool:
+    """An admin that has its database to itself is alone."""
+    return True
 
 
 async def _desks(settings: AdminSettings, stack: AsyncExitStack) -> tuple[TopicDesk, GroupDesk]:
