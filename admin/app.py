@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import socket
 
+import structlog
 import uuid_utils
 from filelock import FileLock, Timeout
 
@@ -62,6 +63,11 @@ from protos.executor.v1.link_pb2_grpc import add_LinkServiceServicer_to_server
 from protos.http import HttpServer, listen
 from protos.server import Listening, Service, serve
 
+log = structlog.get_logger(__name__)
+
+FROZEN_PART = 0.4
+"""Of a lease: executors whose beats wait for what a frozen admin has locked are heard before their leases lapse."""
+
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
@@ -111,7 +117,8 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
         buffer = LogBuffer(stores.logs, wakeup, clock, settings.logs.caps)
         stack.push_async_callback(buffer.close)
         operations = _operations(stores, fleet, sessions, wakeup, clock, desks=desks, lease=settings.lease)
-        await operations.access.begin(lambda made: _keep_tokens(settings.data, made))
+        if await operations.access.begin(lambda made: _keep_tokens(settings.data, made)):
+            log.info("first tokens made", action="tokens_made", directory=str(settings.data))
         http_socket = stack.enter_context(listen(settings.host, settings.http_port))
         attempts = Attempts(stores.runs, wakeup, settings.lease)
         link = LinkService(sessions, attempts, buffer, wakeup, clock, lease=settings.lease)
@@ -136,7 +143,7 @@ async def build(settings: AdminSettings, clock: Clock = utc_now) -> AsyncIterato
 
 async def _opened(settings: AdminSettings, clock: Clock, stack: AsyncExitStack) -> Database:
     """In a thread, as migrations take a while."""
-    opening = opened(settings.url, clock, is_embedded=settings.is_embedded)
+    opening = opened(settings.url, clock, is_embedded=settings.is_embedded, frozen=settings.lease * FROZEN_PART)
     database = await asyncio.to_thread(opening.__enter__)
     stack.push(opening.__exit__)
     return database
@@ -176,15 +183,20 @@ def _loops(
 ) -> tuple[Loop, ...]:
     runs, lease = stores.runs, settings.lease
     handover = Handover(sessions, sessions, wakeup, clock, lease=lease)
+    registrar = Registrar(AdminId(_new_id()), stores.fleet, fleet, wakeup, clock, lease=lease)
+    shares = is_shared(settings.url)
     loops: list[Loop] = [
         Planner(runs, operations.fleet, handover, wakeup, clock, new_run_id=_new_run_id),
         Starter(runs, operations.runs.replace, wakeup, clock),
         Dispatcher(runs, handover, wakeup, clock),
-        Reaper(runs, sessions, wakeup, clock, lease=lease, is_alone=lambda: fleet.is_alone),
+        Reaper(runs, sessions, wakeup, clock, lease=lease, is_alone=registrar.is_alone if shares else _always),
     ]
-    if is_shared(settings.url):
-        loops.append(Registrar(AdminId(_new_id()), stores.fleet, fleet, wakeup, clock, lease=lease))
-    return tuple(loops)
+    return (*loops, registrar) if shares else tuple(loops)
+
+
+async def _always() -> bool:
+    """An admin that has its database to itself is alone."""
+    return True
 
 
 async def _desks(settings: AdminSettings, stack: AsyncExitStack) -> tuple[TopicDesk, GroupDesk]:

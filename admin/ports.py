@@ -292,6 +292,11 @@ class TokenStore(Protocol):
 
     async def add(self, digests: Mapping[str, Token]) -> None: ...
 
+    async def add_first(self, make: Callable[[], Mapping[str, Token]]) -> bool:
+        """Adds what `make` makes if there is no token at all: of all who ask, one alone makes some. Whether this was
+        it. `make` is called before what it makes is valid, and again where the transaction has to be begun anew.
+        """
+
     async def get(self, digest: str) -> Token | None: ...
 
     async def list(self) -> Sequence[Token]: ...

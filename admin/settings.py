@@ -14,7 +14,9 @@ class DatabaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = ""  # SQLAlchemy URL; "": SQLite in the data directory, which the admin migrates by itself
+    url: str = Field(
+        default="", repr=False
+    )  # SQLAlchemy URL; "": SQLite in the data directory, which the admin migrates by itself
 
 
 class WakeupSettings(BaseModel):

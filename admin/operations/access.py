@@ -43,14 +43,19 @@ class Access:
         await self._tokens.add({_digest(secret): token})
         return token, secret
 
-    async def begin(self, keep: Callable[[Mapping[str, str]], None]) -> None:
-        """Where there is no token yet, makes the first two; `keep` gets the secrets before they are valid."""
-        if await self._tokens.list():
-            return
-        secrets = {ADMIN_TOKEN: self._new_secret(), EXECUTOR_TOKEN: self._new_secret()}
-        keep(secrets)
-        groups = {ADMIN_TOKEN: None, EXECUTOR_TOKEN: ANY_GROUP}
-        await self._tokens.add({_digest(secrets[name]): self._new(name, group) for name, group in groups.items()})
+    async def begin(self, keep: Callable[[Mapping[str, str]], None]) -> bool:
+        """Where there is no token yet, makes the first two; `keep` gets the secrets before they are valid, and other
+        ones in their place if the database wants all to be done anew. Whether they were made here: of several admins
+        that begin at once one makes them.
+        """
+
+        def make() -> Mapping[str, Token]:
+            secrets = {ADMIN_TOKEN: self._new_secret(), EXECUTOR_TOKEN: self._new_secret()}
+            keep(secrets)
+            groups = {ADMIN_TOKEN: None, EXECUTOR_TOKEN: ANY_GROUP}
+            return {_digest(secrets[name]): self._new(name, group) for name, group in groups.items()}
+
+        return await self._tokens.add_first(make)
 
     async def list(self) -> Sequence[Token]:
         return await self._tokens.list()

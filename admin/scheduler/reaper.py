@@ -1,6 +1,6 @@
 """Takes shards from executors that fell silent."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -33,7 +33,7 @@ class Reaper(Loop):
         clock: Clock,
         *,
         lease: timedelta,
-        is_alone: Callable[[], bool],
+        is_alone: Callable[[], Awaitable[bool]],
     ) -> None:
         super().__init__(wakeup, clock)
         self._runs = runs
@@ -45,7 +45,7 @@ class Reaper(Loop):
     async def run_once(self) -> Counts:
         now = self._clock()
         was_away = self._awake_at is None or not timedelta() <= now - self._awake_at <= self._lease / 2
-        if was_away and self._is_alone():
+        if was_away and await self._is_alone():
             self._awake_at = now
             return {"extended": await self._runs.extend(self._lease), "lost": 0}
         self._awake_at = now

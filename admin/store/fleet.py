@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, select
 
 from admin.domain.names import AdminId, ExecutorId, Group, HandlerName
 from admin.ports import Executor, Others
@@ -29,7 +29,9 @@ class SqlFleet:
             many.insert(connection, admins, [{"id": admin, "seen_ms": ms_of(at)}])
             rows = [_values(executor, admin, at - (now - executor.seen_at)) for executor in linked]
             many.insert(connection, executors, rows)
-            connection.execute(delete(admins).where(admins.c.seen_ms < ms_of(at - FORGOTTEN)))
+            _forget(
+                connection, *connection.scalars(select(admins.c.id).where(admins.c.seen_ms < ms_of(at - FORGOTTEN)))
+            )
             return _others(connection, admin, at, now, lease)
 
         return await self._database.write(work)
@@ -38,9 +40,10 @@ class SqlFleet:
         await self._database.write(lambda connection: _forget(connection, admin))
 
 
-def _forget(connection: Connection, admin: AdminId) -> None:
-    connection.execute(delete(executors).where(executors.c.admin_id == admin))
-    connection.execute(delete(admins).where(admins.c.id == admin))
+def _forget(connection: Connection, *gone: str) -> None:
+    """Admins and who was linked to them."""
+    many.delete(connection, executors, "admin_id", gone)
+    many.delete(connection, admins, "id", gone)
 
 
 def _others(connection: Connection, admin: AdminId, at: datetime, now: datetime, lease: timedelta) -> Others:

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
+from datetime import datetime, timedelta
 
 from filelock import FileLock, Timeout
 from sqlalchemy.engine import make_url
@@ -12,22 +11,25 @@ from sqlalchemy.exc import ArgumentError
 from admin.domain.errors import DatabaseInUse, SchemaOutdated
 from admin.store import revision
 from admin.store.databases.database import Database
-from admin.store.databases.server import ServerDatabase
-from admin.store.databases.sqlite import SqliteDatabase
+from admin.store.databases.server import FROZEN, ServerDatabase
+from admin.store.databases.sqlite import SqliteDatabase, sqlite_path
 from protos.errors import BadConfiguration, DirectoryUnusable
 
 SERVERS = ("postgresql", "mysql", "mariadb")
 
 
 @contextmanager
-def opened(url: str, clock: Callable[[], datetime], *, is_embedded: bool) -> Iterator[Database]:
-    """A database of this admin's own is migrated; any other is the operator's, and only checked.
+def opened(
+    url: str, clock: Callable[[], datetime], *, is_embedded: bool, frozen: timedelta = FROZEN
+) -> Iterator[Database]:
+    """A database of this admin's own is migrated; any other is the operator's, and only checked. On a server what a
+    frozen admin has locked is free again behind `frozen`.
 
     Raises BadConfiguration, DatabaseInUse, DirectoryUnusable, StoreUnavailable.
     """
     if is_shared(url):
         _check(url)
-        database: Database = ServerDatabase(url)
+        database: Database = ServerDatabase(url, min(frozen, FROZEN))
         try:
             yield database
         finally:
@@ -50,7 +52,7 @@ def is_shared(url: str) -> bool:
     """Whether several admins can use it at once. Raises BadConfiguration."""
     try:
         backend = make_url(url).get_backend_name()
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise BadConfiguration(faults=f"database.url: {error}") from error
     if backend not in (*SERVERS, "sqlite"):
         raise BadConfiguration(faults=f"database.url: {backend} is not supported; use SQLite, PostgreSQL or MariaDB")
@@ -70,8 +72,9 @@ def _outdated_told(work: Callable[[], None]) -> None:
 
 @contextmanager
 def _locked(url: str) -> Iterator[None]:
-    """Nobody else has the file, wherever its data directory is."""
-    path = Path(make_url(url).database or "").absolute()
+    """Nobody else has the file, wherever its data directory is and however the path to it is written."""
+    if (path := sqlite_path(url)) is None:
+        raise BadConfiguration(faults="database.url: SQLite needs a file, as in sqlite:////var/lib/shardcast/admin.db")
     lock = FileLock(f"{path}.lock", timeout=0)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

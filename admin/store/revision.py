@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import URL, Connection, Engine, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from admin.domain.errors import SchemaOutdated
 from admin.store.databases.database import renamed
-from admin.store.databases.server import server_engine
-from admin.store.databases.sqlite import sqlite_engine
+from admin.store.databases.server import is_refusal, server_engine
+from admin.store.databases.sqlite import sqlite_engine, sqlite_path
 from protos.errors import BadConfiguration
 
 NEWEST = "20261128_run_logs"
@@ -38,19 +37,41 @@ def connected(url: str) -> Iterator[Connection]:
     """A connection in a transaction, with errors given our names."""
     engine = _engine(url)
     try:
-        with renamed(), engine.begin() as connection:
+        with renamed(), _connection(engine) as connection, connection.begin():
             yield connection
     finally:
         engine.dispose()
 
 
-def _engine(url: str) -> Engine:
+def _connection(engine: Engine) -> Connection:
+    """Raises BadConfiguration where a server is there and lets nobody in who asks like this."""
     try:
-        parsed = make_url(url)
+        return engine.connect()
+    except DBAPIError as error:
+        if is_refusal(error):
+            raise BadConfiguration(faults=f"database.url: {error.orig}") from error
+        raise
+
+
+def _engine(url: str) -> Engine:
+    parsed = parsed_url(url)
+    try:
         if parsed.get_backend_name() != "sqlite":
             return server_engine(url, pool_size=1)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except (ArgumentError, NoSuchModuleError) as error:
         raise BadConfiguration(faults=f"database.url: {error}") from error
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    except ImportError as error:
+        drivers = "postgresql+psycopg, mysql+pymysql, mariadb+pymysql"
+        reason = f"the driver of {parsed.drivername} is not installed ({error}); known are {drivers}"
+        raise BadConfiguration(faults=f"database.url: {reason}") from error
+    if (path := sqlite_path(url)) is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
     return sqlite_engine(url, begin="BEGIN IMMEDIATE")
+
+
+def parsed_url(url: str) -> URL:
+    """Raises BadConfiguration."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise BadConfiguration(faults=f"database.url: {error}") from error

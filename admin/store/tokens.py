@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, column, delete, insert, select, table
 
 from admin.domain.errors import UnknownToken
 from admin.domain.names import Group, TokenId
@@ -10,6 +10,8 @@ from admin.ports import Token
 from admin.store.databases.database import Database
 from admin.store.runs.rows import instant_of, ms_of
 from admin.store.tables import tokens
+
+_SCHEMA = table("alembic_version", column("version_num"))
 
 KNOWN_SECONDS = 5.0  # what another admin revoked is let in for so long
 
@@ -23,17 +25,19 @@ class SqlTokens:
         self._found: dict[str, tuple[Token, float]] = {}
 
     async def add(self, digests: Mapping[str, Token]) -> None:
-        values = [
-            {
-                "id": token.id,
-                "name": token.name,
-                "digest": digest,
-                "group_name": token.group,
-                "created_ms": ms_of(token.created_at),
-            }
-            for digest, token in digests.items()
-        ]
-        await self._database.write(lambda connection: connection.execute(insert(tokens), values))
+        await self._database.write(lambda connection: _add(connection, digests))
+
+    async def add_first(self, make: Callable[[], Mapping[str, Token]]) -> bool:
+        """Under the lock of the row that says what the schema is at: there is no other one that is there for sure."""
+
+        def work(connection: Connection) -> bool:
+            connection.execute(select(_SCHEMA).with_for_update()).all()
+            if connection.execute(select(tokens.c.id).limit(1)).first() is not None:
+                return False
+            _add(connection, make())
+            return True
+
+        return await self._database.write(work)
 
     async def get(self, digest: str) -> Token | None:
         found, now = self._found, self._monotonic()
@@ -60,6 +64,20 @@ class SqlTokens:
 
         await self._database.write(work)
         self._found = {}
+
+
+def _add(connection: Connection, digests: Mapping[str, Token]) -> None:
+    values = [
+        {
+            "id": token.id,
+            "name": token.name,
+            "digest": digest,
+            "group_name": token.group,
+            "created_ms": ms_of(token.created_at),
+        }
+        for digest, token in digests.items()
+    ]
+    connection.execute(insert(tokens), values)
 
 
 def _token_of(row: Row[*tuple[object, ...]]) -> Token:

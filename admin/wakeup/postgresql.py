@@ -1,9 +1,11 @@
 """Rings carried by the PostgreSQL that the admins share: LISTEN and NOTIFY over two connections of their own."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from socket import SHUT_RDWR, socket
 from typing import Any
 
 from psycopg import AsyncConnection, sql
@@ -24,14 +26,21 @@ class PostgresConnection:
         try:
             await asyncio.shield(notify)
         except asyncio.CancelledError:
-            notify.cancel()
-            self._saying.pgconn.finish()  # else psycopg asks the server to stop the query, and waits for it
+            _hang_up(self._saying)  # were the query cancelled, psycopg would ask the server to stop it, and wait
             await asyncio.gather(notify, return_exceptions=True)
             raise
 
     async def received(self) -> AsyncIterator[str]:
         async for notification in self._hearing.notifies():
             yield notification.payload
+
+
+def _hang_up(connection: AsyncConnection[Any]) -> None:
+    """Ends what is waited for on the connection. It is not closed: libuv ends the process over a file that is closed
+    while it is waited for.
+    """
+    with suppress(OSError), socket(fileno=os.dup(connection.fileno())) as own:
+        own.shutdown(SHUT_RDWR)
 
 
 @dataclass(frozen=True, slots=True)

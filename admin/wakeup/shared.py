@@ -101,8 +101,9 @@ class SharedWakeup:
             await asyncio.sleep(GATHER_SECONDS)
             if not self._unsent:
                 self._news.clear()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), self._silent_seconds / 2)
+                with suppress(TimeoutError):  # not wait_for, which may swallow that it is cancelled
+                    async with asyncio.timeout(self._silent_seconds / 2):
+                        await self._news.wait()
 
     async def _send(self, connection: Connection) -> None:
         bells, self._unsent = self._unsent, set()

@@ -170,7 +170,9 @@ class Link:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Not by `asyncio.wait_for`: where the event is set as the waiter is cancelled, that swallows the latter."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return

@@ -1,6 +1,8 @@
 """One suite over every implementation of the admin's stores of jobs and tokens."""
 
+import asyncio
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -113,3 +115,18 @@ async def test_tokens_are_found_by_digest_until_they_are_revoked(stores: Stores)
 async def test_what_is_due_is_the_first_fire_time_that_the_store_was_told(stores: Stores):
     job = await stores.jobs.add(definition(trigger={"every": "1h"}), lambda now: now + timedelta(hours=1))
     assert job.created_at < (await stores.jobs.get(PUSH)).next_fire_at <= job.created_at + timedelta(hours=1)
+
+
+async def test_the_first_tokens_are_made_once_whoever_asks(stores: Stores):
+    made: list[str] = []
+
+    def make(name: str) -> dict[str, Token]:
+        made.append(name)
+        return {f"digest of {name}": Token(TokenId(name), name, None, NOW)}
+
+    names = [str(number) for number in range(8)]
+    answers = await asyncio.gather(*(stores.tokens.add_first(partial(make, name)) for name in names))
+    (kept,) = await stores.tokens.list()
+    assert [name for name, was_made in zip(names, answers, strict=True) if was_made] == [kept.name] == made
+    await stores.tokens.cancel(kept.id)
+    assert await stores.tokens.add_first(partial(make, "another"))

@@ -1,7 +1,6 @@
 """The long proof of several admins on one database: whoever is killed or frozen, each fire leads to exactly one run,
 and each run is carried out."""
 
-import asyncio
 import os
 import random
 import signal
@@ -11,10 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from admin.app import build
-from admin.settings import AdminSettings
-from protos.errors import BadConfiguration
-from tests.support.admin_databases import fresh_database
 from tests.support.admin_processes import AdminProcess, Installation, running_admins
 from tests.support.counting_fires import APP, SOURCE, Count, Fires
 
@@ -93,7 +88,6 @@ def prove(directory: Path, url: str, *, admins: int, jobs: int, seconds: float) 
 @pytest.mark.proof
 @pytest.mark.timeout(SECONDS + 2 * CALM_SECONDS + 120)
 def test_every_fire_has_one_run_while_admins_are_killed_and_frozen(tmp_path: Path, shared_database_url: str) -> None:
-    _need_support_of(shared_database_url, tmp_path)
     count, blows = prove(tmp_path, shared_database_url, admins=ADMINS, jobs=JOBS, seconds=SECONDS)
     assert count.runs >= JOBS * SECONDS * 0.9
     assert blows["killed"], "too little was killed to prove anything"
@@ -105,16 +99,3 @@ def test_every_fire_has_one_run_while_admins_are_killed_and_frozen(tmp_path: Pat
 def test_every_fire_has_one_run_while_the_only_admin_is_killed_and_frozen(tmp_path: Path) -> None:
     count, _ = prove(tmp_path, f"sqlite:///{tmp_path / 'admin.db'}", admins=1, jobs=5, seconds=8)
     assert count.runs >= 5 * 8 * 0.9
-
-
-def _need_support_of(url: str, directory: Path) -> None:
-    """Skips where this version of the admin refuses every database of the kind; one that is empty is always refused."""
-
-    async def begin(empty: str) -> None:
-        async with build(AdminSettings(data=directory / "trial", database={"url": empty})):
-            pass
-
-    with fresh_database(url) as empty, pytest.raises(BadConfiguration) as refused:
-        asyncio.run(begin(empty))
-    if "only SQLite is supported" in str(refused.value):
-        pytest.skip(str(refused.value))

@@ -44,16 +44,23 @@ class RunningAdmin:
 
 @asynccontextmanager
 async def running_admin(
-    data: Path, *, lease_seconds: float = 1.0, broker: str = "127.0.0.1:1", **more: object
+    data: Path,
+    *,
+    lease_seconds: float = 1.0,
+    broker: str = "127.0.0.1:1",
+    first: RunningAdmin | None = None,
+    **more: object,
 ) -> AsyncIterator[RunningAdmin]:
+    """`first` is the admin that made the tokens, where this is another one on its database."""
     settings = AdminSettings(
         data=data, http_port=0, grpc_port=0, lease_seconds=lease_seconds, drain_seconds=1, broker=broker, **more
     )
     async with build(settings) as house, asyncio.TaskGroup() as group:
         running = group.create_task(house.run())
-        tokens = [(data / f"{name}.token").read_text() for name in ("admin", "executor")]
         try:
-            yield RunningAdmin(house.endpoints["http"], house.endpoints["grpc"], *tokens)
+            tokens = [(data / f"{name}.token").read_text() for name in ("admin", "executor")] if first is None else []
+            admin_token, executor_token = tokens or (first.admin_token, first.executor_token)
+            yield RunningAdmin(house.endpoints["http"], house.endpoints["grpc"], admin_token, executor_token)
         finally:
             house.stop()
             await asyncio.wait_for(running, PATIENCE)

@@ -70,6 +70,11 @@ class Process:
         if self.popen is not None:
             self.popen.wait(60)
 
+    def wait(self, seconds: float = 60) -> int:
+        """How it ended by itself."""
+        assert self.popen is not None
+        return self.popen.wait(seconds)
+
     def said(self) -> str:
         return (self.directory / "said.log").read_text(errors="replace")
 
@@ -142,7 +147,7 @@ class Installation:
 def running_admins(directory: Path, url: str, count: int, **environment: str) -> Iterator[Installation]:
     """So many admins on one database, which is brought up to date first; all are ready."""
     schema.upgrade(url)
-    admins = [_admin(directory / f"admin-{number}", url, environment) for number in range(count)]
+    admins = [new_admin(directory / f"admin-{number}", url, environment) for number in range(count)]
     installation = Installation(directory, admins)
     with ExitStack() as stack:
         stack.callback(lambda: [process.kill() for process in installation.everybody()])
@@ -157,7 +162,8 @@ def running_admins(directory: Path, url: str, count: int, **environment: str) ->
         yield installation
 
 
-def _admin(directory: Path, url: str, environment: Mapping[str, str]) -> AdminProcess:
+def new_admin(directory: Path, url: str, environment: Mapping[str, str]) -> AdminProcess:
+    """Not started yet."""
     http, grpc = _free_port(), _free_port()
     command = ["admin", "--data", str(directory / "data"), "--http-port", str(http), "--grpc-port", str(grpc)]
     process = Process(command, {"SHARDCAST_DATABASE__URL": url, **environment}, directory)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -66,6 +67,14 @@ class SqliteDatabase:
         self._readers.shutdown()
         self._read_engine.dispose()
         self._write_engine.dispose()
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file itself, behind symbolic links; None where there is none (":memory:")."""
+    database = make_url(url).database or ""
+    if database.startswith("file:"):
+        database = database.removeprefix("file:").partition("?")[0].replace("//", "/", 1)
+    return None if database in ("", ":memory:") else Path(database).resolve()
 
 
 def sqlite_engine(url: str, *, begin: str, pool_size: int = 1) -> Engine:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from admin.domain.errors import UnknownToken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from admin.domain.names import TokenId
     from admin.ports import Token
@@ -22,6 +22,12 @@ class MemoryTokens:
 
     async def add(self, digests: Mapping[str, Token]) -> None:
         self._by_digest.update(digests)
+
+    async def add_first(self, make: Callable[[], Mapping[str, Token]]) -> bool:
+        if self._by_digest:
+            return False
+        self._by_digest.update(make())
+        return True
 
     async def get(self, digest: str) -> Token | None:
         return self._by_digest.get(digest)

@@ -59,7 +59,11 @@ async def test_a_clock_that_is_set_back_does_not_keep_shards_with_the_dead():
     held = shard(ShardState.RUNNING, leased_until_at=NOW + LEASE)
     books.keep([held])
     wakeup = LocalWakeup()
-    reaper = Reaper(MemoryRuns(books), Sessions(), wakeup, lambda: now, lease=LEASE, is_alone=lambda: True)
+
+    async def is_alone() -> bool:
+        return True
+
+    reaper = Reaper(MemoryRuns(books), Sessions(), wakeup, lambda: now, lease=LEASE, is_alone=is_alone)
     await reaper.run_once()
     now = NOW - timedelta(hours=1)
     assert await reaper.run_once() == {"extended": 1, "lost": 0}

@@ -122,3 +122,18 @@ async def test_what_is_not_understood_rings_nothing(message: str) -> None:
             assert await last.wait(5)
             assert not await planner.wait(0)
             assert not await run.wait(0)
+
+
+async def test_it_ends_although_a_bell_rings_as_it_is_cancelled() -> None:
+    """An admin that drains rings for its loops, and cancels this."""
+    carrier = FakeCarrier()
+    carrier.takes.set()
+    wakeup = SharedWakeup(carrier, chance=lambda: 0.0)
+    task = asyncio.create_task(wakeup.run())
+    wakeup.ring("planner")
+    await carrier.until_sent("planner")
+    await asyncio.sleep(2 * GATHER_SECONDS)  # until it waits for news
+    wakeup.ring("planner")
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=5)
+    assert done

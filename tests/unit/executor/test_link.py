@@ -218,3 +218,16 @@ async def test_an_outcome_is_kept_until_the_answer_is_one_that_settles_it(tmp_pa
         await side.hear(pb.ConnectResponse(report_accepted=pb.ReportAccepted(answers=[answer])))
         kept.append(side.reports.keys)
     assert kept == [[KEY], [KEY], []]
+
+
+async def test_beating_ends_although_it_is_urged_as_it_is_cancelled() -> None:
+    """A link that breaks as a drain begins: one that went on beating would keep the next one from being dialled."""
+    side = Side()
+    beating = asyncio.create_task(side.link.keep_beating())
+    while not (await side.outgoing.next()).HasField("beat"):
+        pass
+    await asyncio.sleep(0)  # it waits now
+    side.link.urge()
+    beating.cancel()
+    done, _ = await asyncio.wait([beating], timeout=5)
+    assert done
