@@ -26,6 +26,7 @@ from admin.domain.shard import (
 )
 
 REFUSAL_PAUSE = timedelta(milliseconds=500)  # before a refused shard is offered again
+_MS = timedelta(milliseconds=1)  # what instants are kept in
 OVERTIME = timedelta(seconds=30)  # behind its timeout an attempt has so long to stop and say so, then it is taken away
 
 
@@ -138,9 +139,9 @@ def ended_unbegun(run: Run, state: RunState, reason: str, now: datetime) -> Run:
 
 
 def shards_of(run: Run, now: datetime) -> list[Shard]:
-    """The shards a run has before any was assigned."""
+    """The shards a run has before any was assigned; they end with it where it ends before that."""
     state = ShardState(run.state) if run.is_over else ShardState.WAITING
-    return [Shard(run.id, index, run.total, state, due_at=now) for index in range(run.total)]
+    return [Shard(run.id, index, run.total, state, due_at=now, ended_at=run.ended_at) for index in range(run.total)]
 
 
 def state_of(tally: Mapping[ShardState, int]) -> RunState:
@@ -210,7 +211,7 @@ def _on_failure(shard: Shard, outcome: Outcome, policy: RetryPolicy, now: dateti
     if not outcome.is_retryable or shard.attempt >= policy.attempts:
         return Ended(now, Move.FAIL, True, fault=fault, counters=outcome.counters)
     pause = outcome.retry_after or pause_before_retry(policy, shard.attempt, _chance(shard))
-    return Retried(now, now + pause, True, fault, outcome.counters)
+    return Retried(now, now + pause // _MS * _MS, True, fault, outcome.counters)
 
 
 def _chance(shard: Shard) -> float:

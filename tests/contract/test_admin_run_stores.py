@@ -144,6 +144,54 @@ async def test_a_queued_run_has_shards_that_wait_and_can_be_cancelled(stores: St
     assert await stores.runs.get(queued.id) == ended
 
 
+async def test_shards_that_never_began_end_with_their_run(stores: Stores):
+    await stores.job(overlap="queue", overlap_limit=1, shards=2)
+    begun, queued, skipped = [await stores.add(order(number)) for number in (1, 2, 3)]
+    (first, _), (second, _) = await stores.cancel(queued), await stores.cancel(begun)
+    for run in (first, second, skipped):
+        assert [shard.ended_at for shard in await stores.runs.list_shards(run.id)] == [run.ended_at] * 2
+        assert run.ended_at is not None
+
+
+async def test_shards_of_a_queued_run_are_due_with_it_and_take_no_changes(stores: Stores):
+    await stores.job(overlap="queue")
+    await stores.add(order(1))
+    queued = await stores.add(order(2))
+    (shard,) = await stores.runs.list_shards(queued.id)
+    assert shard.due_at == queued.fire_at
+    assert list((await stores.report(shard.current)).before) == [None]
+
+
+async def test_the_leases_that_lapsed_first_are_claimed_first(stores: Stores):
+    await stores.job(shards=2)
+    run = await stores.add(order())
+    first, second = await stores.assign()
+    later, sooner = timedelta(minutes=-1), timedelta(minutes=-2)
+    for shard, lease in ((first.shard, later), (second.shard, sooner)):
+        decide = lambda s, _, now, lease=lease: on_beat(s, ONE, s.current, lease, now - LONG)  # noqa: E731
+        await stores.runs.finish([Change(shard.key, decide)])
+    await stores.runs.claim_lapsed(1, on_lapse)
+    states = [shard.state for shard in await stores.runs.list_shards(run.id)]
+    assert states == [ShardState.RUNNING, ShardState.WAITING]
+
+
+async def test_the_pause_before_a_retry_is_kept_as_it_was_decided(stores: Stores):
+    await stores.job(retry={"attempts": 2})
+    await stores.add(order())
+    (assignment,) = await stores.assign()
+    pause = timedelta(microseconds=1_234_567)
+    failed = Outcome(assignment.shard.current, OutcomeState.FAILED, COUNTERS, is_retryable=True, retry_after=pause)
+    decided = []
+
+    def decide(shard, run, now):
+        decided.append(on_outcome(shard, failed, run, now))
+        return decided[-1]
+
+    await stores.runs.finish([Change(assignment.shard.key, decide)])
+    (shard,) = await stores.runs.list_shards(assignment.run.id)
+    assert shard.due_at == decided[-1].due_at == decided[-1].at + timedelta(milliseconds=1234)
+
+
 async def test_the_last_of_several_that_replace_starts_when_the_old_run_has_ended(stores: Stores):
     await stores.job(overlap="replace")
     first = await stores.add(order(1))
@@ -195,6 +243,7 @@ async def test_waiting_shards_are_leased_under_rising_terms(stores: Stores):
     assert (first.shard.term, first.shard.holder_name) == (1, "name of one")
     assert await stores.assign() == []
     assert (await stores.runs.get(run.id)).state is RunState.RUNNING
+    assert first.run == second.run == await stores.runs.get(run.id), "as it is now that it was assigned"
     lapsed = await stores.runs.claim_lapsed(9, on_lapse)
     assert len(lapsed.before) == 2
     again = await stores.assign()

@@ -76,7 +76,7 @@ class Books:
     def add_run(self, run: Run) -> None:
         self.runs[run.id] = run
         self.keys[run.job_id, run.cause, run.key] = run.id
-        self.keep(shards_of(run, self.now))
+        self.keep(shards_of(run, run.fire_at if run.is_queued else self.now))
 
     def keep(self, shards: Iterable[Shard]) -> None:
         self.shards.update((shard.key, shard) for shard in shards)
@@ -105,12 +105,12 @@ class Books:
         moved: set[RunId] = set()
         for item in changes:
             shard = self.shards.get(item.key)
-            if shard is None:
+            if shard is None or self.runs[shard.run_id].is_queued:
                 seen.append(None)
                 continue
             run = self.runs[shard.run_id]
             seen.append((shard, run))
-            if not run.is_queued and (event := item.decide(shard, run, now)) is not None:
+            if (event := item.decide(shard, run, now)) is not None:
                 self.keep([new := step(shard, event)])
                 if new.state is not shard.state:
                     moved.add(shard.run_id)

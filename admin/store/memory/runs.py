@@ -112,9 +112,9 @@ class MemoryRuns:
 
     async def claim_lapsed(self, limit: int, decide: Decide) -> Changed:
         now = self._books.begin()
-        held = (shard for shard in self._books.shards.values() if shard.state in HELD)
-        lapsed = [shard.key for shard in held if shard.leased_until_at is not None and shard.leased_until_at <= now]
-        return self._books.change([Change(key, decide) for key in lapsed[:limit]])
+        leases = [(shard.leased_until_at, shard.key) for shard in self._books.shards.values() if shard.leased_until_at]
+        lapsed = sorted((until_at, key) for until_at, key in leases if until_at <= now)
+        return self._books.change([Change(key, decide) for _, key in lapsed[:limit]])
 
     async def finish(self, changes: Sequence[Change]) -> Changed:
         self._books.begin()

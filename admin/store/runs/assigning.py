@@ -27,9 +27,9 @@ def claim_waiting(books: Books, takers: Takers) -> Sequence[Assignment]:
     """A run that another admin has in hand is left to it. Nobody else can take a shard whose run's row is locked."""
     found = books.found([row for group, offer in takers.offers.items() for row in _waiting(books, group, offer)])
     leased = lease_to(takers, found.shards, found.runs, books.now)
-    books.keep(found, leased)
+    owners = {**found.runs, **{run.id: run for run in books.keep(found, leased)}}
     pins = books.load_pins({key.run_id for key in leased} & found.pinned)
-    return [Assignment(shard, found.runs[key.run_id], pins.get(key.run_id, {})) for key, shard in leased.items()]
+    return [Assignment(shard, owners[key.run_id], pins.get(key.run_id, {})) for key, shard in leased.items()]
 
 
 def lease_to(

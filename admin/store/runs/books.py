@@ -181,7 +181,7 @@ class Books:
     def load_all(self, run: Run, *, lock: Lock = Lock.WAIT) -> Found:
         """A run with all its shards, by index; a queued one has none that could be changed."""
         if run.is_queued:
-            return Found({shard.key: shard for shard in shards_of(run, self.now)}, {run.id: run}, set())
+            return Found({shard.key: shard for shard in shards_of(run, run.fire_at)}, {run.id: run}, set())
         rows = self._fetch(f"{BOTH} WHERE r.id IN ({{keys}}) ORDER BY s.shard_index", [uuid_bytes(run.id)], lock=lock)
         return self.found(rows)
 

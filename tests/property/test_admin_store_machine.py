@@ -1,0 +1,50 @@
+"""The stores over SQLite and in memory do the same, whatever is asked of them."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.support.admin_factories import NOW
+from tests.support.admin_store_machine import StoreMachine
+from tests.support.admin_twins import SimulatedClock, sqlite_on
+
+MINUTES = float(os.environ.get("PROOF_MINUTES", "10")) / 3  # what this proof shares with others
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[type[StoreMachine]]:
+    clock = SimulatedClock(NOW)
+    with sqlite_on(tmp_path, clock) as database, asyncio.Runner() as runner:
+        yield type("Machine", (StoreMachine,), {"clock": clock, "database": database, "runner": runner})
+
+
+def rounds(examples: int, steps: int) -> settings:
+    """Without shrinking: the steps of what failed are printed."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        phases=[Phase.explicit, Phase.reuse, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.mark.slow
+def test_both_stores_do_the_same(machine: type[StoreMachine]) -> None:
+    run_state_machine_as_test(machine, settings=rounds(30, 40))
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(MINUTES * 60 + 600)
+def test_both_stores_do_the_same_for_long(machine: type[StoreMachine]) -> None:
+    until, examples = time.monotonic() + MINUTES * 60, 0
+    while examples == 0 or time.monotonic() < until:
+        run_state_machine_as_test(machine, settings=rounds(50, 80))
+        examples += 50
+    print(f"{examples} examples")
