@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from admin.domain.errors import InvalidParams
 from admin.domain.names import ExecutorId, Group, HandlerName
+from admin.domain.overlap import reason_of_wait
 from admin.domain.run import Run, RunState
 from admin.operations.params import Fault, fault_of
 from admin.ports import Clock, Executor, FleetStore, Others
@@ -45,6 +46,8 @@ class Alive:
         """Says why nobody takes a run that waits."""
         if run.state is not RunState.WAITING or run.reason:
             return run
+        if run.is_queued:
+            return run._replace(reason=reason_of_wait(run.definition))
         known = _handlers(each for each in self.executors if each.group == run.group and not each.is_draining)
         if known is None:
             return run._replace(reason=f"no executor of the group {run.group} is alive")

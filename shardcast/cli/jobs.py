@@ -123,7 +123,7 @@ def trigger(
         run = api.post(f"/jobs/{name}/trigger", body, headers=headers)
         if wait:
             run = wait_for_run(api, run["id"], timeout)
-    show(run, output, ("id", "job", "state", "cause", "shards", "started_at", "ended_at"))
+    show(run, output, ("id", "job", "state", "cause", "shards", "started_at", "ended_at", "reason"))
     if wait:
         exit_as(run)
 
