@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
@@ -213,6 +213,8 @@ class Executor:
     version: str
     connected_at: datetime
     seen_at: datetime
+    schemas: Mapping[HandlerName, str] = field(default_factory=dict, hash=False)
+    """JSON schemas of parameters, as text, of those handlers that said one."""
 
     def is_alive(self, now: datetime, lease: timedelta) -> bool:
         """A link may outlive its executor for a while (a stopped process, a cut cable); a sign of life does not."""

@@ -1,11 +1,11 @@
 """Messages of the link to the domain's data, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from admin.domain.logs import MAX_LINE_CHARACTERS, LogLine
-from admin.domain.names import Attempt, RunId
+from admin.domain.names import Attempt, HandlerName, RunId
 from admin.domain.routing import Assignment
 from admin.domain.run import Outcome, OutcomeState, Verdict
 from admin.domain.shard import Counters, Fault
@@ -18,6 +18,9 @@ MAX_AT_MS = 253_402_300_799_999  # the last millisecond that a datetime can be
 MAX_LEVEL = 50
 MAX_COUNT = 1_000_000_000  # of what an executor counts for people
 
+MAX_SCHEMA_BYTES = 32 << 10  # of a handler's parameters; a larger one is left out
+MAX_SCHEMAS_BYTES = 256 << 10  # of all handlers of an executor
+
 _MS = timedelta(milliseconds=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _STATES = {
@@ -28,6 +31,18 @@ _STATES = {
     pb.OUTCOME_STATE_FENCED: OutcomeState.FENCED,
     pb.OUTCOME_STATE_RELEASED: OutcomeState.RELEASED,
 }
+
+
+def schemas_of(register: pb.Register) -> Mapping[HandlerName, str]:
+    """By handler, those that are not too large to be kept and passed on."""
+    found: dict[HandlerName, str] = {}
+    left = MAX_SCHEMAS_BYTES
+    for handler in register.handlers:
+        size = len(handler.params_schema.encode())
+        if 0 < size <= min(MAX_SCHEMA_BYTES, left):
+            found[HandlerName(handler.name)] = handler.params_schema
+            left -= size
+    return found
 
 
 def attempt_of(message: pb.Attempt) -> Attempt:

@@ -91,6 +91,9 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         if not 1 <= len(register.executor_id) <= 64 or not register.group:
             raise InvalidArgument(reason="register needs a group and an executor_id of at most 64 characters")
         now = self._clock()
+        schemas = convert.schemas_of(register)
+        if left_out := sum(bool(handler.params_schema) for handler in register.handlers) - len(schemas):
+            log.warning("schemas left out", action="schemas_left_out", executor=register.name[:255], count=left_out)
         return Executor(
             id=ExecutorId(register.executor_id),
             name=register.name[:255] or register.executor_id,
@@ -102,6 +105,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
             version=register.version,
             connected_at=now,
             seen_at=now,
+            schemas=schemas,
         )
 
     def _welcome(self) -> pb.ConnectResponse:

@@ -30,6 +30,13 @@ class JobActive(AdminError):
     status = Status.FAILED_PRECONDITION
 
 
+class JobPaused(AdminError):
+    """Job {name} is paused, so nothing starts it: resume it first."""
+
+    code = "job_paused"
+    status = Status.FAILED_PRECONDITION
+
+
 class VersionConflict(AdminError):
     """Job {name} is at version {current}, not {expected}: read it again before you edit it."""
 
@@ -48,6 +55,13 @@ class InvalidTrigger(AdminError):
     """The trigger {expression!r} is wrong at position {position}: {reason}."""
 
     code = "invalid_trigger"
+    status = Status.INVALID_ARGUMENT
+
+
+class InvalidParams(AdminError):
+    """The parameters do not fit handler {handler}, at {path}: {reason}."""
+
+    code = "invalid_params"
     status = Status.INVALID_ARGUMENT
 
 

@@ -63,6 +63,13 @@ def reason_of_skip(definition: JobDefinition, active: Active) -> str:
             return "an earlier run of the job has not ended (overlap: skip)"
 
 
+def reason_of_wait(definition: JobDefinition) -> str:
+    """Why a run waits for its turn."""
+    if definition.overlap is Overlap.REPLACE:
+        return "it starts when the run that it replaces has stopped (overlap: replace)"
+    return "an earlier run of the job has not ended (overlap: queue)"
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What is to be done with the active runs of one job."""

@@ -4,8 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from admin.domain.errors import InvalidParams
 from admin.domain.names import ExecutorId, Group, HandlerName
+from admin.domain.overlap import reason_of_wait
 from admin.domain.run import Run, RunState
+from admin.operations.params import Fault, fault_of
 from admin.ports import Clock, Executor, FleetStore, Others
 from protos.errors import UnknownHandler
 
@@ -26,10 +29,25 @@ class Alive:
         if known is not None and handler not in known:
             raise UnknownHandler(name=handler, known=", ".join(sorted(known)) or "none")
 
+    def check_params(self, group: Group, handler: HandlerName, params: str, *, is_partial: bool = False) -> None:
+        """Raises InvalidParams where every executor that offers the handler refuses them; while a deployment rolls,
+        these may be of several versions.
+        """
+        fault: Fault | None = None
+        for executor in self.executors:
+            if executor.group == group and not executor.is_draining and handler in executor.handlers:
+                fault = fault_of(executor.schemas.get(handler, ""), params, is_partial=is_partial)
+                if fault is None:
+                    return
+        if fault is not None:
+            raise InvalidParams(handler=handler, path=fault.path, reason=fault.reason)
+
     def explained(self, run: Run) -> Run:
         """Says why nobody takes a run that waits."""
         if run.state is not RunState.WAITING or run.reason:
             return run
+        if run.is_queued:
+            return run._replace(reason=reason_of_wait(run.definition))
         known = _handlers(each for each in self.executors if each.group == run.group and not each.is_draining)
         if known is None:
             return run._replace(reason=f"no executor of the group {run.group} is alive")

@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from admin.domain.errors import IdempotencyConflict, JobExists
+from admin.domain.errors import IdempotencyConflict, JobExists, JobPaused
 from admin.domain.form import params_text
 from admin.domain.job import Job, JobDefinition
 from admin.domain.names import Group, JobName, RunId
 from admin.domain.overlap import Active
 from admin.domain.plan import Order, fire_of_edited, run_of
 from admin.domain.run import Cause, Run
-from admin.domain.trigger import Trigger, checked_fires, first_fire, preview
-from admin.operations.fleet import Fleet
+from admin.domain.trigger import MANUAL, Trigger, checked_fires, first_fire, preview
+from admin.operations.fleet import Alive, Fleet
 from admin.operations.keys import checked_key
 from admin.operations.paging import Page, page_of
 from admin.ports import Clock, JobStore, RunStore, Wakeup
@@ -36,11 +36,16 @@ class Jobs:
     async def create(self, definition: JobDefinition, key: str | None = None) -> Job:
         """With an idempotency key the same job may be created again, which changes nothing.
 
-        Raises JobExists, NeverFires.
+        Raises JobExists, NeverFires, InvalidParams.
         """
-        trigger = definition.trigger
+        alive = self.fleet.alive()
+
+        def first(now: datetime) -> datetime | None:
+            _check_params(alive, definition)
+            return first_fire(checked_fires(definition.trigger, now), now)
+
         try:
-            job = await self.jobs.add(definition, lambda now: first_fire(checked_fires(trigger, now), now))
+            job = await self.jobs.add(definition, first)
         except JobExists:
             job = await self.jobs.get(definition.name)
             if key is None or job.definition != definition:
@@ -58,16 +63,21 @@ class Jobs:
         return page_of(found, size, lambda job: job.name)
 
     async def update(self, definition: JobDefinition, expected: int | None) -> Job:
-        """Replaces the definition; runs that exist keep theirs. Raises UnknownJob, VersionConflict, NeverFires."""
+        """Replaces the definition; runs that exist keep theirs.
+
+        Raises UnknownJob, VersionConflict, NeverFires, InvalidParams.
+        """
+        alive = self.fleet.alive()
 
         def edit(job: Job, now: datetime) -> Job:
+            _check_params(alive, definition)
             checked_fires(definition.trigger, now)
             return job._replace(definition=definition)
 
         return await self._edit(definition.name, edit, expected)
 
     async def pause(self, name: JobName) -> Job:
-        """No fires until it is resumed; runs that exist go on. Raises UnknownJob."""
+        """No fires, and no runs by hand, until it is resumed; runs that exist go on. Raises UnknownJob."""
         return await self._edit(name, lambda job, now: job._replace(is_paused=True), None)
 
     async def resume(self, name: JobName) -> Job:
@@ -86,15 +96,17 @@ class Jobs:
     async def trigger(self, name: JobName, params: Mapping[str, object], key: str | None) -> Run:
         """Writes down a run now; its params are laid over the job's. The same key gives the same run.
 
-        Raises UnknownJob, UnknownHandler, IdempotencyConflict, InvalidArgument.
+        Raises UnknownJob, JobPaused, UnknownHandler, IdempotencyConflict, InvalidArgument, InvalidParams.
         """
         run_id, alive = self.new_run_id(), self.fleet.alive()
         run_key = checked_key(key) or run_id
 
         def made(job: Job, now: datetime, active: Active) -> Run:
-            definition = job.definition
+            definition, whole = job.definition, _laid_over(job.definition.params, params)
+            check_runs(job)
             alive.check(definition.group, definition.handler)
-            order = Order(run_id, Cause.MANUAL, run_key, now, params=_laid_over(definition.params, params))
+            alive.check_params(definition.group, definition.handler, whole)
+            order = Order(run_id, Cause.MANUAL, run_key, now, params=whole)
             return run_of(job, order, now, active, executors=alive.count(definition.group))
 
         run = await self.runs.add(name, Cause.MANUAL, run_key, made)
@@ -115,6 +127,18 @@ class Jobs:
         job = await self.jobs.add_version(name, edited, expected)
         self.wakeup.ring("planner")
         return job
+
+
+def check_runs(job: Job) -> None:
+    """Raises JobPaused for a job that nobody may start."""
+    if job.is_paused:
+        raise JobPaused(name=job.name)
+
+
+def _check_params(alive: Alive, definition: JobDefinition) -> None:
+    """A job that is started by hand alone may leave to the call what the handler needs. Raises InvalidParams."""
+    is_partial = definition.trigger == MANUAL
+    alive.check_params(definition.group, definition.handler, definition.params, is_partial=is_partial)
 
 
 def _laid_over(text: str, params: Mapping[str, object]) -> str:

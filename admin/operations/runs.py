@@ -14,6 +14,7 @@ from admin.domain.plan import Order, run_of
 from admin.domain.run import ACTIVE, Cause, Run, RunState, on_cancel
 from admin.domain.shard import Shard
 from admin.operations.fleet import Fleet
+from admin.operations.jobs import check_runs
 from admin.operations.keys import checked_key
 from admin.operations.paging import Page, page_of
 from admin.ports import Clock, Dispatch, RunLogs, RunStore, Wakeup
@@ -92,13 +93,15 @@ class Runs:
     async def rerun(self, run_id: RunId, key: str | None) -> Run:
         """A new run of the job with the same parameters, from the start. The same key gives the same run.
 
-        Raises UnknownRun, UnknownJob, InvalidArgument.
+        Raises UnknownRun, UnknownJob, JobPaused, InvalidArgument, InvalidParams.
         """
-        new_id = self.new_run_id()
+        new_id, alive = self.new_run_id(), self.fleet.alive()
         old = await self.runs.get(run_id)
         run_key = new_id if checked_key(key) is None else f"{old.id}/{key}"
 
         def made(job: Job, now: datetime, active: Active) -> Run:
+            check_runs(job)
+            alive.check_params(job.definition.group, job.definition.handler, old.params)
             order = Order(new_id, Cause.RERUN, run_key, now, params=old.params, total=old.total)
             return run_of(job, order, now, active, executors=old.total)
 

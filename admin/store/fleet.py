@@ -66,6 +66,7 @@ def _values(executor: Executor, admin: AdminId, seen_at: datetime) -> dict[str, 
         "is_draining": executor.is_draining,
         "version": executor.version,
         "connected_ms": ms_of(executor.connected_at),
+        "schemas": dict(executor.schemas),
     }
     return {"id": executor.id, "admin_id": admin, "seen_ms": ms_of(seen_at), "body": json.dumps(body)}
 
@@ -84,4 +85,5 @@ def _executor_of(row: Row[*tuple[object, ...]], ahead: timedelta) -> Executor:
         version=body["version"],
         connected_at=instant_of(body["connected_ms"]),
         seen_at=instant_of(row.seen_ms) + ahead,
+        schemas={HandlerName(name): schema for name, schema in body.get("schemas", {}).items()},
     )

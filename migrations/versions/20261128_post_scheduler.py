@@ -1,6 +1,7 @@
 """What has ended apart from what has not; definitions that runs refer to; several admins."""
 
 import json
+import re
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -37,12 +38,16 @@ def upgrade() -> None:
     _create_shards()
     _create_history()
     _create_fleet()
-    jobs = _move_jobs(old["jobs"])
-    _move_runs(old, jobs)
+    definitions = _move_jobs(old["jobs"])
+    _move_runs(old, definitions)
+    _insert("definitions", definitions.bodies())
+    _count_on("jobs", "definitions")
 
 
 def downgrade() -> None:
-    """The history is lost, and what has not ended; jobs stay."""
+    """The history is lost, and what has not ended; jobs stay, without what the older version does not know: a job whose
+    trigger that is becomes manual and is paused.
+    """
     query = "SELECT j.name, j.group_name, j.version, j.is_paused, j.fire_ms AS next_fire_ms, j.created_ms, j.updated_ms"
     query += ", d.body AS definition FROM jobs j JOIN definitions d ON d.id = j.definition_id"
     jobs = [dict(row) for row in op.get_bind().execute(sa.text(query)).mappings()]
@@ -51,7 +56,21 @@ def downgrade() -> None:
     first = import_module("migrations.versions.20261122_pre_first")
     for create in (first._create_jobs, first._create_runs, first._create_run_pins, first._create_shards):
         create()
-    _insert("jobs", [{**job, "is_paused": bool(job["is_paused"])} for job in jobs])
+    _insert("jobs", [{**job, **_older(job)} for job in jobs])
+
+
+def _older(job: Mapping[str, Any]) -> dict[str, Any]:
+    form = json.loads(job["definition"])
+    form.pop("overlap_limit", None)
+    form["retry"] = {name: form["retry"][name] for name in ("attempts", "backoff", "initial", "max")}
+    form["overlap"] = form["overlap"] if form["overlap"] in ("skip", "allow") else "skip"
+    is_known = set(form["trigger"]) <= {"cron", "unix", "time_zone", "every", "at", "manual"}
+    form["trigger"] = form["trigger"] if is_known else {"manual": True}
+    return {
+        "definition": json.dumps(form, ensure_ascii=False),
+        "is_paused": bool(job["is_paused"]) or not is_known,
+        "next_fire_ms": job["next_fire_ms"] if is_known else None,
+    }
 
 
 def _create_jobs() -> None:
@@ -202,53 +221,102 @@ def _uuid() -> sa.types.TypeEngine[bytes]:
     return sa.LargeBinary(16).with_variant(mysql.BINARY(16), "mysql", "mariadb")
 
 
-def _move_jobs(old: Rows) -> dict[str, tuple[int, int, Mapping[str, Any]]]:
-    """By name: the numbers of a job and its definition, and what it says."""
-    kept: dict[str, tuple[int, int, Mapping[str, Any]]] = {}
-    jobs, definitions = [], []
+class _Definitions:
+    """What jobs say, and what runs were made of: by number, each once."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, int] = {}
+        self.forms: dict[str, dict[str, Any]] = {}
+        self._numbers: dict[tuple[int, str], int] = {}
+        self._names: list[str] = []
+
+    def number(self, job: str, form: Mapping[str, Any]) -> int:
+        """Jobs that are gone get numbers that no job will ever have."""
+        job_id = self.jobs.setdefault(job, -1 - len(self.jobs))
+        body = json.dumps(form, ensure_ascii=False, separators=(",", ":"))
+        if (job_id, body) not in self._numbers:
+            self._numbers[job_id, body] = len(self._numbers) + 1
+            self._names.append(job)
+        return self._numbers[job_id, body]
+
+    def number_of_run(self, run: Mapping[str, Any]) -> int:
+        """A run has its own group, handler, retry policy and timeout; the rest is as the job has it now."""
+        name, policies = run["job"], json.loads(run["policies"])
+        form = self.forms.get(name) or _FORGOTTEN | {"name": name, "params": json.loads(run["params"])}
+        form = {**form, "group": run["group_name"], "handler": run["handler"]}
+        if _policies_of(form) != policies:
+            retry = {name: policies[name] for name in ("attempts", "backoff")}
+            retry |= {"initial": f"{policies['initial_ms']}ms", "max": f"{policies['max_ms']}ms"}
+            timeout_ms = policies["timeout_ms"]
+            form |= {"retry": retry, "timeout": None if timeout_ms is None else f"{timeout_ms}ms"}
+        return self.number(name, form)
+
+    def bodies(self) -> Rows:
+        of_each = zip(self._names, self._numbers.items(), strict=True)
+        return [{"id": number, "job_id": key[0], "job": job, "body": key[1]} for job, (key, number) in of_each]
+
+
+_FORGOTTEN = {"trigger": {"manual": True}, "shards": 1, "overlap": "skip", "misfire": "fire_once"}
+_MARKS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+
+
+def _policies_of(form: Mapping[str, Any]) -> dict[str, Any] | None:
+    """As runs kept them, to be compared."""
+    if (retry := form.get("retry")) is None:
+        return None
+    return {
+        "attempts": retry["attempts"],
+        "backoff": retry["backoff"],
+        "initial_ms": _ms_of(retry["initial"]),
+        "max_ms": _ms_of(retry["max"]),
+        "timeout_ms": None if form["timeout"] is None else _ms_of(form["timeout"]),
+    }
+
+
+def _ms_of(duration: str) -> int:
+    return sum(int(count) * _MARKS[mark] for count, mark in re.findall(r"(\d+)(ms|[dhms])", duration))
+
+
+def _move_jobs(old: Rows) -> _Definitions:
+    definitions = _Definitions()
+    jobs = []
     for number, row in enumerate(old, 1):
-        kept[row["name"]] = (number, number, json.loads(row["definition"]))
-        fire_ms = row["next_fire_ms"]
+        name, fire_ms = row["name"], row["next_fire_ms"]
+        definitions.jobs[name], definitions.forms[name] = number, json.loads(row["definition"])
         same = {name: row[name] for name in ("name", "group_name", "version", "created_ms", "updated_ms")}
-        job = {"id": number, "definition_id": number, "is_paused": bool(row["is_paused"]), **same}
-        jobs.append({**job, "fire_ms": fire_ms, "due_ms": fire_ms})
-        definitions.append({"id": number, "job_id": number, "job": row["name"], "body": row["definition"]})
+        job = {"id": number, "is_paused": bool(row["is_paused"]), "fire_ms": fire_ms, "due_ms": fire_ms, **same}
+        jobs.append({**job, "definition_id": definitions.number(name, definitions.forms[name])})
     _insert("jobs", jobs)
-    _insert("definitions", definitions)
-    return kept
+    return definitions
 
 
-def _move_runs(old: Mapping[str, Rows], jobs: dict[str, tuple[int, int, Mapping[str, Any]]]) -> None:
-    """Of jobs that are still there, each with the definition that the job has now, and its own params."""
+def _move_runs(old: Mapping[str, Rows], definitions: _Definitions) -> None:
+    """Also those of jobs that are gone."""
     shards: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in sorted(old["shards"], key=lambda row: (row["run_id"], row["shard_index"])):
         shards[row["run_id"]].append(row)
     pins: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for row in old["run_pins"]:
         pins[row["run_id"]][row["name"]] = row["value"]
-    newest = sorted(old["runs"], key=lambda row: str(row["id"]))[-MOST_RUNS:]
-    active, ended = [], []
-    for row in newest:
-        if row["job"] not in jobs:
-            continue
-        common = _run_values(row, *jobs[row["job"]])
-        if row["ended_ms"] is None:
-            active.append({**common, "queued": None, "is_pinned": bool(pins[row["id"]])})
-        else:
-            detail = _detail(row, shards[row["id"]], pins[row["id"]])
-            ended.append({**common, "ended_ms": row["ended_ms"], "detail": detail})
+    is_open = [row for row in old["runs"] if row["ended_ms"] is None]
+    has_ended = sorted((row for row in old["runs"] if row["ended_ms"] is not None), key=lambda row: str(row["id"]))
+    active = [{**_run_values(row, definitions), "queued": None, "is_pinned": row["id"] in pins} for row in is_open]
+    ended = []
+    for row in has_ended[-MOST_RUNS:]:
+        detail = _detail(row, shards[row["id"]], pins.get(row["id"], {}))
+        ended.append({**_run_values(row, definitions), "ended_ms": row["ended_ms"], "detail": detail})
     _insert("runs", active)
     _insert("ended_runs", ended)
-    open_ids = {row["id"] for row in newest if row["ended_ms"] is None and row["job"] in jobs}
-    _insert("shards", [_shard_values(row) for run_id in open_ids for row in shards[run_id]])
-    moved = ({"run_id": _bytes(run_id), "name": n, "value": v} for run_id in open_ids for n, v in pins[run_id].items())
-    _insert("run_pins", list(moved))
+    _insert("shards", [_shard_values(row) for run in is_open for row in shards[run["id"]]])
+    moved = ((run["id"], pin) for run in is_open for pin in pins.get(run["id"], {}).items())
+    _insert("run_pins", [{"run_id": _bytes(run_id), "name": name, "value": value} for run_id, (name, value) in moved])
 
 
-def _run_values(row: Mapping[str, Any], job_id: int, definition_id: int, _: Mapping[str, Any]) -> dict[str, Any]:
+def _run_values(row: Mapping[str, Any], definitions: _Definitions) -> dict[str, Any]:
+    definition_id = definitions.number_of_run(row)
     return {
         "id": _bytes(row["id"]),
-        "job_id": job_id,
+        "job_id": definitions.jobs[row["job"]],
         "definition_id": definition_id,
         "state": 1 + RUN_STATES.index(row["state"]),
         "cause": 1 + CAUSES.index(row["cause"]),
@@ -292,6 +360,15 @@ def _rows(table: str) -> Rows:
 def _insert(table: str, rows: Rows) -> None:
     if rows:
         op.bulk_insert(sa.table(table, *(sa.column(name) for name in rows[0])), [dict(row) for row in rows])
+
+
+def _count_on(*tables: str) -> None:
+    """PostgreSQL does not see numbers that it did not give itself."""
+    if op.get_bind().dialect.name != "postgresql":
+        return
+    for table in tables:
+        newest = f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING max(id) > 0"
+        op.execute(newest)
 
 
 def _bytes(run_id: str) -> bytes:

@@ -123,6 +123,8 @@ def wait_for_run(
 def exit_as(run: Mapping[str, Any]) -> None:
     """Exit code 1 for a failed run; a cancelled or skipped one is said and fine."""
     if run["state"] == "failed":
-        fail(f"Run {run['id']} failed: {run.get('reason') or 'see its shards'}", Exit.FAILED)
+        reason = run.get("reason") or "some of its shards failed"
+        fail(f"Run {run['id']} failed: {reason}; `shardcast run shards {run['id']}` says why.", Exit.FAILED)
     if run["state"] in ("cancelled", "skipped"):
-        print(f"Run {run['id']} was {run['state']}.", file=sys.stderr)
+        reason = run.get("reason") or "its handler had nothing to do"
+        print(f"Run {run['id']} was {run['state']}: {reason}.", file=sys.stderr)

@@ -1,5 +1,6 @@
 """`shardcast cron`: when an expression fires."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -30,5 +31,8 @@ def show_next(
         cron = Cron(expression, zone, Dialect(dialect), Skipped(skipped), Repeated(repeated))
     except ValueError as error:
         raise InvalidArgument(reason=f"{error}: see --help.") from error
-    for fire in cron_fires(cron, datetime.now(UTC), count):
+    fires = cron_fires(cron, datetime.now(UTC), count)
+    for fire in fires:
         print(fire.isoformat())
+    if len(fires) < count:
+        print("It never fires again." if not fires else "It never fires behind that.", file=sys.stderr)

@@ -14,4 +14,4 @@ def list_executors(
     """List the executors."""
     with connect(server, token) as api:
         body = api.get("/fleet")
-    show(body, output, ("name", "group", "slots", "handlers", "executor_id"), body["executors"])
+    show(body, output, ("name", "group", "slots", "used", "draining", "handlers", "id"), body["executors"])

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from admin.domain.errors import InvalidJob, InvalidTrigger
+from admin.domain.form import definition_of, form_of
 from protos.exits import Exit, fail
 from shardcast.cli.context import (
     DEFAULT_SERVER,
@@ -89,7 +91,7 @@ def diff(
     wanted = _read_jobs(file)
     with connect(server, token) as api:
         known = {job["name"]: job for job in api.get_all("/jobs", "jobs")["jobs"]}
-    lines = [line for job in wanted for line in _differences(known.get(job["name"], {}), job)]
+    lines = [line for job in wanted for line in _differences(known.get(job["name"]), job)]
     print("".join(lines), end="")
     if lines:
         raise SystemExit(int(Exit.FAILED))
@@ -121,7 +123,7 @@ def trigger(
         run = api.post(f"/jobs/{name}/trigger", body, headers=headers)
         if wait:
             run = wait_for_run(api, run["id"], timeout)
-    show(run, output, ("id", "job", "state", "cause", "shards", "started_at", "ended_at"))
+    show(run, output, ("id", "job", "state", "cause", "shards", "started_at", "ended_at", "reason"))
     if wait:
         exit_as(run)
 
@@ -173,18 +175,38 @@ def _apply(api: RestClient, job: dict[str, Any], known: dict[str, Any] | None, d
     """Written only where it differs, and only over the version that was compared."""
     if known is None:
         return "would be created" if dry_run else _done(api.post("/jobs", job), "created")
-    if all(known.get(field) == value for field, value in job.items()):
+    before, after = _compared(known, job)
+    if before == after:
         return "unchanged"
     if dry_run:
         return "would be changed"
     return _done(api.put(f"/jobs/{job['name']}", job, headers={"If-Match": f'"{known["version"]}"'}), "changed")
 
 
-def _differences(known: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """A unified diff of the fields that the file has."""
-    before = {field: known[field] for field in wanted if field in known}
-    texts = [yaml.safe_dump(job, allow_unicode=True).splitlines(keepends=True) for job in (before, wanted)]
-    return list(unified_diff(texts[0] if before else [], texts[1], f"admin {wanted['name']}", f"file {wanted['name']}"))
+def _differences(known: dict[str, Any] | None, wanted: dict[str, Any]) -> list[str]:
+    """A unified diff of what the admin has and what apply would make of it."""
+    before, after = _compared(known, wanted) if known else ({}, wanted)
+    return list(unified_diff(_lines(before), _lines(after), f"admin {wanted['name']}", f"file {wanted['name']}"))
+
+
+def _lines(job: dict[str, Any]) -> list[str]:
+    text: str = yaml.safe_dump(job, allow_unicode=True) if job else ""
+    return text.splitlines(keepends=True)
+
+
+def _compared(known: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both as they are meant: an instant is the same in every zone, 90s are 1m30s, what is left out is the default.
+    What this version cannot read is compared as it is written, field by field of the file.
+    """
+    try:
+        return _meant(_definition(known)), _meant(wanted)
+    except (InvalidJob, InvalidTrigger):
+        return {field: known[field] for field in wanted if field in known}, wanted
+
+
+def _meant(job: dict[str, Any]) -> dict[str, Any]:
+    """Raises InvalidJob, InvalidTrigger."""
+    return {field: value for field, value in form_of(definition_of(job)).items() if value is not None}
 
 
 def _done(_: object, word: str) -> str:

@@ -31,7 +31,9 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
 @app.command("list")
 def list_runs(
     job: Annotated[str | None, typer.Option(help="Of this job only.")] = None,
-    state: Annotated[str | None, typer.Option(help="In this state only.")] = None,
+    state: Annotated[
+        str | None, typer.Option(help="waiting, running, succeeded, failed, cancelled or skipped.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = None,

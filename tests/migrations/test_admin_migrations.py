@@ -14,7 +14,8 @@ def url(tmp_path) -> str:
     return f"sqlite:///{tmp_path / 'some' / 'admin.db'}"
 
 
-def test_up_down_and_up_again_leaves_the_tables_as_the_code_knows_them(url):
+def test_up_down_and_up_again_leaves_the_tables_as_the_code_knows_them(admin_database_url):
+    url = admin_database_url
     assert revision.current(url) is None
     schema.upgrade(url)
     assert (revision.current(url), schema.drift(url)) == (revision.NEWEST, [])

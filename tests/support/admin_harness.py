@@ -160,6 +160,7 @@ async def connected(
     executor_id: str = "one",
     *,
     handlers: tuple[str, ...] = ("push",),
+    schema: str = "",
     slots: int = 8,
     group: str = "promotion",
     token: str | None = None,
@@ -177,7 +178,7 @@ async def connected(
             group=group,
             executor_id=executor_id,
             name=f"name of {executor_id}",
-            handlers=[pb.Handler(name=name) for name in handlers],
+            handlers=[pb.Handler(name=name, params_schema=schema) for name in handlers],
             slots=slots,
             held=held,
         )

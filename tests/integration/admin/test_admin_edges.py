@@ -155,6 +155,59 @@ async def test_a_rerun_is_a_new_run_with_the_same_parameters(tmp_path):
         assert new["id"] != old["id"]
 
 
+async def test_a_paused_job_starts_for_nobody_until_it_is_resumed(tmp_path):
+    async with running_admin(tmp_path) as admin, admin.client() as client, dial(admin.grpc) as channel:
+        await client.post("/jobs", json=JOB)
+        key = {"Idempotency-Key": "once"}
+        first = (await client.post("/jobs/promotion-push/trigger", headers=key)).json()
+        again = (await client.post(f"/runs/{first['id']}/rerun", headers=key)).json()
+        await client.post("/jobs/promotion-push/pause")
+        for path in ("/jobs/promotion-push/trigger", f"/runs/{first['id']}/rerun"):
+            refused = await client.post(path)
+            assert (refused.status_code, refused.json()["code"]) == (409, "job_paused")
+            assert "resume it first" in refused.json()["detail"]
+        assert (await client.post("/jobs/promotion-push/trigger", headers=key)).json()["id"] == first["id"]
+        assert (await client.post(f"/runs/{first['id']}/rerun", headers=key)).json()["id"] == again["id"]
+        request = job_pb2.JobServiceTriggerRequest(name="promotion-push")
+        with pytest.raises(ShardcastError) as caught, renamed(admin.grpc):
+            await job_pb2_grpc.JobServiceStub(channel).Trigger(request, metadata=bearer(admin.admin_token))
+        assert caught.value.code == "job_paused"
+        await client.post("/jobs/promotion-push/resume")
+        assert (await client.post("/jobs/promotion-push/trigger")).status_code == 201
+
+
+SCHEMA = '{"type": "object", "properties": {"promotion_id": {"type": "integer"}}, "required": ["promotion_id"]}'
+
+
+async def test_params_that_the_handlers_schema_refuses_are_neither_saved_nor_run(tmp_path):
+    wrong, right = {"promotion_id": "x"}, {"promotion_id": 7}
+    daily = {**JOB, "name": "daily", "trigger": {"cron": "0 0 9 * * ?"}}
+    async with running_admin(tmp_path) as admin, admin.client() as client:
+        nobody_knows = await client.post("/jobs", json={**JOB, "name": "early", "params": wrong})
+        assert nobody_knows.status_code == 201
+        async with connected(admin, schema=SCHEMA, is_beating=True) as executor:
+            await executor.came("welcome")
+            key = {"Idempotency-Key": "once"}
+            for job, path in [({**JOB, "params": wrong}, "params.promotion_id"), (daily, "params")]:
+                refused = await client.post("/jobs", json=job)
+                assert (refused.status_code, refused.json()["code"]) == (400, "invalid_params")
+                assert f"handler push, at {path}: " in refused.json()["detail"]
+            await client.post("/jobs", json=JOB)  # started by hand alone: the call gives what it needs
+            assert (await client.post("/jobs", json={**daily, "params": right})).status_code == 201
+            assert (await client.put("/jobs/daily", json=daily)).json()["code"] == "invalid_params"
+            trigger = "/jobs/promotion-push/trigger"
+            for params in ({}, wrong):
+                assert (await client.post(trigger, json={"params": params})).json()["code"] == "invalid_params"
+            run = (await client.post(trigger, json={"params": right}, headers=key)).json()
+            assert len(await executor.assigned(2)) == 2
+            assert (await client.post("/jobs/early/trigger")).json()["code"] == "invalid_params"
+        async with connected(admin, "two", schema=SCHEMA.replace("integer", "string")) as executor:
+            await executor.came("welcome")
+            assert (await client.post(f"/runs/{run['id']}/rerun")).json()["code"] == "invalid_params"
+            again = await client.post(trigger, json={"params": right}, headers=key)
+            assert again.json()["id"] == run["id"]
+
+
 async def test_the_fleet_shows_who_is_connected_and_no_longer_who_left(tmp_path):
     async with running_admin(tmp_path) as admin, admin.client() as client:
         async with connected(admin, handlers=("push", "pull"), slots=3) as executor:

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from admin.store import revision
+from admin.store import revision, schema
 from shardcast.rest import RestClient
 from tests.support.admin_processes import Process, new_admin
 from tests.support.demo_process import wait_for

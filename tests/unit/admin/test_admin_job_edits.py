@@ -6,11 +6,12 @@ import pytest
 
 from admin.domain.errors import NeverFires
 from admin.domain.names import JobName
+from admin.operations.fleet import Fleet
 from admin.operations.jobs import Jobs
 from admin.store.memory.books import Books
 from admin.store.memory.jobs import MemoryJobs
 from admin.store.memory.runs import MemoryRuns
-from tests.support.admin_factories import NOW, definition
+from tests.support.admin_factories import LEASE, NOW, definition
 
 pytestmark = pytest.mark.anyio
 
@@ -31,9 +32,14 @@ class _Clock:
         return self.now
 
 
+class _Nobody:
+    def list(self):
+        return []
+
+
 def _jobs(clock: _Clock) -> Jobs:
     books = Books(clock)
-    return Jobs(MemoryJobs(books), MemoryRuns(books), None, _Silent(), clock, None)
+    return Jobs(MemoryJobs(books), MemoryRuns(books), Fleet(_Nobody(), clock, LEASE), _Silent(), clock, None)
 
 
 async def test_a_job_that_never_fires_is_not_made():
