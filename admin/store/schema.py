@@ -97,7 +97,10 @@ def _engine(url: str) -> Engine:
         parsed = make_url(url)
         if parsed.get_backend_name() != "sqlite":
             return server_engine(url, pool_size=1)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except ImportError as error:
+        hint = "shardcast[postgresql] brings the driver of postgresql://, shardcast[mysql] that of mysql+pymysql://"
+        raise BadConfiguration(faults=f"database.url: {error}; {hint}") from error
+    except (ArgumentError, NoSuchModuleError) as error:
         raise BadConfiguration(faults=f"database.url: {error}") from error
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
