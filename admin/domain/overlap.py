@@ -56,9 +56,9 @@ def reason_of_skip(definition: JobDefinition, active: Active) -> str:
     """Why the run is written down as skipped."""
     match definition.overlap:
         case Overlap.QUEUE:
-            return f"{active.queued} runs of the job wait already (overlap: queue)"
+            return f"as many runs of the job wait as may, {active.queued} (overlap: queue)"
         case Overlap.ALLOW:
-            return f"{active.count} runs of the job have not ended (overlap: allow)"
+            return f"as many runs of the job are active as may, {active.count} (overlap: allow)"
         case _:
             return "an earlier run of the job has not ended (overlap: skip)"
 

@@ -62,7 +62,7 @@ def _engine(url: str) -> Engine:
         raise BadConfiguration(faults=f"database.url: {error}") from error
     except ImportError as error:
         drivers = "postgresql+psycopg, mysql+pymysql, mariadb+pymysql"
-        reason = f"the driver of {parsed.drivername} is not installed ({error}); known are {drivers}"
+        reason = f"the driver of {parsed.drivername} is not installed ({error}): shardcast[postgresql] and shardcast[mysql] bring {drivers}"
         raise BadConfiguration(faults=f"database.url: {reason}") from error
     if (path := sqlite_path(url)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -138,6 +138,20 @@ def test_a_failed_run_exits_with_1_and_says_why(up: Up) -> None:
     assert "failed" in done.stderr
 
 
+def test_a_paused_job_and_params_that_do_not_fit_are_refused_with_a_sentence(up: Up) -> None:
+    up.cli("job", "apply", str(up.directory / "jobs.yaml"))
+    up.cli("job", "pause", "greeting")
+    paused = up.cli("job", "trigger", "greeting")
+    assert (paused.returncode, "resume it first" in paused.stderr) == (1, True)
+    up.cli("job", "resume", "greeting")
+    wrong = up.cli("job", "trigger", "greeting", "--param", "times=often")
+    assert (wrong.returncode, "params.times: 'often' is not of type 'integer'" in wrong.stderr) == (2, True)
+    (up.directory / "wrong.yaml").write_text(
+        JOBS.replace("{manual: true}", "{every: 1h}").replace("times: 2", "times: no")
+    )
+    assert up.cli("job", "apply", str(up.directory / "wrong.yaml")).returncode == 2
+
+
 def test_the_same_idempotency_key_is_the_same_run(up: Up) -> None:
     up.cli("job", "apply", str(up.directory / "jobs.yaml"))
     trigger = ["job", "trigger", "greeting", "--idempotency-key", "nine o'clock", "-o", "json"]

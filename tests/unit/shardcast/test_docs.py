@@ -7,6 +7,7 @@ import pytest
 import typer.main
 
 from admin.domain.shard import TABLE
+from admin.settings import AdminSettings
 from broker.delivery.leases.state import LEASES
 from shardcast.cli import app
 from tests.support import error_table
@@ -27,6 +28,14 @@ def test_every_command_is_listed() -> None:
         assert name in text
         for verb in getattr(each, "commands", {}):
             assert re.search(rf"`{name} [^`]*\b{verb}\b", text), f"{name} {verb}"
+
+
+def test_every_setting_of_the_admin_is_in_the_guide() -> None:
+    text = (DOCS / "guide.md").read_text()
+    for name, field in AdminSettings.model_fields.items():
+        nested = getattr(field.annotation, "model_fields", None)
+        for setting in [name] if nested is None else [f"{name}__{each}" for each in nested]:
+            assert re.search(rf"^\|[^|]*`{setting}`[^|]*\|[^|]*\b(admin|all)\b", text, re.MULTILINE), setting
 
 
 @pytest.mark.parametrize(
