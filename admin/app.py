@@ -164,7 +164,7 @@ class Stores:
         definitions = Definitions()
         return cls(
             jobs=SqlJobs(database, definitions),
-            runs=SqlRuns(database, definitions),
+            runs=SqlRuns(database, definitions, time.monotonic),
             tokens=SqlTokens(database, time.monotonic),
             fleet=SqlFleet(database),
             logs=SqlRunLogs(database),
@@ -182,7 +182,7 @@ def _loops(
     clock: Clock,
 ) -> tuple[Loop, ...]:
     runs, lease = stores.runs, settings.lease
-    handover = Handover(sessions, sessions, wakeup, clock, lease=lease)
+    handover = Handover(runs, sessions, sessions, wakeup, clock, lease=lease)
     registrar = Registrar(AdminId(_new_id()), stores.fleet, fleet, wakeup, clock, lease=lease)
     shares = is_shared(settings.url)
     loops: list[Loop] = [

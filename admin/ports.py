@@ -27,8 +27,10 @@ Clock = Callable[[], datetime]
 First = Callable[[datetime], datetime | None]
 """now -> the fire time that a new job begins with."""
 
-Edit = Callable[[Job, datetime], Job]
-"""(job, now) -> what is to be kept as its next version; plain, called inside the transaction."""
+Edit = Callable[[Job, datetime, bool], Job]
+"""(job, now, whether a run of one of its fires has not ended) -> what is to be kept as its next version; plain, called
+inside the transaction.
+"""
 
 Plan = Callable[[Job, datetime, Active], Planned]
 """(job, now, its active runs) -> what to do; plain, called inside the transaction."""
@@ -58,6 +60,7 @@ class Changed:
 
     before: Sequence[tuple[Shard, Run] | None]  # by change: as they were before it; None: unknown
     runs: Sequence[Run]  # those that moved, as they are now
+    steps: Sequence[bool]  # by change: whether it did something
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +258,8 @@ class FleetBook(Protocol):
 class Dispatch(Protocol):
     """Tells executors what to do; what cannot be told is left to the leases."""
 
-    def assign(self, assignments: Sequence[Assignment]) -> None: ...
+    def assign(self, assignments: Sequence[Assignment]) -> Sequence[Assignment]:
+        """Gives back those whose holder has no link here any more."""
 
     def cancel(self, holder: ExecutorId, attempts: Sequence[Attempt], reason: str) -> None: ...
 

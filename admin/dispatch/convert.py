@@ -12,6 +12,8 @@ from admin.domain.shard import Counters, Fault
 from protos.errors import InvalidArgument
 from protos.executor.v1 import link_pb2 as pb
 
+MAX_NUMBER = 2**62  # what a database keeps, and more than anybody counts
+MAX_RESULT = 64 << 10  # characters of a result or a cursor, as the protocol says
 MAX_TEXT = 32 << 10  # of an error's message and of its traceback; the rest is cut off
 
 MAX_AT_MS = 253_402_300_799_999  # the last millisecond that a datetime can be
@@ -54,7 +56,9 @@ def attempt_message(attempt: Attempt) -> pb.Attempt:
 
 
 def counters_of(message: pb.Counters) -> Counters:
-    return Counters(message.rows, message.published, message.cursor, message.done, message.total)
+    numbers = (min(each, MAX_NUMBER) for each in (message.rows, message.published, message.done, message.total))
+    rows, published, done, total = numbers
+    return Counters(rows, published, text_of(message.cursor, MAX_RESULT), done, total)
 
 
 def lines_of(message: pb.LogLines) -> Sequence[LogLine]:
@@ -76,16 +80,22 @@ def outcome_of(message: pb.Outcome) -> Outcome:
         attempt=attempt_of(message.attempt),
         state=_STATES[message.state],
         counters=counters_of(message.counters),
-        result=message.result,
+        result=text_of(message.result, MAX_RESULT),
         fault=fault,
         is_retryable=message.retryable,
         retry_after=message.retry_after_ms * _MS if message.retry_after_ms else None,
-        broker_term=message.broker_term,
+        broker_term=min(message.broker_term, MAX_NUMBER),
     )
 
 
 def _fault_of(message: pb.Outcome) -> Fault:
-    return Fault(message.error_code[:100], message.error_message[:MAX_TEXT], message.traceback[:MAX_TEXT])
+    code, text, traceback = message.error_code, message.error_message, message.traceback
+    return Fault(text_of(code, 100), text_of(text, MAX_TEXT), text_of(traceback, MAX_TEXT))
+
+
+def text_of(text: str, most: int) -> str:
+    """Up to so many characters; without the one that PostgreSQL does not keep."""
+    return text[:most].replace("\x00", "\ufffd")
 
 
 def assign_message(assignments: Sequence[Assignment]) -> pb.ConnectResponse:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -20,6 +20,7 @@ class Session:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._held: set[Attempt] = set()
+        self._named: frozenset[Attempt] = frozenset()  # by the last beat
         self._outgoing: asyncio.Queue[pb.ConnectResponse | Exception | None] = asyncio.Queue()
 
     @property
@@ -40,6 +41,12 @@ class Session:
         was_full = len(self._held) >= self._executor.slots
         self._held.difference_update(attempts)
         return was_full
+
+    def name(self, attempts: Collection[Attempt]) -> bool:
+        """What a beat named once and does not any more has ended without a report: its slot is free."""
+        gone = (self._named - frozenset(attempts)) & self._held
+        self._named = frozenset(attempts)
+        return self.free(gone) and bool(gone)
 
     def see(self, now: datetime) -> None:
         self._executor = replace(self._executor, seen_at=now)
@@ -86,15 +93,19 @@ class Sessions:
         found = (session.executor for session in self._by_id.values())
         return sorted(found, key=lambda executor: (executor.group, executor.name, executor.id))
 
-    def assign(self, assignments: Sequence[Assignment]) -> None:
+    def assign(self, assignments: Sequence[Assignment]) -> Sequence[Assignment]:
         by_holder: defaultdict[ExecutorId | None, list[Assignment]] = defaultdict(list)
         for assignment in assignments:
             by_holder[assignment.shard.holder].append(assignment)
+        untold: list[Assignment] = []
         for holder, items in by_holder.items():
             session = self._by_id.get(holder) if holder is not None else None
-            if session is not None:
-                session.hold(item.shard.current for item in items)
-                session.tell(assign_message(items))
+            if session is None:
+                untold += items
+                continue
+            session.hold(item.shard.current for item in items)
+            session.tell(assign_message(items))
+        return untold
 
     def cancel(self, holder: ExecutorId, attempts: Sequence[Attempt], reason: str) -> None:
         if (session := self._by_id.get(holder)) is not None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from protos.executor.v1 import link_pb2 as pb
 
 MOST_WAITING = 1_000  # requests; who says more waits
+MOST_BYTES = 4 << 20  # of them
 MOST_TOGETHER = 2_000  # outcomes or attempts of one request
 
 
@@ -18,16 +19,22 @@ class Inbox:
 
     def __init__(self) -> None:
         self._waiting: deque[pb.ConnectRequest] = deque()
+        self._bytes = 0
         self._changed = asyncio.Condition()
         self._is_closed = False
 
     async def put(self, request: pb.ConnectRequest) -> None:
         """Waits while too much waits."""
         async with self._changed:
-            await self._changed.wait_for(lambda: len(self._waiting) < MOST_WAITING or self._is_closed)
-            if not self._is_closed and not self._joined(request):
-                self._waiting.append(request)
+            await self._changed.wait_for(self._has_room)
+            if not self._is_closed:
+                self._bytes += request.ByteSize()
+                if not self._joined(request):
+                    self._waiting.append(request)
             self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        return self._is_closed or (len(self._waiting) < MOST_WAITING and self._bytes < MOST_BYTES)
 
     def _joined(self, request: pb.ConnectRequest) -> bool:
         """Whether it was added to the last one."""
@@ -52,6 +59,7 @@ class Inbox:
     def drop(self) -> None:
         """Nobody will handle what waits or comes."""
         self._waiting.clear()
+        self._bytes = 0
         self._is_closed = True
 
     async def __aiter__(self) -> AsyncIterator[pb.ConnectRequest]:
@@ -61,5 +69,6 @@ class Inbox:
                 if not self._waiting:
                     return
                 request = self._waiting.popleft()
+                self._bytes -= request.ByteSize()
                 self._changed.notify_all()
             yield request

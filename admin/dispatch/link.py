@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 Requests = AsyncIterator[pb.ConnectRequest]
 Responses = AsyncIterator[pb.ConnectResponse]
 BEATS_A_LEASE = 3
+MAX_HANDLERS = 1_000
+MAX_SLOTS = 100_000
+MAX_PIN_NAME = 150
 _MS = timedelta(milliseconds=1)
 
 
@@ -88,8 +91,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         return session
 
     def _executor_of(self, register: pb.Register) -> Executor:
-        if not 1 <= len(register.executor_id) <= 64 or not register.group:
-            raise InvalidArgument(reason="register needs a group and an executor_id of at most 64 characters")
+        _check(register)
         now = self._clock()
         schemas = convert.schemas_of(register)
         if left_out := sum(bool(handler.params_schema) for handler in register.handlers) - len(schemas):
@@ -99,10 +101,10 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
             name=register.name[:255] or register.executor_id,
             group=Group(register.group),
             handlers=frozenset(HandlerName(handler.name) for handler in register.handlers),
-            slots=register.slots,
+            slots=min(register.slots, MAX_SLOTS),
             used=0,
             is_draining=register.draining,
-            version=register.version,
+            version=register.version[:64],
             connected_at=now,
             seen_at=now,
             schemas=schemas,
@@ -114,18 +116,20 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     async def _read(self, session: Session, requests: Requests) -> None:
         """Ends the session when the executor does, or when it says what cannot be understood."""
-        inbox = Inbox()
-        handling = asyncio.create_task(self._handle(session, inbox))
+        beats, others = Inbox(), Inbox()  # a beat only extends, and must not wait behind what the database is busy with
+        handling = [asyncio.create_task(self._handle(session, inbox)) for inbox in (beats, others)]
         try:
             async for request in requests:
                 session.see(self._clock())
-                await inbox.put(request)
-            await inbox.close()
-            await handling
+                await (beats if request.WhichOneof("kind") == "beat" else others).put(request)
+            await beats.close()
+            await others.close()
+            await asyncio.gather(*handling)
         except Exception as error:  # told to the executor, whose stream it ends
             session.end(error)
         finally:
-            handling.cancel()
+            for task in handling:
+                task.cancel()
             self._sessions.close(session)
 
     async def _handle(self, session: Session, inbox: Inbox) -> None:
@@ -161,7 +165,8 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         held = [convert.attempt_of(attempt) for attempt in beat.held]
         session.drain(beat.draining)
         answer = await self._attempts.beat(session.executor, held)
-        session.free(answer.lost)
+        if session.name(held) or session.free(answer.lost):
+            self._wakeup.ring("dispatcher")
         lost = [convert.attempt_message(attempt) for attempt in answer.lost]
         session.tell(pb.ConnectResponse(beat_accepted=pb.BeatAccepted(number=beat.number, lost=lost)))
         _tell_cancelled(session, answer)
@@ -196,9 +201,25 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         session.tell(pb.ConnectResponse(report_accepted=pb.ReportAccepted(answers=answers)))
 
     async def _on_pin(self, session: Session, pin: pb.Pin) -> None:
-        kept = await self._attempts.pin(session.executor, convert.attempt_of(pin.attempt), pin.name, pin.value)
+        kept: str | None = None  # also of one that cannot be kept: the attempt cannot go on
+        if len(pin.name) <= MAX_PIN_NAME and pin.name.isprintable():
+            value = convert.text_of(pin.value, convert.MAX_RESULT)
+            kept = await self._attempts.pin(session.executor, convert.attempt_of(pin.attempt), pin.name, value)
         pinned = pb.Pinned(attempt=pin.attempt, name=pin.name, value=kept or "", lost=kept is None)
         session.tell(pb.ConnectResponse(pinned=pinned))
+
+
+def _check(register: pb.Register) -> None:
+    """Raises InvalidArgument for names that nobody could list or keep."""
+    names = [register.executor_id, register.group, *(handler.name for handler in register.handlers)]
+    if not 1 <= len(register.executor_id) <= 64 or not 1 <= len(register.group) <= 100:
+        raise InvalidArgument(reason="register needs a group and an executor_id of at most 64 characters")
+    if len(register.handlers) > MAX_HANDLERS or not all(1 <= len(name) <= 100 for name in names[2:]):
+        raise InvalidArgument(
+            reason=f"register takes {MAX_HANDLERS} handlers at most, with names of 1 to 100 characters"
+        )
+    if not all(name.isprintable() for name in (*names, register.name, register.version)):
+        raise InvalidArgument(reason="register takes printable names only")
 
 
 def _tell_cancelled(session: Session, beat: Beat) -> None:

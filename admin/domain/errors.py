@@ -120,6 +120,13 @@ class StoreUnavailable(AdminError):
     status = Status.UNAVAILABLE
 
 
+class Unstorable(AdminError):
+    """The database cannot keep what it was given ({reason}); asking again does not help."""
+
+    code = "unstorable"
+    status = Status.INVALID_ARGUMENT
+
+
 class SchemaOutdated(AdminError):
     """The database is at {current}, this version needs {needed}: run `shardcast db upgrade` of the newer version."""
 

@@ -1,6 +1,6 @@
 """From due jobs and now to runs and next fire times: no fire lost or doubled, late ones by the misfire policy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -30,22 +30,18 @@ def fires_of(job: Job, now: datetime) -> Fires:
     """Which fire times of a job are to be served at `now`."""
     if delay_of(job.definition.trigger) is not None:
         return _fire_of_delayed(job, now)
-    fires = _Fires(job)
+    fires, misfire = _Fires(job), job.definition.misfire
+    late_before_at = now - GRACE
     fire = job.next_fire_at
     due: list[datetime] = []
-    if fire is not None and fires.due_at(fire) < now - GRACE:
-        match job.definition.misfire:
-            case Misfire.SKIP:
-                fire = fires.behind(now - GRACE - _INSTANT)
-            case Misfire.FIRE_ONCE:
-                due.append(fire)
-                fire = fires.behind(max(fire, now - GRACE - _INSTANT))
-            case Misfire.FIRE_ALL if fire < now - CATCH_UP:
-                fire = fires.behind(now - CATCH_UP - _INSTANT)
-            case Misfire.FIRE_ALL:
-                pass
+    if fire is not None and fires.due_at(fire) < late_before_at:
+        if misfire is Misfire.FIRE_ONCE:
+            due.append(fire)
+            fire = fires.behind(fire)
+        fire = fires.from_(fire, (now - CATCH_UP) if misfire is Misfire.FIRE_ALL else late_before_at)
     while fire is not None and fires.due_at(fire) <= now and len(due) < FIRES_A_TICK:
-        due.append(fire)
+        if misfire is Misfire.FIRE_ALL or fires.due_at(fire) >= late_before_at:
+            due.append(fire)
         fire = fires.behind(fire)
     return Fires(due, fire)
 
@@ -59,6 +55,11 @@ class _Fires:
     def behind(self, fire_at: datetime) -> datetime | None:
         return next_fire(self.job.definition.trigger, fire_at)
 
+    def from_(self, fire_at: datetime | None, at: datetime) -> datetime | None:
+        """The first, from one on, that may be due at an instant or later."""
+        first_at = at - self.job.definition.trigger.jitter
+        return fire_at if fire_at is None or fire_at >= first_at else self.behind(first_at - _INSTANT)
+
     def due_at(self, fire_at: datetime) -> datetime:
         return due_at(self.job.definition.trigger, fire_at, self.job.name)
 
@@ -70,16 +71,20 @@ def _fire_of_delayed(job: Job, now: datetime) -> Fires:
 
 
 def fire_behind_end(job: Job, run: Run, now: datetime) -> datetime | None:
-    """The next fire time of a job when a run of it ends: with a fixed delay, the end of a fire's run leads to it."""
+    """The next fire time of a job when a run of it ends, and none of another fire is left: with a fixed delay, the end
+    of a fire's run leads to it.
+    """
     is_awaited = run.cause is Cause.FIRE and job.next_fire_at is None and not job.is_paused
     if not is_awaited or delay_of(job.definition.trigger) is None:
         return job.next_fire_at
     return next_fire(job.definition.trigger, now)
 
 
-def fire_of_edited(old: Job, new: Job, now: datetime) -> datetime | None:
-    """The next fire time of a job that was edited: what is due stays due unless its trigger or pause changed."""
-    if new.is_paused:
+def fire_of_edited(old: Job, new: Job, now: datetime, *, awaits_end: bool) -> datetime | None:
+    """The next fire time of a job that was edited: what is due stays due unless its trigger or pause changed. With a
+    fixed delay there is none while a run of a fire has not ended.
+    """
+    if new.is_paused or (awaits_end and delay_of(new.definition.trigger) is not None):
         return None
     if old.is_paused:
         return next_fire(new.definition.trigger, now)
@@ -114,14 +119,13 @@ class Planned(NamedTuple):
 def plan(job: Job, now: datetime, active: Active, *, executors: int, new_id: Callable[[], RunId]) -> Planned:
     """The runs of all fire times that are to be served at `now`."""
     fires = fires_of(job, now)
-    due = [fire_at for fire_at in fires.due if _is_new(job, fire_at)]
     runs: list[Run] = []
-    for fire_at in due:
+    for fire_at in fires.due:
         order = Order(new_id(), Cause.FIRE, key_of_fire(fire_at), fire_at)
         run = run_of(job, order, now, active, executors=executors)
         active = active.behind(run)
         runs.append(run)
-    last_fire_at = due[-1] if due else job.last_fire_at
+    last_fire_at = max(filter(None, (job.last_fire_at, *fires.due)), default=None)
     moved = job._replace(next_fire_at=fires.next_fire_at, last_fire_at=last_fire_at)
     for run in runs:
         if run.is_over:
@@ -129,9 +133,18 @@ def plan(job: Job, now: datetime, active: Active, *, executors: int, new_id: Cal
     return Planned(runs, moved)
 
 
-def _is_new(job: Job, fire_at: datetime) -> bool:
-    """Whether no later fire led to a run. A fixed delay counts from an end, so none of its fires is an old one."""
-    return job.last_fire_at is None or fire_at > job.last_fire_at or delay_of(job.definition.trigger) is not None
+def is_doubtful(job: Job, run: Run) -> bool:
+    """Whether the fire may have led to a run before: a clock that was set back names fire times anew."""
+    return job.last_fire_at is None or run.fire_at <= job.last_fire_at
+
+
+def without(planned: Planned, known: Collection[RunId], now: datetime) -> Planned:
+    """Without runs whose fires led to one before. A fixed delay whose only fire was one of those goes on from now."""
+    runs = [run for run in planned.runs if run.id not in known]
+    job = planned.job
+    if not runs and planned.runs and job.next_fire_at is None and delay_of(job.definition.trigger) is not None:
+        job = job._replace(next_fire_at=next_fire(job.definition.trigger, now))
+    return Planned(runs, job)
 
 
 def run_of(job: Job, order: Order, now: datetime, active: Active, *, executors: int) -> Run:

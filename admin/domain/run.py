@@ -30,6 +30,9 @@ _MS = timedelta(milliseconds=1)  # what instants are kept in
 OVERTIME = timedelta(seconds=30)  # behind its timeout an attempt has so long to stop and say so, then it is taken away
 
 
+MAX_LEAP = 1_000_000  # terms that a broker may be ahead; nobody who makes one up spends them all
+
+
 class RunState(enum.StrEnum):
     """Where a run stands."""
 
@@ -201,7 +204,8 @@ def on_outcome(shard: Shard, outcome: Outcome, run: Run, now: datetime) -> Event
         ):  # nobody asked for it: the holder gave up, as when its lease lapsed on its own clock
             return _on_loss(shard, run, now, is_reported=True, counters=outcome.counters)
         case OutcomeState.FENCED:
-            return HandedBack(now, now, True, least_term=outcome.broker_term, counters=outcome.counters)
+            least_term = min(outcome.broker_term, shard.term + MAX_LEAP)
+            return HandedBack(now, now, True, least_term=least_term, counters=outcome.counters)
         case OutcomeState.RELEASED:
             return HandedBack(now, now, True, counters=outcome.counters)
 

@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from admin.domain.job import Overlap
+import structlog
+
+from admin.domain.errors import Unstorable
 from admin.domain.names import Attempt, ExecutorId, Group
 from admin.domain.run import Outcome, OutcomeState, Verdict, on_beat, on_outcome, on_refusal, verdict
-from admin.domain.shard import HELD, Counters, Shard
-from admin.domain.trigger import delay_of
-from admin.operations.runs import bell_of
+from admin.domain.shard import HELD, Counters, Fault, Shard
+from admin.operations.runs import ring_for
 from admin.ports import Change, Changed, Decide, Executor, RunStore, Wakeup
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +57,28 @@ class Attempts:
 
     async def report(self, executor: Executor, outcomes: Sequence[Outcome]) -> Mapping[Attempt, Verdict]:
         """Applies outcomes; when it returns they are durable. Who reports need not be who held the shard: it may be
-        the process that took over an outbox.
+        the process that took over an outbox. What cannot be kept is kept as a failure, and costs the others nothing.
         """
+        try:
+            return await self._report(executor, outcomes)
+        except Unstorable as error:
+            if len(outcomes) == 1:
+                log.warning("outcome unfit", action="outcome_unfit", attempt=outcomes[0].attempt, error=str(error))
+                return await self._report(executor, [_failure(outcomes[0], error)])
+        verdicts: dict[Attempt, Verdict] = {}
+        for outcome in outcomes:
+            verdicts |= await self.report(executor, [outcome])
+        return verdicts
+
+    async def _report(self, executor: Executor, outcomes: Sequence[Outcome]) -> Mapping[Attempt, Verdict]:
         group = executor.group
-        changes = [Change(outcome.attempt.shard, _reported(group, outcome)) for outcome in outcomes]
-        changed = await self._change(changes)
+        changed = await self._change([Change(outcome.attempt.shard, _reported(group, outcome)) for outcome in outcomes])
         if any(outcome.state not in _DONE for outcome in outcomes):
             self.wakeup.ring("dispatcher")
         verdicts: dict[Attempt, Verdict] = {}
         for outcome, found in zip(outcomes, changed.before, strict=True):
             attempt = outcome.attempt
-            is_known = found is not None and found[1].group == executor.group
+            is_known = found is not None and found[1].group == group
             verdicts[attempt] = verdict(found[0], attempt) if found and is_known else Verdict.SUPERSEDED
         return verdicts
 
@@ -77,21 +91,17 @@ class Attempts:
 
     async def _change(self, changes: Sequence[Change]) -> Changed:
         changed = await self.runs.finish(changes)
-        for run in changed.runs:
-            self.wakeup.ring(bell_of(run.id))
-        if any(run.is_over and run.definition.overlap in QUEUEING for run in changed.runs):
-            self.wakeup.ring("starter")
-        if any(run.is_over and delay_of(run.definition.trigger) is not None for run in changed.runs):
-            self.wakeup.ring("planner")
+        ring_for(self.wakeup, changed.runs)
         return changed
-
-
-QUEUEING = (Overlap.QUEUE, Overlap.REPLACE)
-"""Policies under which the end of a run may be the beginning of another."""
 
 
 _DONE = (OutcomeState.SUCCEEDED, OutcomeState.SKIPPED)
 """Outcomes that leave nothing to be assigned again."""
+
+
+def _failure(outcome: Outcome, error: Unstorable) -> Outcome:
+    """In place of one that cannot be kept."""
+    return Outcome(outcome.attempt, OutcomeState.FAILED, Counters(), fault=Fault(error.code, str(error)[:1_000]))
 
 
 def _reported(group: Group, outcome: Outcome) -> Decide:

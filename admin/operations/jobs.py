@@ -120,9 +120,10 @@ class Jobs:
         return preview(trigger, after or self.clock(), min(count, MAX_PREVIEW))
 
     async def _edit(self, name: JobName, edit: Callable[[Job, datetime], Job], expected: int | None) -> Job:
-        def edited(job: Job, now: datetime) -> Job:
+        def edited(job: Job, now: datetime, awaits_end: bool) -> Job:
             new = edit(job, now)
-            return new._replace(next_fire_at=fire_of_edited(job, new, now), updated_at=now)
+            next_fire_at = fire_of_edited(job, new, now, awaits_end=awaits_end)
+            return new._replace(next_fire_at=next_fire_at, updated_at=now)
 
         job = await self.jobs.add_version(name, edited, expected)
         self.wakeup.ring("planner")

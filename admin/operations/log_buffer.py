@@ -118,7 +118,7 @@ class LogBuffer:
         written = 0
         async with self._writing:
             while some := self._some_due():
-                await self._write(some)
+                await asyncio.shield(asyncio.ensure_future(self._write(some)))  # to its end, whoever is cut off
                 written += sum(count for _, count in some)
         return written
 

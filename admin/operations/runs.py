@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from admin.domain.errors import RunEnded, UnknownRun
-from admin.domain.job import Job
+from admin.domain.job import Job, Overlap
 from admin.domain.names import Attempt, ExecutorId, JobName, RunId
 from admin.domain.overlap import REPLACED, Active
 from admin.domain.plan import Order, run_of
 from admin.domain.run import ACTIVE, Cause, Run, RunState, on_cancel
 from admin.domain.shard import Shard
+from admin.domain.trigger import delay_of
 from admin.operations.fleet import Fleet
 from admin.operations.jobs import check_runs
 from admin.operations.keys import checked_key
@@ -79,8 +80,7 @@ class Runs:
                 by_holder[shard.holder].append(shard.current)
         for holder, attempts in by_holder.items():
             self.dispatch.cancel(holder, attempts, run.reason)
-        self.wakeup.ring(bell_of(run_id))
-        self.wakeup.ring("starter")
+        ring_for(self.wakeup, [run])
         return run
 
     async def retry(self, run_id: RunId) -> Run:
@@ -129,8 +129,19 @@ class RunRetention:
         store's to say.
         """
         gone = await self.runs.prune(self.keep, self.most, limit)
-        await self.logs.cancel(gone, limit)
+        while await self.logs.cancel(gone, limit) == limit:
+            pass
         return len(gone)
+
+
+def ring_for(wakeup: Wakeup, moved: Sequence[Run]) -> None:
+    """Wakes who waits for runs that are not as they were: watchers, and what may follow on an end."""
+    for run in moved:
+        wakeup.ring(bell_of(run.id))
+    if any(run.is_over and run.definition.overlap in (Overlap.QUEUE, Overlap.REPLACE) for run in moved):
+        wakeup.ring("starter")
+    if any(run.is_over and delay_of(run.definition.trigger) is not None for run in moved):
+        wakeup.ring("planner")
 
 
 def bell_of(run_id: RunId) -> str:

@@ -21,13 +21,12 @@ class Dispatcher(Loop):
     async def run_once(self) -> Counts:
         self._assigned = 0
         async with self._handover.turn() as takers:
-            self._handover.is_behind = True
             if takers is None:
                 return {"assigned": 0}
             assignments = await self._runs.claim_waiting(takers)
-            self._handover.hand_over(assignments)
+            self._handover.know_waiting(takers, assignments)
+            await self._handover.hand_over(assignments)
         self._assigned = len(assignments)
-        self._handover.is_behind = self._assigned > 0
         return {"assigned": self._assigned}
 
     def pause_seconds(self) -> float:

@@ -56,5 +56,6 @@ class Loop(ABC):
             await self.run_once()
         except Exception as error:  # the loop outlives whatever befalls one round
             log.error("round failed", action="round_failed", loop=self.name, exc_info=error)
-            return FAILURE_SECONDS
+            await asyncio.sleep(FAILURE_SECONDS)  # whoever rings
+            return 0.0
         return self.pause_seconds()

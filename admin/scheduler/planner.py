@@ -7,7 +7,7 @@ from admin.domain.job import Job
 from admin.domain.names import RunId
 from admin.domain.overlap import Active
 from admin.domain.plan import Planned, plan
-from admin.operations.fleet import Fleet
+from admin.operations.fleet import Alive, Fleet
 from admin.ports import Clock, RunStore, Wakeup
 from admin.scheduler.handover import Handover
 from admin.scheduler.loop import Counts, Loop
@@ -37,20 +37,26 @@ class Planner(Loop):
         self._fleet = fleet
         self._new_run_id = new_run_id
         self._wait: timedelta | None = None
+        self._alive = Alive(())
 
     async def run_once(self) -> Counts:
-        async with self._handover.turn() as takers:
-            due = await self._runs.claim_due(JOBS_A_ROUND, self._planned, None if self._handover.is_behind else takers)
-            self._handover.hand_over(due.assignments)
+        self._alive = self._fleet.alive()  # here, as transactions have threads of their own
+        async with self._handover.turn(of_new=True) as takers:
+            due = await self._runs.claim_due(JOBS_A_ROUND, self._planned, takers)
+            await self._handover.hand_over(due.assignments)
+            handed = {assignment.run.id for assignment in due.assignments}
+            left = {run.group for run in due.runs if not (run.is_over or run.is_queued or run.id in handed)}
+            left |= {run.group for run in due.runs if run.total > 1}  # of which some shards may have found no room
+            self._handover.know_left(left)
         self._wait = due.wait
-        if len(due.assignments) < sum(run.total for run in due.runs if not (run.is_over or run.is_queued)):
+        if left:
             self._wakeup.ring("dispatcher")
         if any(run.is_queued for run in due.runs):
             self._wakeup.ring("starter")
         return {"jobs": due.jobs, "runs": len(due.runs)}
 
     def _planned(self, job: Job, now: datetime, active: Active) -> Planned:
-        executors = 0 if job.definition.shards else self._fleet.alive().count(job.definition.group)
+        executors = 0 if job.definition.shards else self._alive.count(job.definition.group)
         return plan(job, now, active, executors=executors, new_id=self._new_run_id)
 
     def pause_seconds(self) -> float:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from admin.domain.run import on_lapse
-from admin.operations.runs import bell_of
+from admin.operations.runs import ring_for
 from admin.ports import Changed, Clock, Dispatch, RunStore, Wakeup
 from admin.scheduler.loop import Counts, Loop
 
@@ -51,19 +51,19 @@ class Reaper(Loop):
         self._awake_at = now
         changed = await self._runs.claim_lapsed(SHARDS_A_ROUND, on_lapse)
         self._tell(changed)
-        return {"extended": 0, "lost": len(changed.before)}
+        return {"extended": 0, "lost": sum(changed.steps)}
 
     def pause_seconds(self) -> float:
         """Well within what counts as away."""
         return min(PERIOD_SECONDS, self._lease.total_seconds() / 8)
 
     def _tell(self, changed: Changed) -> None:
-        for shard, _ in filter(None, changed.before):
+        lapsed = [found[0] for found, stepped in zip(changed.before, changed.steps, strict=True) if found and stepped]
+        for shard in lapsed:
             if shard.holder is not None:
                 ids = {"run_id": shard.run_id, "shard": shard.index, "term": shard.term, "holder": shard.holder}
                 log.warning("lease lapsed", action="lease_lapsed", **ids)
                 self._dispatch.release(shard.holder, [shard.current])
-        for run in changed.runs:
-            self._wakeup.ring(bell_of(run.id))
-        if changed.before:
+        ring_for(self._wakeup, changed.runs)
+        if lapsed:
             self._wakeup.ring("dispatcher")

@@ -10,18 +10,20 @@ from admin.domain.errors import JobActive, JobExists, UnknownJob, VersionConflic
 from admin.domain.job import Job, JobDefinition
 from admin.domain.names import DefinitionId, Group, JobId, JobName
 from admin.domain.overlap import Active
+from admin.domain.run import Cause
 from admin.ports import Edit, First
 from admin.store.databases import many
 from admin.store.databases.database import Database
 from admin.store.databases.many import Lock, Raw
 from admin.store.runs.definitions import Definitions
-from admin.store.runs.rows import Values, instant_of, ms_of
+from admin.store.runs.rows import CAUSE_CODES, Values, instant_of, ms_of
 from admin.store.tables import jobs
 
 _NEW = DefinitionId(0)
 _COLUMNS = ", ".join(column.name for column in jobs.c)
 _BY_ID = f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({{keys}}) ORDER BY id"
 _DUE = f"SELECT {_COLUMNS} FROM jobs WHERE due_ms <= {{keys}} ORDER BY due_ms LIMIT {{limit}}"
+_FIRES = f"SELECT DISTINCT job_id FROM runs WHERE job_id IN ({{keys}}) AND cause = {CAUSE_CODES[Cause.FIRE]}"
 _ACTIVE = "SELECT job_id, queued, count(*) FROM runs WHERE job_id IN ({keys}) GROUP BY job_id, queued"
 
 
@@ -51,7 +53,9 @@ class SqlJobs:
         def work(connection: Connection) -> Job:
             now = self._database.now(connection)
             current = lock_job(connection, self._definitions, name, expected)
-            job = edit(current, now)._replace(version=current.version + 1)
+            job = edit(current, now, awaits_end(connection, [current.id]) != set())._replace(
+                version=current.version + 1
+            )
             if job.definition != current.definition:
                 return self._kept(connection, job)
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(_values(job)))
@@ -138,6 +142,11 @@ def active_of(connection: Connection, ids: Sequence[JobId]) -> Mapping[JobId, Ac
         more = Active(count, 0) if queued is None else Active(0, count)
         found[JobId(key)] = Active(before.begun + more.begun, before.queued + more.queued)
     return found
+
+
+def awaits_end(connection: Connection, ids: Sequence[JobId]) -> set[JobId]:
+    """Those of the jobs of which a run of a fire has not ended."""
+    return {JobId(key) for (key,) in many.fetch(connection, _FIRES, ids)}
 
 
 def _jobs_of(connection: Connection, definitions: Definitions, rows: Sequence[Raw]) -> list[Job]:

@@ -61,8 +61,8 @@ def _engine(url: str) -> Engine:
     except (ArgumentError, NoSuchModuleError) as error:
         raise BadConfiguration(faults=f"database.url: {error}") from error
     except ImportError as error:
-        drivers = "postgresql+psycopg, mysql+pymysql, mariadb+pymysql"
-        reason = f"the driver of {parsed.drivername} is not installed ({error}): shardcast[postgresql] and shardcast[mysql] bring {drivers}"
+        hint = "shardcast[postgresql] brings postgresql+psycopg, shardcast[mysql] mysql+pymysql and mariadb+pymysql"
+        reason = f"the driver of {parsed.drivername} is not installed ({error}); {hint}"
         raise BadConfiguration(faults=f"database.url: {reason}") from error
     if (path := sqlite_path(url)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ async def test_a_run_keeps_its_copy_of_the_job(stores: Stores):
     await stores.job(**fields)
     run = await stores.add(order())
     edited = definition(handler="other")
-    await stores.jobs.add_version(PUSH, lambda job, _: job._replace(definition=edited), None)
+    await stores.jobs.add_version(PUSH, lambda job, *_: job._replace(definition=edited), None)
     assert await stores.runs.get(run.id) == run
     assert (run.handler, run.params, run.retry.attempts, run.timeout) == ("push", '{"a":1}', 3, timedelta(minutes=5))
     assert [shard.index for shard in await stores.runs.list_shards(run.id)] == [0, 1, 2]
@@ -87,11 +87,11 @@ async def test_due_jobs_become_runs_and_move_on_in_one_step(stores: Stores):
     assert moved is not None
     assert moved > now
     assert (await stores.plan(numbers)).jobs == 0
-    await stores.jobs.add_version(PUSH, lambda job, _: job._replace(next_fire_at=now), None)
+    await stores.jobs.add_version(PUSH, lambda job, *_: job._replace(next_fire_at=now), None)
     assert list((await stores.plan(numbers)).runs) == [], "the same fire again is no run"
     (assignment,) = await stores.assign()
     await stores.report(assignment.shard.current)
-    await stores.jobs.add_version(PUSH, lambda job, _: job._replace(next_fire_at=now), None)
+    await stores.jobs.add_version(PUSH, lambda job, *_: job._replace(next_fire_at=now), None)
     assert list((await stores.plan(numbers)).runs) == [], "nor when its run has ended"
 
 

@@ -39,11 +39,11 @@ async def test_names_differ_by_case(stores: Stores):
 
 async def test_each_edit_is_a_version_and_needs_the_current_one(stores: Stores):
     await stores.job()
-    paused = await stores.jobs.add_version(PUSH, lambda job, _: job._replace(is_paused=True), 1)
+    paused = await stores.jobs.add_version(PUSH, lambda job, *_: job._replace(is_paused=True), 1)
     assert (paused.version, paused.is_paused) == (2, True)
     assert await stores.jobs.get(PUSH) == paused
     with pytest.raises(VersionConflict):
-        await stores.jobs.add_version(PUSH, lambda job, _: job._replace(is_paused=False), 1)
+        await stores.jobs.add_version(PUSH, lambda job, *_: job._replace(is_paused=False), 1)
     assert await stores.jobs.get(PUSH) == paused
 
 

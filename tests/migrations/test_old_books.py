@@ -58,7 +58,9 @@ async def test_jobs_are_as_they_were_and_new_ones_get_numbers_of_their_own(url):
         }
         new = await stores.job(name="new")
         assert new.id not in {job.id for job in jobs}
-        edited = await stores.jobs.add_version(JobName("push"), lambda job, _: job._replace(definition=definition()), 3)
+        edited = await stores.jobs.add_version(
+            JobName("push"), lambda job, *_: job._replace(definition=definition()), 3
+        )
         assert edited.definition_id not in {job.definition_id for job in (*jobs, new)}
         run = await stores.add(order(99), job=JobName("new"))
         assert [each.id for each in await stores.runs.list(job=new.name, state=None, before=None, limit=9)] == [run.id]

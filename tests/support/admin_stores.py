@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 
@@ -97,7 +98,7 @@ def sql_stores(url: str) -> Iterator[Stores]:
     try:
         yield Stores(
             SqlJobs(database, definitions),
-            SqlRuns(database, definitions),
+            SqlRuns(database, definitions, look_again),
             SqlTokens(database, lambda: 0.0),
             SqlRunLogs(database),
             database,
@@ -114,6 +115,14 @@ def open_database(url: str) -> Database:
 def memory_stores() -> Stores:
     books = Books(utc_now)
     return Stores(MemoryJobs(books), MemoryRuns(books), MemoryTokens(), MemoryRunLogs())
+
+
+def look_again() -> float:
+    """A clock by which what was looked up is always too old."""
+    return next(_ticks)
+
+
+_ticks = count(0.0, 1e6)
 
 
 def utc_now() -> datetime:

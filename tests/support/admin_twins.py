@@ -32,7 +32,7 @@ from admin.store.runs.runs import SqlRuns
 from admin.store.tables import metadata
 from protos.errors import ShardcastError
 from tests.support.admin_factories import LEASE, run_id
-from tests.support.admin_stores import Stores
+from tests.support.admin_stores import Stores, look_again
 
 GROUPS = (Group("promotion"), Group("other"))
 HANDLERS = frozenset({HandlerName("push")})
@@ -126,7 +126,7 @@ class Twins:
     def __init__(self, database: SqliteDatabase, clock: Clock, runner: asyncio.Runner) -> None:
         self._runner = runner
         definitions, books = Definitions(), Books(clock)
-        sql = Stores(SqlJobs(database, definitions), SqlRuns(database, definitions), None, None)
+        sql = Stores(SqlJobs(database, definitions), SqlRuns(database, definitions, look_again), None, None)
         self.both = (Twin(sql, clock), Twin(Stores(MemoryJobs(books), MemoryRuns(books), None, None), clock))
 
     def do(self, work: Callable[[Twin], Awaitable[object]]) -> Any:

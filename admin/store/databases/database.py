@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from admin.domain.errors import StoreUnavailable
+from admin.domain.errors import StoreUnavailable, Unstorable
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -20,7 +20,8 @@ class Database(Protocol):
 
     async def write(self, work: Work[T]) -> T:
         """Runs the work in a transaction; when this returns it is durable. It may be run again from the start where
-        the database gave the transaction up. Raises what it raises, having changed nothing, or StoreUnavailable.
+        the database gave the transaction up. Raises what it raises, having changed nothing, StoreUnavailable, or
+        Unstorable.
         """
 
     async def read(self, work: Work[T]) -> T:
@@ -38,6 +39,8 @@ def renamed() -> Iterator[None]:
     """Turns the database's errors into ours."""
     try:
         yield
+    except (DataError, IntegrityError) as error:
+        raise Unstorable(reason=_reason(error)) from error
     except (DBAPIError, PoolTimeout) as error:
         raise StoreUnavailable(reason=_reason(error)) from error
 

@@ -28,6 +28,7 @@ class Lock(enum.Enum):
     SKIP = " FOR UPDATE SKIP LOCKED"
 
 
+MOST_CHARACTERS = 2_000_000  # of the rows of a statement; MariaDB takes 16 MiB of bytes
 _SIZES = (256, 64, 16, 4, 1)  # rows of a statement: few texts, each compiled once
 
 
@@ -80,7 +81,7 @@ def insert(connection: Connection, table: Table, rows: Sequence[Values]) -> None
     if dialect.name == "postgresql":
         connection.exec_driver_sql(_insert_unnested(table, names), _arrays(rows))
         return
-    for chunk in sized(rows):
+    for chunk in _fitting(rows):
         connection.exec_driver_sql(_insert_values(table, names, len(chunk), _mark(dialect)), _flat(chunk))
 
 
@@ -93,7 +94,7 @@ def update(connection: Connection, table: Table, keys: tuple[str, ...], rows: Se
         connection.exec_driver_sql(_update_unnested(table, names, keys), _arrays(rows))
         return
     text = _update_values if dialect.name == "sqlite" else _update_joined
-    for chunk in sized(rows):
+    for chunk in _fitting(rows):
         connection.exec_driver_sql(text(table, names, keys, len(chunk)), _flat(chunk))
 
 
@@ -104,6 +105,17 @@ def sized(rows: Sequence[T]) -> Iterator[Sequence[T]]:
         while len(rows) - start >= size:
             yield rows[start : start + size]
             start += size
+
+
+def _fitting(rows: Sequence[Values]) -> Iterator[Sequence[Values]]:
+    """Slices of few different lengths, none of which has more bytes than a server takes at once."""
+    if sum(map(_length, rows)) <= MOST_CHARACTERS:
+        return sized(rows)
+    return ([row] for row in rows)
+
+
+def _length(row: Values) -> int:
+    return sum(len(value) for value in row.values() if isinstance(value, str | bytes))
 
 
 def _flat(rows: Iterable[Values]) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from admin.domain.errors import AdminStopping, StoreUnavailable
@@ -191,9 +193,11 @@ class _Writer:
         self._finish_checkpoint()
 
     def _finish_checkpoint(self) -> None:
-        connection = self._engine.raw_connection()
-        try:
-            if isinstance(connection.driver_connection, sqlite3.Connection):
-                self._checkpoints.finish(connection.driver_connection)
-        finally:
-            connection.close()
+        """A failure is seen by the next transaction."""
+        with suppress(DBAPIError, sqlite3.Error):
+            connection = self._engine.raw_connection()
+            try:
+                if isinstance(connection.driver_connection, sqlite3.Connection):
+                    self._checkpoints.finish(connection.driver_connection)
+            finally:
+                connection.close()

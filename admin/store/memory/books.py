@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from admin.domain.errors import UnknownJob, UnknownRun, VersionConflict
 from admin.domain.overlap import Active
 from admin.domain.plan import fire_behind_end
-from admin.domain.run import settled, shards_of
+from admin.domain.run import Cause, settled, shards_of
 from admin.domain.shard import step
 from admin.ports import Changed
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from admin.domain.job import Job
     from admin.domain.names import JobId, JobName, RunId, ShardKey
-    from admin.domain.run import Cause, Run
+    from admin.domain.run import Run
     from admin.domain.shard import Shard
     from admin.ports import Change, Clock
 
@@ -102,22 +102,30 @@ class Books:
     def change(self, changes: Sequence[Change]) -> Changed:
         now = self.now
         seen: list[tuple[Shard, Run] | None] = []
+        steps: list[bool] = []
         moved: set[RunId] = set()
-        for item in changes:
-            shard = self.shards.get(item.key)
+        for key, decide in changes:
+            shard = self.shards.get(key)
             if shard is None or self.runs[shard.run_id].is_queued:
                 seen.append(None)
+                steps.append(False)
                 continue
             run = self.runs[shard.run_id]
+            event = decide(shard, run, now)
             seen.append((shard, run))
-            if (event := item.decide(shard, run, now)) is not None:
+            steps.append(event is not None)
+            if event is not None:
                 self.keep([new := step(shard, event)])
                 if new.state is not shard.state:
                     moved.add(shard.run_id)
-        return Changed(seen, self.settle(moved))
+        return Changed(seen, self.settle(moved), steps)
+
+    def awaits_end(self, job_id: JobId) -> bool:
+        """Whether a run of a fire of the job has not ended."""
+        return any(run.cause is Cause.FIRE for run in self.active_runs(job_id))
 
     def _lead_on(self, run: Run) -> None:
         """The end of a fire's run leads to the next fire, with a fixed delay."""
         job = next((job for job in self.jobs.values() if job.id == run.job_id), None)
-        if job is not None:
+        if job is not None and not self.awaits_end(job.id):
             self.jobs[job.name] = job._replace(next_fire_at=fire_behind_end(job, run, self.now))

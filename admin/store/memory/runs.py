@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from admin.domain.errors import NothingToRetry, RunEnded
 from admin.domain.overlap import REPLACED, turn
+from admin.domain.plan import without
 from admin.domain.routing import Assignment, Waiting
 from admin.domain.run import RunState, assigned, ended_unbegun, settled, shards_of
 from admin.domain.shard import HELD, Reopened, ShardState, step
@@ -48,6 +49,8 @@ class MemoryRuns:
         new: list[Run] = []
         for job in due:
             planned = plan(job, now, books.active(job.id))
+            known = {run.id for run in planned.runs if (run.job_id, run.cause, run.key) in books.keys}
+            planned = without(planned, known, now)
             books.jobs[job.name] = planned.job
             new += planned.runs
         for run in new:
@@ -144,7 +147,7 @@ class MemoryRuns:
     async def add_attempts(self, run_id: RunId) -> Run:
         books, now = self._books, self._books.begin()
         run, shards = books.run(run_id), books.shards_of(run_id)
-        if not any(shard.state in _FAILED for shard in shards):
+        if not any(shard.state in _FAILED for shard in shards) or (run.is_cancelling and not run.is_over):
             raise NothingToRetry(run_id=run_id)
         opened = [step(shard, Reopened(now)) if shard.state in _FAILED else shard for shard in shards]
         books.keep(opened)

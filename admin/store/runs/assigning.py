@@ -12,20 +12,24 @@ from admin.domain.shard import Shard, ShardState, step
 from admin.ports import Change, Changed, Decide, Offer, Takers
 from admin.store.databases import many
 from admin.store.databases.many import Lock, Raw
-from admin.store.runs.books import BOTH, Books
-from admin.store.runs.rows import SHARD_CODES, ms_of
+from admin.store.runs.books import Books
+from admin.store.runs.rows import SHARD_CODES, SHARD_COLUMNS, ms_of
 from admin.store.tables import shards as table
 from admin.store.types import uuid_text
 
 _WAITING = (
-    f"{BOTH} WHERE s.state = {SHARD_CODES[ShardState.WAITING]} AND s.group_name = {{mark}} AND s.due_ms <= {{mark}}"
-    " AND s.handler IN ({keys}) ORDER BY s.due_ms LIMIT {limit}"
+    f"SELECT {SHARD_COLUMNS} FROM shards s WHERE s.state = {SHARD_CODES[ShardState.WAITING]}"
+    " AND s.group_name = {mark} AND s.due_ms <= {mark} AND s.handler IN ({keys})"
+    " ORDER BY s.due_ms, s.run_id, s.shard_index LIMIT {limit}"
 )
 
 
 def claim_waiting(books: Books, takers: Takers) -> Sequence[Assignment]:
-    """A run that another admin has in hand is left to it. Nobody else can take a shard whose run's row is locked."""
-    found = books.found([row for group, offer in takers.offers.items() for row in _waiting(books, group, offer)])
+    """Shards that another admin has in hand are left to it. Then their runs' rows are waited for: those of a run whose
+    shards report all the time are hardly ever free.
+    """
+    rows = [row for group, offer in takers.offers.items() for row in _waiting(books, group, offer)]
+    found = books.found_with(rows)
     leased = lease_to(takers, found.shards, found.runs, books.now)
     owners = {**found.runs, **{run.id: run for run in books.keep(found, leased)}}
     pins = books.load_pins({key.run_id for key in leased} & found.pinned)

@@ -20,7 +20,7 @@ from admin.domain.trigger import delay_of
 from admin.ports import Change, Changed
 from admin.store.databases import many
 from admin.store.databases.many import Lock, Raw
-from admin.store.jobs import load_jobs, move_jobs
+from admin.store.jobs import awaits_end, load_jobs, move_jobs
 from admin.store.runs import history
 from admin.store.runs.definitions import Definitions
 from admin.store.runs.history import EndedRun, Pins
@@ -74,16 +74,20 @@ class Books:
         past = self._past({key.run_id for key in keys - found.shards.keys()})
         current = dict(found.shards)
         seen: list[tuple[Shard, Run] | None] = []
+        steps: list[bool] = []
         for key, decide in changes:
             if (shard := current.get(key)) is None:
                 seen.append(past.get(key))
+                steps.append(False)
                 continue
             run = found.runs[key.run_id]
+            event = decide(shard, run, self.now)
             seen.append((shard, run))
-            if (event := decide(shard, run, self.now)) is not None:
+            steps.append(event is not None)
+            if event is not None:
                 current[key] = step(shard, event)
         moved = {key: shard for key, shard in current.items() if shard is not found.shards[key]}
-        return Changed(seen, self.keep(found, moved))
+        return Changed(seen, self.keep(found, moved), steps)
 
     def found(self, rows: Sequence[Raw]) -> Found:
         """What rows of both tables say."""
@@ -97,6 +101,11 @@ class Books:
                     found.pinned.add(run_id)
             found.shards[ShardKey(run_id, row[RUN_WIDTH + 1])] = shard_of(row[RUN_WIDTH:], run_id)
         return found
+
+    def found_with(self, rows: Sequence[Raw]) -> Found:
+        """What rows of shards say, whose own rows are locked, with their runs' rows locked too."""
+        run_rows = {bytes(row[0]): row for row in self._fetch(_RUNS, sorted({bytes(row[0]) for row in rows}))}
+        return self.found([(*run_rows[key], *row) for row in rows if (key := bytes(row[0])) in run_rows])
 
     def keep(self, found: Found, moved: Mapping[ShardKey, Shard]) -> list[Run]:
         """Keeps shards that were stepped, and their runs as they follow; gives the runs that are not as they were."""
@@ -160,7 +169,9 @@ class Books:
         many.delete(self.connection, runs, "id", keys)
         many.delete(self.connection, run_pins, "run_id", [uuid_bytes(run_id) for run_id in pins])
         delayed = {run.job_id: run for run in ended if _leads_on(run)}
-        jobs = load_jobs(self.connection, self.definitions, delayed)
+        jobs = load_jobs(self.connection, self.definitions, delayed.keys())
+        waiting = awaits_end(self.connection, [job.id for job in jobs])
+        jobs = [job for job in jobs if job.id not in waiting]
         after = [_behind(job, delayed[job.id], self.now) for job in jobs]
         move_jobs(self.connection, [new for old, new in zip(jobs, after, strict=True) if new != old])
 

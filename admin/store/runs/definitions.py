@@ -1,6 +1,7 @@
 """Definitions as they were kept: they never change, so that what was read once is known."""
 
 import json
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from admin.store.tables import definitions
 
 T = TypeVar("T")
 
+KEY_BITS = 62
 MOST_KNOWN = 20_000  # some 2 KiB each
 CHUNK = 400  # keys a statement, under every database's limit of parameters
 
@@ -27,18 +29,21 @@ class Definitions:
         self._lock = threading.Lock()
 
     def add(self, connection: Connection, job_id: JobId, definition: JobDefinition) -> DefinitionId:
-        """Keeps one for good."""
+        """Keeps one for good, under a number that nobody ever had: what was counted up would be given again behind a
+        transaction that failed, and known here as something else.
+        """
         body = json.dumps(form_of(definition), ensure_ascii=False, separators=(",", ":"))
-        values = {"job_id": job_id, "job": definition.name, "body": body}
-        key = connection.execute(insert(definitions).values(values)).inserted_primary_key
-        assert key is not None
-        return DefinitionId(key[0])
+        key = DefinitionId(secrets.randbits(KEY_BITS))
+        connection.execute(insert(definitions).values(id=key, job_id=job_id, job=definition.name, body=body))
+        return key
 
     def get(self, connection: Connection, ids: Iterable[DefinitionId]) -> Mapping[DefinitionId, JobDefinition]:
         """All of them."""
         wanted = set(ids)
         with self._lock:
             found = {each: self._known[each] for each in wanted if each in self._known}
+            for each in found:
+                self._known.move_to_end(each)
         missing = sorted(wanted - found.keys())
         for start in range(0, len(missing), CHUNK):
             query = select(definitions.c.id, definitions.c.body).where(

@@ -1,13 +1,15 @@
 """From due jobs and queued runs to runs that may be assigned; each job is decided on under the lock of its row."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from sqlalchemy import exists, select
 
+from admin.domain.job import Job
 from admin.domain.names import JobId, RunId
 from admin.domain.overlap import REPLACED, Active, turn
+from admin.domain.plan import Planned, is_doubtful, without
 from admin.domain.routing import Assignment
 from admin.domain.run import Run, RunState, ended_unbegun, settled
 from admin.domain.shard import ShardState
@@ -17,11 +19,14 @@ from admin.store.databases.many import Lock
 from admin.store.jobs import active_of, due_jobs, move_jobs, next_due_ms
 from admin.store.runs.assigning import lease_to
 from admin.store.runs.books import Books
-from admin.store.runs.rows import QUEUED, REPLACING, RUN_COLUMNS, definition_id_of, ms_of, run_of
+from admin.store.runs.rows import CAUSE_CODES, QUEUED, REPLACING, RUN_COLUMNS, definition_id_of, ms_of, run_of
 from admin.store.tables import runs
 
 _OF_JOBS = f"SELECT {RUN_COLUMNS} FROM runs r WHERE r.job_id IN ({{keys}})"
+SHARDS_A_ROUND = 5_000  # from there on what else is due waits for the next round
+
 _UNDER_WAY = {ShardState.RUNNING: 1}
+_KNOWN = "SELECT job_id, cause, run_key FROM {table} WHERE (job_id, cause, run_key) IN ({keys})"
 _JOBS = "SELECT id FROM jobs WHERE id IN ({keys}) ORDER BY id"
 
 
@@ -29,13 +34,37 @@ def claim_due(books: Books, limit: int, plan: Plan, takers: Takers | None) -> Du
     connection, now = books.connection, books.now
     due = due_jobs(connection, books.definitions, now, limit)
     active = active_of(connection, [job.id for job in due])
-    planned = [plan(job, now, active.get(job.id, Active())) for job in due]
+    planned = _planned(books, due, lambda job: plan(job, now, active.get(job.id, Active())))
     new = [run for each in planned for run in each.runs]
     kept, assignments = _added(books, new, takers)
     move_jobs(connection, [each.job for each in planned])
     next_ms = next_due_ms(connection)
     wait = None if next_ms is None else timedelta(milliseconds=max(0, next_ms - ms_of(now)))
-    return Due(len(due), kept, assignments, wait)
+    return Due(len(planned), kept, assignments, wait)
+
+
+def _planned(books: Books, due: Sequence[Job], plan: Callable[[Job], Planned]) -> list[Planned]:
+    """What the first of the due jobs lead to; the others stay due when it is much already."""
+    planned: list[tuple[Job, Planned]] = []
+    shards = 0
+    for job in due:
+        planned.append((job, each := plan(job)))
+        shards += sum(run.total for run in each.runs)
+        if shards >= SHARDS_A_ROUND:
+            break
+    doubtful = [run for job, each in planned for run in each.runs if is_doubtful(job, run)]
+    known = _known(books, doubtful)
+    return [without(each, known, books.now) for _, each in planned]
+
+
+def _known(books: Books, doubtful: Sequence[Run]) -> set[RunId]:
+    """Runs whose cause and key another one has. First what has not ended: what ends meanwhile is history then."""
+    if not doubtful:
+        return set()
+    keys = [(run.job_id, CAUSE_CODES[run.cause], run.key) for run in doubtful]
+    texts = [_KNOWN.replace("{table}", table) for table in ("runs", "ended_runs")]
+    found = {tuple(row) for text in texts for row in many.fetch(books.connection, text, keys)}
+    return {run.id for run, key in zip(doubtful, keys, strict=True) if key in found}
 
 
 def _added(books: Books, new: Sequence[Run], takers: Takers | None) -> tuple[Sequence[Run], Sequence[Assignment]]:

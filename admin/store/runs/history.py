@@ -38,6 +38,8 @@ from admin.store.types import uuid_bytes, uuid_text
 Pins = Mapping[str, str]
 Fields = dict[str, object]
 
+MOST_BYTES = 8 << 20  # of one row; MariaDB takes 16 MiB in a statement
+MOST_FAULT = 1_000  # characters of a message then
 _PLAIN_BYTES = 256  # up to here compressing saves nothing
 _BY_ID = f"SELECT {', '.join(f'e.{column.name}' for column in ended_runs.c)} FROM ended_runs e WHERE e.id IN ({{keys}})"
 
@@ -73,15 +75,24 @@ def remove(connection: Connection, run_ids: Sequence[RunId]) -> None:
     many.delete(connection, ended_runs, "id", [uuid_bytes(run_id) for run_id in run_ids])
 
 
-def prune(connection: Connection, before: datetime, most: int, limit: int) -> list[RunId]:
-    """Forgets the oldest: those that ended before an instant, and those beyond the `most` newest."""
+def surplus(connection: Connection, most: int) -> bytes | None:
+    """The newest of those beyond the `most` newest. Walks an index from its end: for a reader, and not often."""
     newest = select(ended_runs.c.id).order_by(ended_runs.c.id.desc())
-    surplus = connection.scalar(newest.offset(most).limit(1))
-    is_old = ended_runs.c.ended_ms < ms_of(before)
-    if surplus is not None:
-        is_old |= ended_runs.c.id <= surplus
-    query = select(ended_runs.c.id).where(is_old).order_by(ended_runs.c.id).limit(limit)
-    gone = [RunId(uuid_text(key)) for key in connection.scalars(query)]
+    found: bytes | None = connection.scalar(newest.offset(most).limit(1))
+    return found
+
+
+def prune(connection: Connection, before: datetime, last: bytes | None, limit: int) -> list[RunId]:
+    """Forgets the oldest: those that ended before an instant, and those up to the last that is too much. Ids begin with
+    the time at which their run was made, which is not behind its end.
+    """
+    made_before = uuid_bytes(f"{max(0, ms_of(before)):012x}" + "0" * 20)
+    too_old = select(ended_runs.c.id).where(ended_runs.c.id < made_before, ended_runs.c.ended_ms < ms_of(before))
+    queries = [too_old] if last is None else [too_old, select(ended_runs.c.id).where(ended_runs.c.id <= last)]
+    found = {
+        bytes(key) for query in queries for key in connection.scalars(query.order_by(ended_runs.c.id).limit(limit))
+    }
+    gone = [RunId(uuid_text(key)) for key in sorted(found)[:limit]]
     remove(connection, gone)
     return gone
 
@@ -136,8 +147,25 @@ def _detail(ended: EndedRun, ended_at: datetime) -> bytes | None:
     detail: list[object] = [_fields(shard, ended_at) for shard in ended.shards]
     if ended.pins:
         detail.append(dict(ended.pins))
+    packed = _packed(detail)
+    if len(packed) <= MOST_BYTES:
+        return packed
+    return _packed([_shortened(fields) for fields in detail])
+
+
+def _packed(detail: Sequence[object]) -> bytes:
     text = json.dumps(detail, ensure_ascii=False, separators=(",", ":")).encode()
     return text if len(text) <= _PLAIN_BYTES else zlib.compress(text)
+
+
+def _shortened(fields: object) -> object:
+    """Without what a shard returned, and with the beginning of what it failed with: all of it would be too much."""
+    if not isinstance(fields, dict):
+        return fields
+    short = {name: value for name, value in fields.items() if name != "v"}
+    if isinstance(fault := short.get("f"), list):
+        short["f"] = [fault[0], fault[1][:MOST_FAULT], "left out: the run has too much to keep"]
+    return short
 
 
 def _detail_of(detail: bytes | None, run: Run) -> tuple[Sequence[Shard], Pins]:

@@ -27,15 +27,20 @@ from admin.store.types import uuid_bytes
 
 T = TypeVar("T")
 
+SURPLUS_SECONDS = 600  # how old the last look for runs that are too many may be
+
 _FAILED = frozenset({ShardState.FAILED, ShardState.LOST})
 
 
 class SqlRuns:
     """Implements RunStore."""
 
-    def __init__(self, database: Database, definitions: Definitions) -> None:
+    def __init__(self, database: Database, definitions: Definitions, monotonic: Callable[[], float]) -> None:
         self._database = database
         self._definitions = definitions
+        self._monotonic = monotonic
+        self._looked: tuple[int, float] | None = None
+        self._last: bytes | None = None
 
     async def add(self, job: JobName, cause: Cause, key: str, make: Make) -> Run:
         def work(books: Books) -> Run:
@@ -143,7 +148,15 @@ class SqlRuns:
         return {RUN_STATES[state]: count for state, count in found}
 
     async def prune(self, keep: timedelta, most: int, limit: int) -> Sequence[RunId]:
-        return await self._write(lambda books: history.prune(books.connection, books.now - keep, most, limit))
+        last = await self._surplus(most)
+        return await self._write(lambda books: history.prune(books.connection, books.now - keep, last, limit))
+
+    async def _surplus(self, most: int) -> bytes | None:
+        """Looked for now and then only, as it takes a walk through an index."""
+        if (most, self._monotonic() // SURPLUS_SECONDS) != self._looked:
+            self._last = await self._read(lambda books: history.surplus(books.connection, most))
+            self._looked = (most, self._monotonic() // SURPLUS_SECONDS)
+        return self._last
 
     async def _write(self, work: Callable[[Books], T]) -> T:
         return await self._database.write(lambda connection: work(self._books(connection)))
@@ -158,7 +171,7 @@ class SqlRuns:
 def _reopen(books: Books, run: Run, its_shards: Sequence[Shard], ended: EndedRun | None) -> Run:
     """The failed and lost shards go on behind their cursors. Raises NothingToRetry."""
     failed = {shard.key: shard for shard in its_shards if shard.state in _FAILED}
-    if not failed:
+    if not failed or (ended is None and run.is_cancelling):
         raise NothingToRetry(run_id=run.id)
     opened = {key: step(shard, Reopened(books.now)) for key, shard in failed.items()}
     tally = Counter(opened.get(shard.key, shard).state for shard in its_shards)

@@ -30,15 +30,18 @@ def test_an_instant_that_has_passed_already_is_late_and_not_forgotten(misfire, c
 def test_what_is_due_stays_due_when_something_else_is_edited():
     old = job(trigger={"every": "1h"}, next_fire_at=NOW - SECOND)
     edited = old._replace(definition=job(trigger={"every": "1h"}, shards=4).definition)
-    assert fire_of_edited(old, edited, NOW) == NOW - SECOND
+    assert fire_of_edited(old, edited, NOW, awaits_end=False) == NOW - SECOND
 
 
 def test_another_trigger_or_an_end_of_a_pause_begins_behind_now():
     old = job(trigger={"every": "1h"}, next_fire_at=NOW - SECOND)
-    assert fire_of_edited(old, old._replace(definition=job(trigger={"every": "1s"}).definition), NOW) == NOW + SECOND
+    assert (
+        fire_of_edited(old, old._replace(definition=job(trigger={"every": "1s"}).definition), NOW, awaits_end=False)
+        == NOW + SECOND
+    )
     paused = old._replace(is_paused=True)
-    assert fire_of_edited(old, paused, NOW) is None
-    assert fire_of_edited(paused, old, NOW) == NOW + timedelta(hours=1)
+    assert fire_of_edited(old, paused, NOW, awaits_end=False) is None
+    assert fire_of_edited(paused, old, NOW, awaits_end=False) == NOW + timedelta(hours=1)
 
 
 def test_a_fire_with_jitter_is_served_late_and_keeps_its_time():
