@@ -70,8 +70,11 @@ def _fire_of_delayed(job: Job, now: datetime) -> Fires:
 
 
 def fire_behind_end(job: Job, run: Run, now: datetime) -> datetime | None:
-    """The next fire time of a job when a run of it ends: with a fixed delay, the end of a fire's run leads to it."""
-    is_awaited = run.cause is Cause.FIRE and job.next_fire_at is None and not job.is_paused
+    """The next fire time of a job when a run of it ends: with a fixed delay, the last fire's run leads to it.
+    An older one may end as well, where it is tried again or several may be active.
+    """
+    is_last = run.cause is Cause.FIRE and job.last_fire_at in (None, run.fire_at)
+    is_awaited = is_last and job.next_fire_at is None and not job.is_paused
     if not is_awaited or delay_of(job.definition.trigger) is None:
         return job.next_fire_at
     return next_fire(job.definition.trigger, now)
@@ -117,7 +120,8 @@ def plan(job: Job, now: datetime, active: Active, *, executors: int, new_id: Cal
     due = [fire_at for fire_at in fires.due if _is_new(job, fire_at)]
     runs: list[Run] = []
     for fire_at in due:
-        order = Order(new_id(), Cause.FIRE, key_of_fire(fire_at), fire_at)
+        run_id = new_id()
+        order = Order(run_id, Cause.FIRE, _key(job, fire_at, run_id), fire_at)
         run = run_of(job, order, now, active, executors=executors)
         active = active.behind(run)
         runs.append(run)
@@ -127,6 +131,11 @@ def plan(job: Job, now: datetime, active: Active, *, executors: int, new_id: Cal
         if run.is_over:
             moved = moved._replace(next_fire_at=fire_behind_end(moved, run, now))
     return Planned(runs, moved)
+
+
+def _key(job: Job, fire_at: datetime, run_id: RunId) -> str:
+    """A fixed delay counts from an end: behind a clock that was set back it may name the time of an earlier fire."""
+    return key_of_fire(fire_at) if delay_of(job.definition.trigger) is None else run_id
 
 
 def _is_new(job: Job, fire_at: datetime) -> bool:

@@ -45,11 +45,9 @@ class MemoryRuns:
         books, now = self._books, self._books.begin()
         fires = [(job.next_due_at, job) for job in books.jobs.values() if job.next_due_at is not None]
         due = [job for at, job in sorted(fires, key=lambda fire: fire[0]) if at <= now][:limit]
-        new: list[Run] = []
-        for job in due:
-            planned = plan(job, now, books.active(job.id))
-            books.jobs[job.name] = planned.job
-            new += planned.runs
+        planned = [plan(job, now, books.active(job.id)) for job in due]  # all, before anything is kept
+        books.jobs.update((each.job.name, each.job) for each in planned)
+        new = [run for each in planned for run in each.runs]
         for run in new:
             books.add_run(run)
         ids = {run.id for run in new}

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from admin.domain.job import Job
-from admin.domain.names import RunId, ShardKey
+from admin.domain.names import JobId, RunId, ShardKey
 from admin.domain.plan import fire_behind_end
 from admin.domain.run import Cause, Run, settled, shards_of
 from admin.domain.shard import Shard, ShardState, step
@@ -159,10 +159,17 @@ class Books:
         many.delete(self.connection, shards, "run_id", keys)
         many.delete(self.connection, runs, "id", keys)
         many.delete(self.connection, run_pins, "run_id", [uuid_bytes(run_id) for run_id in pins])
-        delayed = {run.job_id: run for run in ended if _leads_on(run)}
-        jobs = load_jobs(self.connection, self.definitions, delayed)
-        after = [_behind(job, delayed[job.id], self.now) for job in jobs]
-        move_jobs(self.connection, [new for old, new in zip(jobs, after, strict=True) if new != old])
+        self._lead_on([run for run in ended if _leads_on(run)])
+
+    def _lead_on(self, ended: Sequence[Run]) -> None:
+        """To the next fires of jobs with a fixed delay."""
+        jobs = {job.id: job for job in load_jobs(self.connection, self.definitions, {run.job_id for run in ended})}
+        moved: dict[JobId, Job] = {}
+        for run in ended:
+            job = moved.get(run.job_id) or jobs.get(run.job_id)
+            if job is not None and (fire_at := fire_behind_end(job, run, self.now)) != job.next_fire_at:
+                moved[job.id] = job._replace(next_fire_at=fire_at)
+        move_jobs(self.connection, list(moved.values()))
 
     def keep_runs(self, changed: Sequence[Run]) -> None:
         """Of runs that have not ended."""
@@ -228,7 +235,3 @@ class Books:
 
 def _leads_on(run: Run) -> bool:
     return run.cause is Cause.FIRE and delay_of(run.definition.trigger) is not None
-
-
-def _behind(job: Job, run: Run, now: datetime) -> Job:
-    return job._replace(next_fire_at=fire_behind_end(job, run, now))
