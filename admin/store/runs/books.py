@@ -44,6 +44,11 @@ from admin.store.types import uuid_bytes, uuid_text
 _KEY = ("run_id", "shard_index")
 BOTH = f"SELECT {RUN_COLUMNS}, {SHARD_COLUMNS} FROM runs r JOIN shards s ON s.run_id = r.id"
 _BY_KEY = f"{BOTH} WHERE (s.run_id, s.shard_index) IN ({{keys}}) ORDER BY s.run_id, s.shard_index"
+_BY_KEY_SQLITE = (
+    f"SELECT {RUN_COLUMNS}, {SHARD_COLUMNS} FROM ({{keys}}) AS v CROSS JOIN shards s"  # which begins with the keys
+    " ON s.run_id = v.column1 AND s.shard_index = v.column2 JOIN runs r ON r.id = s.run_id"
+    " ORDER BY s.run_id, s.shard_index"
+)
 _RUNS = f"SELECT {RUN_COLUMNS} FROM runs r WHERE r.id IN ({{keys}}) ORDER BY r.id"
 _SHARDS = f"SELECT {SHARD_COLUMNS} FROM shards s WHERE s.run_id IN ({{keys}}) ORDER BY s.run_id, s.shard_index"
 _TALLY = "SELECT run_id, state, count(*) FROM shards WHERE run_id IN ({keys}) GROUP BY run_id, state"
@@ -70,7 +75,7 @@ class Books:
     def change(self, changes: Sequence[Change]) -> Changed:
         """Applies changes in order, each to what the one before it left."""
         keys = {change.key for change in changes}
-        found = self.found(self._fetch(_BY_KEY, [(uuid_bytes(key.run_id), key.index) for key in sorted(keys)]))
+        found = self.found(self._by_key(keys))
         past = self._past({key.run_id for key in keys - found.shards.keys()})
         current = dict(found.shards)
         seen: list[tuple[Shard, Run] | None] = []
@@ -183,7 +188,7 @@ class Books:
 
     def load_shard(self, key: ShardKey) -> Shard | None:
         """With its run's row locked."""
-        return self.found(self._fetch(_BY_KEY, [(uuid_bytes(key.run_id), key.index)])).shards.get(key)
+        return self.found(self._by_key([key])).shards.get(key)
 
     def load_all(self, run: Run, *, lock: Lock = Lock.WAIT) -> Found:
         """A run with all its shards, by index; a queued one has none that could be changed."""
@@ -228,6 +233,11 @@ class Books:
         for names, rows in groups.items():
             if len(names) > len(_KEY):
                 many.update(self.connection, shards, _KEY, rows)
+
+    def _by_key(self, keys: Collection[ShardKey]) -> Sequence[Raw]:
+        """Rows of both tables, those of `runs` locked. Asked for pairs, SQLite reads all shards to the end."""
+        text = _BY_KEY_SQLITE if self.connection.dialect.name == "sqlite" else _BY_KEY
+        return self._fetch(text, [(uuid_bytes(key.run_id), key.index) for key in sorted(keys)])
 
     def _fetch(self, text: str, keys: Sequence[object], *, lock: Lock = Lock.WAIT) -> Sequence[Raw]:
         return many.fetch(self.connection, text, keys, lock=lock)

@@ -33,7 +33,7 @@ from admin.store.runs.rows import (
     ms_of,
 )
 from admin.store.tables import ended_runs
-from admin.store.types import uuid_bytes, uuid_text
+from admin.store.types import first_uuid, uuid_bytes, uuid_text
 
 Pins = Mapping[str, str]
 Fields = dict[str, object]
@@ -76,11 +76,10 @@ def remove(connection: Connection, run_ids: Sequence[RunId]) -> None:
 def prune(connection: Connection, before: datetime, most: int, limit: int) -> list[RunId]:
     """Forgets the oldest: those that ended before an instant, and those beyond the `most` newest."""
     newest = select(ended_runs.c.id).order_by(ended_runs.c.id.desc())
-    surplus = connection.scalar(newest.offset(most).limit(1))
-    is_old = ended_runs.c.ended_ms < ms_of(before)
-    if surplus is not None:
-        is_old |= ended_runs.c.id <= surplus
-    query = select(ended_runs.c.id).where(is_old).order_by(ended_runs.c.id).limit(limit)
+    surplus = connection.scalar(newest.offset(most).limit(1)) or b""
+    is_old = (ended_runs.c.ended_ms < ms_of(before)) | (ended_runs.c.id <= surplus)
+    is_among = ended_runs.c.id <= max(surplus, first_uuid(before))  # what began later has not ended before
+    query = select(ended_runs.c.id).where(is_among, is_old).order_by(ended_runs.c.id).limit(limit)
     gone = [RunId(uuid_text(key)) for key in connection.scalars(query)]
     remove(connection, gone)
     return gone
