@@ -177,7 +177,7 @@ class RunStore(Protocol):
 
     async def prune(self, keep: timedelta, most: int, limit: int) -> Sequence[RunId]:
         """Forgets the oldest runs of the history, at most `limit`: those that ended longer ago than `keep`, and those
-        beyond the `most` newest.
+        beyond the `most` newest. They are looked for before the transaction that forgets those which are still there.
         """
 
 

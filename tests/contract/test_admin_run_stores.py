@@ -4,6 +4,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
+import uuid_utils
 
 from admin.domain.errors import NothingToRetry, RunEnded
 from admin.domain.names import ExecutorId, Group, JobName, RunId
@@ -483,6 +484,16 @@ async def test_the_oldest_history_is_forgotten_in_small_steps(stores: Stores):
     assert list(await stores.runs.prune(-LONG, 100, 2)) == [run_id(4), run_id(5)], "by age"
     again = await stores.add(order(8, key="k5"))
     assert again.id == run_id(8), "what is forgotten has no key"
+
+
+async def test_runs_are_forgotten_by_the_time_of_their_end_whenever_they_began(stores: Stores):
+    await stores.job()
+    await stores.add(order(1))
+    young, old = str(uuid_utils.uuid7()), order(2).id
+    for each in (old, young):
+        await stores.add(order()._replace(id=RunId(each), key=each))
+    assert list(await stores.runs.prune(LONG, 100, 9)) == []
+    assert list(await stores.runs.prune(-LONG, 100, 9)) == [old, young]
 
 
 async def test_an_attempt_has_a_deadline_that_no_beat_extends(stores: Stores):

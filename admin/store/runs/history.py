@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -40,6 +40,17 @@ Fields = dict[str, object]
 
 _PLAIN_BYTES = 256  # up to here compressing saves nothing
 _BY_ID = f"SELECT {', '.join(f'e.{column.name}' for column in ended_runs.c)} FROM ended_runs e WHERE e.id IN ({{keys}})"
+
+
+_STILL_OLD = "SELECT id FROM ended_runs WHERE (ended_ms < {mark} OR id <= {mark}) AND id IN ({keys}) ORDER BY id"
+
+
+class Old(NamedTuple):
+    """Runs that are to be forgotten, and why."""
+
+    keys: Sequence[bytes]
+    before_ms: int
+    surplus: bytes  # this one and those before it are beyond the newest that stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +84,22 @@ def remove(connection: Connection, run_ids: Sequence[RunId]) -> None:
     many.delete(connection, ended_runs, "id", [uuid_bytes(run_id) for run_id in run_ids])
 
 
-def prune(connection: Connection, before: datetime, most: int, limit: int) -> list[RunId]:
-    """Forgets the oldest: those that ended before an instant, and those beyond the `most` newest."""
+def find_old(connection: Connection, before: datetime, most: int, limit: int) -> Old:
+    """The oldest: those that ended before an instant, and those beyond the `most` newest, who are counted for that."""
     newest = select(ended_runs.c.id).order_by(ended_runs.c.id.desc())
     surplus = connection.scalar(newest.offset(most).limit(1)) or b""
     is_old = (ended_runs.c.ended_ms < ms_of(before)) | (ended_runs.c.id <= surplus)
     is_among = ended_runs.c.id <= max(surplus, first_uuid(before))  # what began later has not ended before
     query = select(ended_runs.c.id).where(is_among, is_old).order_by(ended_runs.c.id).limit(limit)
-    gone = [RunId(uuid_text(key)) for key in connection.scalars(query)]
-    remove(connection, gone)
-    return gone
+    return Old(list(connection.scalars(query)), ms_of(before), surplus)
+
+
+def prune(connection: Connection, old: Old) -> list[RunId]:
+    """Forgets those that are still there, and as old: one may have been tried again meanwhile."""
+    rows = many.fetch(connection, _STILL_OLD, old.keys, before=(old.before_ms, old.surplus), lock=Lock.WAIT)
+    gone = sorted({bytes(key) for (key,) in rows})
+    many.delete(connection, ended_runs, "id", gone)
+    return [RunId(uuid_text(key)) for key in gone]
 
 
 def run_of(row: Raw, definition: JobDefinition) -> Run:

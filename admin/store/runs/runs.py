@@ -143,7 +143,9 @@ class SqlRuns:
         return {RUN_STATES[state]: count for state, count in found}
 
     async def prune(self, keep: timedelta, most: int, limit: int) -> Sequence[RunId]:
-        return await self._write(lambda books: history.prune(books.connection, books.now - keep, most, limit))
+        """Looked for beside those who write: that takes the longer the more there are."""
+        old = await self._read(lambda books: history.find_old(books.connection, books.now - keep, most, limit))
+        return await self._write(lambda books: history.prune(books.connection, old)) if old.keys else []
 
     async def _write(self, work: Callable[[Books], T]) -> T:
         return await self._database.write(lambda connection: work(self._books(connection)))
