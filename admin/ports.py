@@ -28,7 +28,7 @@ First = Callable[[datetime], datetime | None]
 """now -> the fire time that a new job begins with."""
 
 Edit = Callable[[Job, datetime, bool], Job]
-"""(job, now, whether a run of one of its fires has not ended) -> what is to be kept as its next version; plain, called
+"""(job, now, whether the run of its last fire has not ended) -> what is to be kept as its next version; plain, called
 inside the transaction.
 """
 
@@ -180,7 +180,7 @@ class RunStore(Protocol):
 
     async def prune(self, keep: timedelta, most: int, limit: int) -> Sequence[RunId]:
         """Forgets the oldest runs of the history, at most `limit`: those that ended longer ago than `keep`, and those
-        beyond the `most` newest.
+        beyond the `most` newest. They are looked for before the transaction that forgets those which are still there.
         """
 
 

@@ -71,10 +71,11 @@ def _fire_of_delayed(job: Job, now: datetime) -> Fires:
 
 
 def fire_behind_end(job: Job, run: Run, now: datetime) -> datetime | None:
-    """The next fire time of a job when a run of it ends, and none of another fire is left: with a fixed delay, the end
-    of a fire's run leads to it.
+    """The next fire time of a job when a run of it ends: with a fixed delay, the last fire's run leads to it.
+    An older one may end as well, where it is tried again or several may be active.
     """
-    is_awaited = run.cause is Cause.FIRE and job.next_fire_at is None and not job.is_paused
+    is_last = run.cause is Cause.FIRE and job.last_fire_at in (None, run.fire_at)
+    is_awaited = is_last and job.next_fire_at is None and not job.is_paused
     if not is_awaited or delay_of(job.definition.trigger) is None:
         return job.next_fire_at
     return next_fire(job.definition.trigger, now)
@@ -121,11 +122,12 @@ def plan(job: Job, now: datetime, active: Active, *, executors: int, new_id: Cal
     fires = fires_of(job, now)
     runs: list[Run] = []
     for fire_at in fires.due:
-        order = Order(new_id(), Cause.FIRE, key_of_fire(fire_at), fire_at)
+        run_id = new_id()
+        order = Order(run_id, Cause.FIRE, _key(job, fire_at, run_id), fire_at)
         run = run_of(job, order, now, active, executors=executors)
         active = active.behind(run)
         runs.append(run)
-    last_fire_at = max(filter(None, (job.last_fire_at, *fires.due)), default=None)
+    last_fire_at = _last_fire(job, fires.due)
     moved = job._replace(next_fire_at=fires.next_fire_at, last_fire_at=last_fire_at)
     for run in runs:
         if run.is_over:
@@ -138,13 +140,21 @@ def is_doubtful(job: Job, run: Run) -> bool:
     return job.last_fire_at is None or run.fire_at <= job.last_fire_at
 
 
-def without(planned: Planned, known: Collection[RunId], now: datetime) -> Planned:
-    """Without runs whose fires led to one before. A fixed delay whose only fire was one of those goes on from now."""
-    runs = [run for run in planned.runs if run.id not in known]
-    job = planned.job
-    if not runs and planned.runs and job.next_fire_at is None and delay_of(job.definition.trigger) is not None:
-        job = job._replace(next_fire_at=next_fire(job.definition.trigger, now))
-    return Planned(runs, job)
+def without(planned: Planned, known: Collection[RunId]) -> Planned:
+    """Without runs whose fires led to one before."""
+    return planned._replace(runs=[run for run in planned.runs if run.id not in known])
+
+
+def _key(job: Job, fire_at: datetime, run_id: RunId) -> str:
+    """A fixed delay counts from an end: behind a clock that was set back it may name the time of an earlier fire."""
+    return key_of_fire(fire_at) if delay_of(job.definition.trigger) is None else run_id
+
+
+def _last_fire(job: Job, due: Sequence[datetime]) -> datetime | None:
+    """The latest that ever led to a run; with a fixed delay the last one, whose run's end leads to the next."""
+    if due and delay_of(job.definition.trigger) is not None:
+        return due[-1]
+    return max(filter(None, (job.last_fire_at, *due)), default=None)
 
 
 def run_of(job: Job, order: Order, now: datetime, active: Active, *, executors: int) -> Run:

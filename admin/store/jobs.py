@@ -23,7 +23,10 @@ _NEW = DefinitionId(0)
 _COLUMNS = ", ".join(column.name for column in jobs.c)
 _BY_ID = f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({{keys}}) ORDER BY id"
 _DUE = f"SELECT {_COLUMNS} FROM jobs WHERE due_ms <= {{keys}} ORDER BY due_ms LIMIT {{limit}}"
-_FIRES = f"SELECT DISTINCT job_id FROM runs WHERE job_id IN ({{keys}}) AND cause = {CAUSE_CODES[Cause.FIRE]}"
+_AWAITED = (
+    "SELECT DISTINCT r.job_id FROM runs r JOIN jobs j ON j.id = r.job_id AND j.last_fire_ms = r.fire_ms"
+    f" WHERE r.job_id IN ({{keys}}) AND r.cause = {CAUSE_CODES[Cause.FIRE]}"
+)
 _ACTIVE = "SELECT job_id, queued, count(*) FROM runs WHERE job_id IN ({keys}) GROUP BY job_id, queued"
 
 
@@ -145,8 +148,8 @@ def active_of(connection: Connection, ids: Sequence[JobId]) -> Mapping[JobId, Ac
 
 
 def awaits_end(connection: Connection, ids: Sequence[JobId]) -> set[JobId]:
-    """Those of the jobs of which a run of a fire has not ended."""
-    return {JobId(key) for (key,) in many.fetch(connection, _FIRES, ids)}
+    """Those of the jobs of which the run of the last fire has not ended."""
+    return {JobId(key) for (key,) in many.fetch(connection, _AWAITED, ids)}
 
 
 def _jobs_of(connection: Connection, definitions: Definitions, rows: Sequence[Raw]) -> list[Job]:

@@ -1,10 +1,13 @@
 """Column types that the databases spell differently."""
 
+from datetime import UTC, datetime, timedelta
+
 from sqlalchemy import Dialect, LargeBinary, Text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 UUID_BYTES = 16
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 LONG_TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # a plain text of MySQL ends at 64 KiB
 LONG_BYTES = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")  # and so does a blob
@@ -37,6 +40,12 @@ def uuid_bytes(text: str) -> bytes:
         return bytes.fromhex(text.replace("-", ""))
     except ValueError:
         return b""
+
+
+def first_uuid(at: datetime) -> bytes:
+    """Those that are made later, which begin with the time, are behind it."""
+    ms = max(0, (at - _EPOCH) // timedelta(milliseconds=1))
+    return min(ms, 2**48 - 1).to_bytes(6, "big") + bytes(10)
 
 
 def uuid_text(value: bytes) -> str:

@@ -4,9 +4,11 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
+import uuid_utils
 
 from admin.domain.errors import NothingToRetry, RunEnded
 from admin.domain.names import ExecutorId, Group, JobName, RunId
+from admin.domain.plan import plan
 from admin.domain.run import Cause, Outcome, OutcomeState, RunState, on_beat, on_lapse, on_outcome, on_refusal
 from admin.domain.shard import Counters, Fault, ShardState
 from admin.ports import Change, Offer
@@ -93,6 +95,22 @@ async def test_due_jobs_become_runs_and_move_on_in_one_step(stores: Stores):
     await stores.report(assignment.shard.current)
     await stores.jobs.add_version(PUSH, lambda job, *_: job._replace(next_fire_at=now), None)
     assert list((await stores.plan(numbers)).runs) == [], "nor when its run has ended"
+
+
+async def test_a_plan_that_fails_leaves_all_as_it_was(stores: Stores):
+    now = utc_now().replace(microsecond=0)
+    await stores.job(now, name="first", trigger={"every": "1h"})
+    await stores.job(now, name="second", trigger={"every": "1h"})
+
+    def planned(job, at, active):
+        if job.name == "second":
+            raise ValueError("no")
+        return plan(job, at, active, executors=0, new_id=lambda: run_id(1))
+
+    with pytest.raises(ValueError, match="no"):
+        await stores.runs.claim_due(9, planned, None)
+    assert (await stores.jobs.get(JobName("first"))).next_fire_at == now
+    assert len((await stores.plan(count(1))).runs) == 2
 
 
 async def test_what_is_due_is_leased_at_once_where_there_is_room(stores: Stores):
@@ -225,6 +243,24 @@ async def test_with_a_fixed_delay_the_end_of_a_fires_run_leads_to_the_next_fire(
     (assignment,) = await stores.assign()
     await stores.report(assignment.shard.current)
     assert (await stores.jobs.get(PUSH)).next_fire_at == job.next_fire_at, "what is planned already stays"
+
+
+async def test_with_a_fixed_delay_the_same_fire_time_may_come_again_and_older_runs_lead_to_nothing(stores: Stores):
+    now = utc_now().replace(microsecond=0)
+    numbers = count(1)
+    await stores.job(now, trigger={"after": "10m"}, overlap="allow")
+    await stores.plan(numbers)
+    (older,) = await stores.assign()
+    await stores.report(older.shard.current, OutcomeState.FAILED, fault=FAULT)
+    await stores.jobs.add_version(PUSH, lambda job, *_: job._replace(next_fire_at=now), None)
+    (again,) = (await stores.plan(numbers)).runs
+    assert (again.id, again.fire_at) == (run_id(2), now), "as behind a clock that was set back"
+    await stores.jobs.add_version(PUSH, lambda job, at, _: job._replace(next_fire_at=at), None)
+    (last,) = (await stores.plan(numbers)).runs
+    await stores.cancel(again)
+    assert (await stores.jobs.get(PUSH)).next_fire_at is None, "not the last one"
+    ended, _ = await stores.cancel(last)
+    assert (await stores.jobs.get(PUSH)).next_fire_at == ended.ended_at + timedelta(minutes=10)
 
 
 async def test_with_a_fixed_delay_a_skipped_fire_leads_on_as_well(stores: Stores):
@@ -448,6 +484,16 @@ async def test_the_oldest_history_is_forgotten_in_small_steps(stores: Stores):
     assert list(await stores.runs.prune(-LONG, 100, 2)) == [run_id(4), run_id(5)], "by age"
     again = await stores.add(order(8, key="k5"))
     assert again.id == run_id(8), "what is forgotten has no key"
+
+
+async def test_runs_are_forgotten_by_the_time_of_their_end_whenever_they_began(stores: Stores):
+    await stores.job()
+    await stores.add(order(1))
+    young, old = str(uuid_utils.uuid7()), order(2).id
+    for each in (old, young):
+        await stores.add(order()._replace(id=RunId(each), key=each))
+    assert list(await stores.runs.prune(LONG, 100, 9)) == []
+    assert list(await stores.runs.prune(-LONG, 100, 9)) == [old, young]
 
 
 async def test_an_attempt_has_a_deadline_that_no_beat_extends(stores: Stores):

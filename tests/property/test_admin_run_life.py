@@ -1,9 +1,7 @@
 """Whatever the order of assignments, beats, lapses, reports, late reports and restarts: each shard ends once."""
 
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -19,23 +17,12 @@ from admin.store.memory.jobs import MemoryJobs
 from admin.store.memory.runs import MemoryRuns
 from tests.support.admin_factories import LEASE, NOW, definition
 from tests.support.admin_factories import run as run_of
+from tests.support.admin_twins import done
 
 EXECUTORS = [ExecutorId("one"), ExecutorId("two")]
 SHARDS = 3
 ATTEMPTS = 2
 OFFERS = {Group("promotion"): Offer(frozenset({HandlerName("push")}), SHARDS)}
-
-
-T = TypeVar("T")
-
-
-def done(work: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine gives that never waits, as none of the stores in memory does."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("it waited")
 
 
 @dataclass

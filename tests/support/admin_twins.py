@@ -4,12 +4,12 @@ and the same comes of it.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from admin.domain.job import Job
 from admin.domain.names import ExecutorId, Group, HandlerName, RunId
@@ -36,6 +36,25 @@ from tests.support.admin_stores import Stores, look_again
 
 GROUPS = (Group("promotion"), Group("other"))
 HANDLERS = frozenset({HandlerName("push")})
+
+
+T = TypeVar("T")
+
+
+def done(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives that never waits, as none of the stores in memory does."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waited")
+
+
+class Nobody:
+    """A fleet without executors."""
+
+    def list(self) -> list[Executor]:
+        return []
 
 
 class Silent:

@@ -120,12 +120,12 @@ class Books:
                     moved.add(shard.run_id)
         return Changed(seen, self.settle(moved), steps)
 
-    def awaits_end(self, job_id: JobId) -> bool:
-        """Whether a run of a fire of the job has not ended."""
-        return any(run.cause is Cause.FIRE for run in self.active_runs(job_id))
+    def awaits_end(self, job: Job) -> bool:
+        """Whether the run of the job's last fire has not ended."""
+        return any(run.cause is Cause.FIRE and run.fire_at == job.last_fire_at for run in self.active_runs(job.id))
 
     def _lead_on(self, run: Run) -> None:
         """The end of a fire's run leads to the next fire, with a fixed delay."""
         job = next((job for job in self.jobs.values() if job.id == run.job_id), None)
-        if job is not None and not self.awaits_end(job.id):
+        if job is not None:
             self.jobs[job.name] = job._replace(next_fire_at=fire_behind_end(job, run, self.now))

@@ -37,7 +37,7 @@ class MemoryJobs:
     async def add_version(self, name: JobName, edit: Edit, expected: int | None) -> Job:
         books = self._books
         current = books.job(name, expected)
-        job = edit(current, books.begin(), books.awaits_end(current.id))._replace(version=current.version + 1)
+        job = edit(current, books.begin(), books.awaits_end(current))._replace(version=current.version + 1)
         if job.definition != current.definition:
             job = job._replace(definition_id=DefinitionId(books.next_number()))
         books.jobs[name] = job

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from admin.domain.errors import NothingToRetry, RunEnded
 from admin.domain.overlap import REPLACED, turn
-from admin.domain.plan import without
+from admin.domain.plan import is_doubtful, without
 from admin.domain.routing import Assignment, Waiting
 from admin.domain.run import RunState, assigned, ended_unbegun, settled, shards_of
 from admin.domain.shard import HELD, Reopened, ShardState, step
@@ -18,7 +18,9 @@ from admin.ports import Change, Changed, Due, Turned
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from admin.domain.job import Job
     from admin.domain.names import Attempt, ExecutorId, JobName, RunId, ShardKey
+    from admin.domain.plan import Planned
     from admin.domain.run import Cause, Run
     from admin.domain.shard import Counters, Shard
     from admin.ports import Decide, Make, Plan, Takers
@@ -46,13 +48,9 @@ class MemoryRuns:
         books, now = self._books, self._books.begin()
         fires = [(job.next_due_at, job) for job in books.jobs.values() if job.next_due_at is not None]
         due = [job for at, job in sorted(fires, key=lambda fire: fire[0]) if at <= now][:limit]
-        new: list[Run] = []
-        for job in due:
-            planned = plan(job, now, books.active(job.id))
-            known = {run.id for run in planned.runs if (run.job_id, run.cause, run.key) in books.keys}
-            planned = without(planned, known, now)
-            books.jobs[job.name] = planned.job
-            new += planned.runs
+        planned = [self._planned(job, plan(job, now, books.active(job.id))) for job in due]  # before anything is kept
+        books.jobs.update((each.job.name, each.job) for each in planned)
+        new = [run for each in planned for run in each.runs]
         for run in new:
             books.add_run(run)
         ids = {run.id for run in new}
@@ -61,6 +59,10 @@ class MemoryRuns:
         left = [job.next_due_at for job in books.jobs.values() if job.next_due_at is not None]
         wait = max(timedelta(), min(left) - now) if left else None
         return Due(len(due), [books.runs[run.id] for run in new], assignments, wait)
+
+    def _planned(self, job: Job, planned: Planned) -> Planned:
+        doubtful = [run for run in planned.runs if is_doubtful(job, run)]
+        return without(planned, {run.id for run in doubtful if (run.job_id, run.cause, run.key) in self._books.keys})
 
     async def claim_queued(self, limit: int) -> Turned:
         books, now = self._books, self._books.begin()

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from admin.domain.job import Job
-from admin.domain.names import RunId, ShardKey
+from admin.domain.names import JobId, RunId, ShardKey
 from admin.domain.plan import fire_behind_end
 from admin.domain.run import Cause, Run, settled, shards_of
 from admin.domain.shard import Shard, ShardState, step
@@ -20,7 +20,7 @@ from admin.domain.trigger import delay_of
 from admin.ports import Change, Changed
 from admin.store.databases import many
 from admin.store.databases.many import Lock, Raw
-from admin.store.jobs import awaits_end, load_jobs, move_jobs
+from admin.store.jobs import load_jobs, move_jobs
 from admin.store.runs import history
 from admin.store.runs.definitions import Definitions
 from admin.store.runs.history import EndedRun, Pins
@@ -44,6 +44,11 @@ from admin.store.types import uuid_bytes, uuid_text
 _KEY = ("run_id", "shard_index")
 BOTH = f"SELECT {RUN_COLUMNS}, {SHARD_COLUMNS} FROM runs r JOIN shards s ON s.run_id = r.id"
 _BY_KEY = f"{BOTH} WHERE (s.run_id, s.shard_index) IN ({{keys}}) ORDER BY s.run_id, s.shard_index"
+_BY_KEY_SQLITE = (
+    f"SELECT {RUN_COLUMNS}, {SHARD_COLUMNS} FROM ({{keys}}) AS v CROSS JOIN shards s"  # which begins with the keys
+    " ON s.run_id = v.column1 AND s.shard_index = v.column2 JOIN runs r ON r.id = s.run_id"
+    " ORDER BY s.run_id, s.shard_index"
+)
 _RUNS = f"SELECT {RUN_COLUMNS} FROM runs r WHERE r.id IN ({{keys}}) ORDER BY r.id"
 _SHARDS = f"SELECT {SHARD_COLUMNS} FROM shards s WHERE s.run_id IN ({{keys}}) ORDER BY s.run_id, s.shard_index"
 _TALLY = "SELECT run_id, state, count(*) FROM shards WHERE run_id IN ({keys}) GROUP BY run_id, state"
@@ -70,7 +75,7 @@ class Books:
     def change(self, changes: Sequence[Change]) -> Changed:
         """Applies changes in order, each to what the one before it left."""
         keys = {change.key for change in changes}
-        found = self.found(self._fetch(_BY_KEY, [(uuid_bytes(key.run_id), key.index) for key in sorted(keys)]))
+        found = self.found(self._by_key(keys))
         past = self._past({key.run_id for key in keys - found.shards.keys()})
         current = dict(found.shards)
         seen: list[tuple[Shard, Run] | None] = []
@@ -168,12 +173,17 @@ class Books:
         many.delete(self.connection, shards, "run_id", keys)
         many.delete(self.connection, runs, "id", keys)
         many.delete(self.connection, run_pins, "run_id", [uuid_bytes(run_id) for run_id in pins])
-        delayed = {run.job_id: run for run in ended if _leads_on(run)}
-        jobs = load_jobs(self.connection, self.definitions, delayed.keys())
-        waiting = awaits_end(self.connection, [job.id for job in jobs])
-        jobs = [job for job in jobs if job.id not in waiting]
-        after = [_behind(job, delayed[job.id], self.now) for job in jobs]
-        move_jobs(self.connection, [new for old, new in zip(jobs, after, strict=True) if new != old])
+        self._lead_on([run for run in ended if _leads_on(run)])
+
+    def _lead_on(self, ended: Sequence[Run]) -> None:
+        """To the next fires of jobs with a fixed delay."""
+        jobs = {job.id: job for job in load_jobs(self.connection, self.definitions, {run.job_id for run in ended})}
+        moved: dict[JobId, Job] = {}
+        for run in ended:
+            job = moved.get(run.job_id) or jobs.get(run.job_id)
+            if job is not None and (fire_at := fire_behind_end(job, run, self.now)) != job.next_fire_at:
+                moved[job.id] = job._replace(next_fire_at=fire_at)
+        move_jobs(self.connection, list(moved.values()))
 
     def keep_runs(self, changed: Sequence[Run]) -> None:
         """Of runs that have not ended."""
@@ -187,7 +197,7 @@ class Books:
 
     def load_shard(self, key: ShardKey) -> Shard | None:
         """With its run's row locked."""
-        return self.found(self._fetch(_BY_KEY, [(uuid_bytes(key.run_id), key.index)])).shards.get(key)
+        return self.found(self._by_key([key])).shards.get(key)
 
     def load_all(self, run: Run, *, lock: Lock = Lock.WAIT) -> Found:
         """A run with all its shards, by index; a queued one has none that could be changed."""
@@ -233,13 +243,14 @@ class Books:
             if len(names) > len(_KEY):
                 many.update(self.connection, shards, _KEY, rows)
 
+    def _by_key(self, keys: Collection[ShardKey]) -> Sequence[Raw]:
+        """Rows of both tables, those of `runs` locked. Asked for pairs, SQLite reads all shards to the end."""
+        text = _BY_KEY_SQLITE if self.connection.dialect.name == "sqlite" else _BY_KEY
+        return self._fetch(text, [(uuid_bytes(key.run_id), key.index) for key in sorted(keys)])
+
     def _fetch(self, text: str, keys: Sequence[object], *, lock: Lock = Lock.WAIT) -> Sequence[Raw]:
         return many.fetch(self.connection, text, keys, lock=lock)
 
 
 def _leads_on(run: Run) -> bool:
     return run.cause is Cause.FIRE and delay_of(run.definition.trigger) is not None
-
-
-def _behind(job: Job, run: Run, now: datetime) -> Job:
-    return job._replace(next_fire_at=fire_behind_end(job, run, now))

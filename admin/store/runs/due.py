@@ -54,7 +54,7 @@ def _planned(books: Books, due: Sequence[Job], plan: Callable[[Job], Planned]) -
             break
     doubtful = [run for job, each in planned for run in each.runs if is_doubtful(job, run)]
     known = _known(books, doubtful)
-    return [without(each, known, books.now) for _, each in planned]
+    return [without(each, known) for _, each in planned]
 
 
 def _known(books: Books, doubtful: Sequence[Run]) -> set[RunId]:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -33,7 +33,7 @@ from admin.store.runs.rows import (
     ms_of,
 )
 from admin.store.tables import ended_runs
-from admin.store.types import uuid_bytes, uuid_text
+from admin.store.types import first_uuid, uuid_bytes, uuid_text
 
 Pins = Mapping[str, str]
 Fields = dict[str, object]
@@ -42,6 +42,17 @@ MOST_BYTES = 8 << 20  # of one row; MariaDB takes 16 MiB in a statement
 MOST_FAULT = 1_000  # characters of a message then
 _PLAIN_BYTES = 256  # up to here compressing saves nothing
 _BY_ID = f"SELECT {', '.join(f'e.{column.name}' for column in ended_runs.c)} FROM ended_runs e WHERE e.id IN ({{keys}})"
+
+
+_STILL_OLD = "SELECT id FROM ended_runs WHERE (ended_ms < {mark} OR id <= {mark}) AND id IN ({keys}) ORDER BY id"
+
+
+class Old(NamedTuple):
+    """Runs that are to be forgotten, and why."""
+
+    keys: Sequence[bytes]
+    before_ms: int
+    surplus: bytes  # this one and those before it are beyond the newest that stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +86,27 @@ def remove(connection: Connection, run_ids: Sequence[RunId]) -> None:
     many.delete(connection, ended_runs, "id", [uuid_bytes(run_id) for run_id in run_ids])
 
 
-def surplus(connection: Connection, most: int) -> bytes | None:
-    """The newest of those beyond the `most` newest. Walks an index from its end: for a reader, and not often."""
+def find_surplus(connection: Connection, most: int) -> bytes:
+    """The newest of those beyond the `most` newest, who are counted for that; nothing where there are none."""
     newest = select(ended_runs.c.id).order_by(ended_runs.c.id.desc())
     found: bytes | None = connection.scalar(newest.offset(most).limit(1))
-    return found
+    return found or b""
 
 
-def prune(connection: Connection, before: datetime, last: bytes | None, limit: int) -> list[RunId]:
-    """Forgets the oldest: those that ended before an instant, and those up to the last that is too much. Ids begin with
-    the time at which their run was made, which is not behind its end.
-    """
-    made_before = uuid_bytes(f"{max(0, ms_of(before)):012x}" + "0" * 20)
-    too_old = select(ended_runs.c.id).where(ended_runs.c.id < made_before, ended_runs.c.ended_ms < ms_of(before))
-    queries = [too_old] if last is None else [too_old, select(ended_runs.c.id).where(ended_runs.c.id <= last)]
-    found = {
-        bytes(key) for query in queries for key in connection.scalars(query.order_by(ended_runs.c.id).limit(limit))
-    }
-    gone = [RunId(uuid_text(key)) for key in sorted(found)[:limit]]
-    remove(connection, gone)
-    return gone
+def find_old(connection: Connection, before: datetime, surplus: bytes, limit: int) -> Old:
+    """The oldest: those that ended before an instant, and those up to the surplus."""
+    is_old = (ended_runs.c.ended_ms < ms_of(before)) | (ended_runs.c.id <= surplus)
+    is_among = ended_runs.c.id <= max(surplus, first_uuid(before))  # what began later has not ended before
+    query = select(ended_runs.c.id).where(is_among, is_old).order_by(ended_runs.c.id).limit(limit)
+    return Old(list(connection.scalars(query)), ms_of(before), surplus)
+
+
+def prune(connection: Connection, old: Old) -> list[RunId]:
+    """Forgets those that are still there, and as old: one may have been tried again meanwhile."""
+    rows = many.fetch(connection, _STILL_OLD, old.keys, before=(old.before_ms, old.surplus), lock=Lock.WAIT)
+    gone = sorted({bytes(key) for (key,) in rows})
+    many.delete(connection, ended_runs, "id", gone)
+    return [RunId(uuid_text(key)) for key in gone]
 
 
 def run_of(row: Raw, definition: JobDefinition) -> Run:

@@ -40,7 +40,7 @@ class SqlRuns:
         self._definitions = definitions
         self._monotonic = monotonic
         self._looked: tuple[int, float] | None = None
-        self._last: bytes | None = None
+        self._last = b""
 
     async def add(self, job: JobName, cause: Cause, key: str, make: Make) -> Run:
         def work(books: Books) -> Run:
@@ -148,14 +148,16 @@ class SqlRuns:
         return {RUN_STATES[state]: count for state, count in found}
 
     async def prune(self, keep: timedelta, most: int, limit: int) -> Sequence[RunId]:
-        last = await self._surplus(most)
-        return await self._write(lambda books: history.prune(books.connection, books.now - keep, last, limit))
+        """Looked for beside those who write: that takes the longer the more there are."""
+        surplus = await self._surplus(most)
+        old = await self._read(lambda books: history.find_old(books.connection, books.now - keep, surplus, limit))
+        return await self._write(lambda books: history.prune(books.connection, old)) if old.keys else []
 
-    async def _surplus(self, most: int) -> bytes | None:
-        """Looked for now and then only, as it takes a walk through an index."""
-        if (most, self._monotonic() // SURPLUS_SECONDS) != self._looked:
-            self._last = await self._read(lambda books: history.surplus(books.connection, most))
-            self._looked = (most, self._monotonic() // SURPLUS_SECONDS)
+    async def _surplus(self, most: int) -> bytes:
+        """Looked for now and then only: that takes a walk through an index."""
+        look = (most, self._monotonic() // SURPLUS_SECONDS)
+        if look != self._looked:
+            self._looked, self._last = look, await self._read(lambda it: history.find_surplus(it.connection, most))
         return self._last
 
     async def _write(self, work: Callable[[Books], T]) -> T:
