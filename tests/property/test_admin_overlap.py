@@ -193,9 +193,15 @@ class Delays(Life):
         delay = self.delay if is_same else timedelta(seconds=seconds)
         self.fields["trigger"] = {"after": f"{delay.total_seconds():g}s"}
         done(self.jobs.update(definition(**self.fields, params={"n": next(self.numbers)}), None))
-        if delay != self.delay and not self.is_paused:
+        if self._is_awaited():
+            self.expected_at = None
+        elif delay != self.delay and not self.is_paused:
             self.expected_at = self.clock.now + delay
         self.delay = delay
+
+    def _is_awaited(self) -> bool:
+        """Whether the run of the last fire has not ended: its end leads on."""
+        return self.last is not None and not next(run for run in self.all() if run.id == self.last.id).is_over
 
     @rule()
     def it_is_paused(self) -> None:
@@ -206,7 +212,8 @@ class Delays(Life):
     def it_is_resumed(self) -> None:
         done(self.jobs.resume(PUSH))
         if self.is_paused:
-            self.is_paused, self.expected_at = False, self.clock.now + self.delay
+            self.is_paused = False
+            self.expected_at = None if self._is_awaited() else self.clock.now + self.delay
 
 
 TestOverlaps = Overlaps.TestCase
