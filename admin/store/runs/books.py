@@ -67,10 +67,11 @@ class Books:
     definitions: Definitions
     now: datetime
 
-    def change(self, changes: Sequence[Change]) -> Changed:
+    def change(self, changes: Sequence[Change], *, lock: Lock = Lock.WAIT) -> Changed:
         """Applies changes in order, each to what the one before it left."""
         keys = {change.key for change in changes}
-        found = self.found(self._fetch(_BY_KEY, [(uuid_bytes(key.run_id), key.index) for key in sorted(keys)]))
+        wanted = [(uuid_bytes(key.run_id), key.index) for key in sorted(keys)]
+        found = self.found(self._fetch(_BY_KEY, wanted, lock=lock))
         past = self._past({key.run_id for key in keys - found.shards.keys()})
         current = dict(found.shards)
         seen: list[tuple[Shard, Run] | None] = []
