@@ -9,6 +9,7 @@ from typing import ClassVar
 import structlog
 
 from admin.ports import Clock, Wakeup
+from protos.errors import ShardcastError
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,9 @@ class Loop(ABC):
     async def _round(self) -> float:
         try:
             await self.run_once()
+        except ShardcastError as error:  # a database that is away, say: no fault of this code
+            log.warning("round failed", action="round_failed", loop=self.name, error=str(error))
+            return FAILURE_SECONDS
         except Exception as error:  # the loop outlives whatever befalls one round
             log.error("round failed", action="round_failed", loop=self.name, exc_info=error)
             await asyncio.sleep(FAILURE_SECONDS)  # whoever rings

@@ -54,6 +54,7 @@ class Link:
         self._confirmed_at = begun_at  # when the last accepted beat was sent
         self._beats: dict[int, tuple[float, Sequence[AttemptKey]]] = {}
         self._urged = asyncio.Event()
+        self._answers: asyncio.Queue[Sequence[pb.ReportAnswer]] = asyncio.Queue()
 
     def begin(self) -> None:
         """Says what the last link may have swallowed."""
@@ -63,7 +64,7 @@ class Link:
 
     async def hear(self, responses: AsyncIterator[pb.ConnectResponse]) -> None:
         async for response in responses:
-            await self._take(response)
+            self._take(response)
         raise Unreachable(address=self.address)
 
     async def keep_beating(self) -> None:
@@ -97,6 +98,14 @@ class Link:
                 self._desk.reports.say_again()
                 self._desk.pins.say_again()
 
+    async def keep_accepting(self) -> None:
+        """Beside what is heard: an answer to a beat must not wait until the disk has forgotten outcomes."""
+        while True:
+            answers = list(await self._answers.get())
+            while not self._answers.empty():
+                answers += self._answers.get_nowait()
+            await self._desk.reports.accept(answers)
+
     def said_before(self, request: pb.ConnectRequest) -> list[pb.ConnectRequest]:
         """What is to be written first: the last lines of attempts go before their reports. They are taken only then, so
         that none gets lost while no link stands."""
@@ -119,7 +128,7 @@ class Link:
             for lines in log_lines_of(batch):
                 self._desk.outgoing.say(pb.ConnectRequest(log_lines=lines))
 
-    async def _take(self, response: pb.ConnectResponse) -> None:
+    def _take(self, response: pb.ConnectResponse) -> None:
         runner = self._desk.runner
         match response.WhichOneof("kind"):
             case "beat_accepted":
@@ -133,7 +142,7 @@ class Link:
             case "drain":
                 self._desk.drain()
             case "report_accepted":
-                await self._desk.reports.accept(response.report_accepted.answers)
+                self._answers.put_nowait(response.report_accepted.answers)
             case "pinned":
                 self._desk.pins.settle(response.pinned)
             case "welcome" | None:  # None: of a newer admin

@@ -100,17 +100,19 @@ class Reports:
         self._say([message])
 
     async def accept(self, answers: Sequence[pb.ReportAnswer]) -> None:
-        """The admin has them; what was superseded has changed nothing there."""
-        for answer in answers:
-            if answer.verdict not in SETTLING:
-                continue
-            key = key_of(answer.attempt)
+        """The admin has them; what was superseded has changed nothing there. Waits for the disk."""
+        settled = [answer for answer in answers if answer.verdict in SETTLING]
+        for answer in settled:
             verdict = pb.Verdict.Name(answer.verdict)
-            log.info("report answered", action="report_answered", attempt=str(key), verdict=verdict)
-            async with self._disk:
-                await asyncio.to_thread(self._outbox.remove, key)
+            log.info("report answered", action="report_answered", attempt=str(key_of(answer.attempt)), verdict=verdict)
+        async with self._disk:
+            await asyncio.to_thread(self._remove, [key_of(answer.attempt) for answer in settled])
         async with self._changed:
             self._changed.notify_all()
+
+    def _remove(self, keys: Sequence[AttemptKey]) -> None:
+        for key in keys:
+            self._outbox.remove(key)
 
     def say_again(self) -> None:
         self._say(self._outbox.outcomes)

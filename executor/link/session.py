@@ -118,9 +118,8 @@ class Session:
         log.info("linked", action="linked", admin=link.address)
         link.begin()
         try:
-            await _first_failure(
-                (link.hear(responses), self._write(call, link), link.keep_beating(), link.keep_telling())
-            )
+            parts = (link.hear(responses), self._write(call, link), link.keep_beating(), link.keep_telling())
+            await _first_failure((*parts, link.keep_accepting()))
         finally:
             self._admins.stood(self._desk.monotonic() - since)
 

@@ -92,6 +92,20 @@ def fresh_database(server: str) -> Iterator[str]:
             connection.exec_driver_sql(f"DROP DATABASE {name}" + ("" if is_mysql else " WITH (FORCE)"))
 
 
+def end_connections(url: str) -> None:
+    """All that there are to the database of the URL, in the middle of whatever they do."""
+    parsed = sa.make_url(url)
+    is_mysql = parsed.get_backend_name() == "mysql"
+    elsewhere = parsed.set(database="information_schema" if is_mysql else "postgres")
+    engine = sa.create_engine(elsewhere, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        if is_mysql:
+            _part(connection, str(parsed.database))
+        else:
+            end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+            connection.execute(sa.text(end), {"name": parsed.database})
+
+
 def _part(connection: sa.Connection, name: str) -> None:
     """Ends the connections to a database; what they hold would keep it from being dropped."""
     users = connection.execute(

