@@ -69,7 +69,7 @@ class Expected:
         return fires
 
     def may_have_looked(self, now: datetime) -> None:
-        """Somebody may have served what is due, or left it to its misfire policy; when a clock goes back nobody knows."""
+        """Somebody may have served what is due, or left it to its misfire policy."""
         self.looked_at = max(self.looked_at, now)
 
     def look(self, now: datetime) -> None:

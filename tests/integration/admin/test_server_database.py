@@ -59,7 +59,7 @@ async def test_a_deadlock_is_broken_and_both_are_done(database: ServerDatabase) 
 
     await asyncio.gather(*(database.write(lambda connection, row=row: add(connection, row)) for row in range(2)))
     assert await counts(database) == [2, 2]
-    assert len(tries) == 3
+    assert len(tries) >= 3, "one of both began anew"
 
 
 async def test_what_a_frozen_admin_has_locked_is_free_again_and_its_work_is_done_anew(
