@@ -14,7 +14,7 @@ from tests.support.admin_factories import NOW
 from tests.support.admin_store_machine import StoreMachine
 from tests.support.admin_twins import SimulatedClock, sqlite_on
 
-MINUTES = float(os.environ.get("PROOF_MINUTES", "10")) / 3  # what this proof shares with others
+MINUTES = float(os.environ.get("PROOF_MINUTES", "10")) / 6  # what this proof shares with others
 
 
 @pytest.fixture
