@@ -170,7 +170,7 @@ class Books:
         many.delete(self.connection, run_pins, "run_id", [uuid_bytes(run_id) for run_id in pins])
         delayed = {run.job_id: run for run in ended if _leads_on(run)}
         jobs = load_jobs(self.connection, self.definitions, delayed.keys())
-        waiting = awaits_end(self.connection, [job.id for job in jobs])
+        waiting = awaits_end(self.connection, self.definitions, [job.id for job in jobs])
         jobs = [job for job in jobs if job.id not in waiting]
         after = [_behind(job, delayed[job.id], self.now) for job in jobs]
         move_jobs(self.connection, [new for old, new in zip(jobs, after, strict=True) if new != old])
