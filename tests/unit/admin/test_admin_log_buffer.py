@@ -151,6 +151,25 @@ async def test_the_end_of_an_attempt_waits_for_lines_that_are_being_written():
     await flushing
 
 
+async def test_who_is_cut_off_while_lines_are_written_has_them_written_once():
+    world = World()
+    world.store.gate = asyncio.Event()
+    world.log(ONE, "a")
+    world.log(TWO, "b")
+    cut_off = asyncio.create_task(world.buffer.flush())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    cut_off.cancel()
+    world.log(ONE, "c")
+    again = asyncio.create_task(world.buffer.flush())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    world.store.gate.set()
+    await again
+    assert cut_off.cancelled()
+    assert sorted(await world.said()) == ["a", "b", "c"]
+
+
 async def test_an_attempt_without_lines_asks_nothing_of_the_store():
     world = World()
     await world.buffer.finish([ONE, TWO])
