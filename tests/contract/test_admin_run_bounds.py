@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 from sqlalchemy import update
 
+from admin.dispatch.convert import MAX_RESULT
 from admin.domain.errors import NothingToRetry, UnknownJob, UnknownRun
 from admin.domain.job import MAX_SHARDS, Job
 from admin.domain.names import Group, JobName, RunId
@@ -91,7 +92,7 @@ async def test_a_run_with_more_results_than_a_row_takes_is_kept_without_them(sto
     assert len(assignments) == total
     changes = []
     for assignment in assignments:
-        attempt, result = assignment.shard.current, secrets.token_hex(30 << 10)
+        attempt, result = assignment.shard.current, secrets.token_hex(MAX_RESULT // 2)
         said = Outcome(attempt, OutcomeState.SUCCEEDED, COUNTERS, result=result)
         if attempt.index == 7:
             fault = Fault("ValueError", "no" * history.MOST_FAULT, "Traceback" * 1_000)

@@ -37,6 +37,10 @@ class Store(MemoryRunLogs):
         super().__init__()
 
     async def add(self, chunks: Sequence[LogChunk], now: datetime, run_bytes: int) -> Collection[RunId]:
+        """Goes on to its end when who waits for it is cut off, as a transaction does."""
+        return await asyncio.shield(asyncio.ensure_future(self._add(chunks, now, run_bytes)))
+
+    async def _add(self, chunks: Sequence[LogChunk], now: datetime, run_bytes: int) -> Collection[RunId]:
         if self.is_away:
             raise StoreUnavailable(reason="away")
         if self.gate is not None:
