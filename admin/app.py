@@ -25,8 +25,8 @@ from admin.operations.attempts import Attempts
 from admin.operations.fleet import Fleet, SharedFleet
 from admin.operations.groups import GroupDesk
 from admin.operations.jobs import Jobs
-from admin.operations.log_buffer import LogBuffer
-from admin.operations.logs import LogRetention, Logs
+from admin.operations.logs.buffer import LogBuffer
+from admin.operations.logs.reading import LogRetention, Logs
 from admin.operations.runs import RunRetention, Runs
 from admin.operations.topics import TopicDesk
 from admin.ports import Clock, Wakeup

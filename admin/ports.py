@@ -28,8 +28,8 @@ First = Callable[[datetime], datetime | None]
 """now -> the fire time that a new job begins with."""
 
 Edit = Callable[[Job, datetime, bool], Job]
-"""(job, now, whether the run of its last fire has not ended) -> what is to be kept as its next version; plain, called
-inside the transaction.
+"""(job, now, whether the run of its last fire, one with a fixed delay, has not ended) -> what is to be kept as its next
+version; plain, called inside the transaction.
 """
 
 Plan = Callable[[Job, datetime, Active], Planned]

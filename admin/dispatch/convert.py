@@ -13,6 +13,7 @@ from protos.errors import InvalidArgument
 from protos.executor.v1 import link_pb2 as pb
 
 MAX_NUMBER = 2**62  # what a database keeps, and more than anybody counts
+MAX_INDEX = 2**31 - 1  # of a shard; there is none beyond
 MAX_RESULT = 64 << 10  # characters of a result or a cursor, as the protocol says
 MAX_TEXT = 32 << 10  # of an error's message and of its traceback; the rest is cut off
 
@@ -48,7 +49,7 @@ def schemas_of(register: pb.Register) -> Mapping[HandlerName, str]:
 
 
 def attempt_of(message: pb.Attempt) -> Attempt:
-    return Attempt(RunId(message.run_id), message.shard, message.term)
+    return Attempt(RunId(message.run_id), min(message.shard, MAX_INDEX), min(message.term, MAX_NUMBER))
 
 
 def attempt_message(attempt: Attempt) -> pb.Attempt:

@@ -37,16 +37,16 @@ class Session:
         self._held.update(attempts)
 
     def free(self, attempts: Iterable[Attempt]) -> bool:
-        """Whether there was no slot left before."""
-        was_full = len(self._held) >= self._executor.slots
+        """Whether there is a slot now where there was none before."""
+        was_full, before = len(self._held) >= self._executor.slots, len(self._held)
         self._held.difference_update(attempts)
-        return was_full
+        return was_full and len(self._held) < before
 
     def name(self, attempts: Collection[Attempt]) -> bool:
         """What a beat named once and does not any more has ended without a report: its slot is free."""
         gone = (self._named - frozenset(attempts)) & self._held
         self._named = frozenset(attempts)
-        return self.free(gone) and bool(gone)
+        return self.free(gone)
 
     def see(self, now: datetime) -> None:
         self._executor = replace(self._executor, seen_at=now)

@@ -15,7 +15,7 @@ from admin.dispatch.inbox import Inbox
 from admin.domain.names import ExecutorId, Group, HandlerName
 from admin.operations.access import check_group
 from admin.operations.attempts import Attempts, Beat
-from admin.operations.log_buffer import LogBuffer
+from admin.operations.logs.buffer import LogBuffer
 from admin.ports import Clock, Executor, Token, Wakeup
 from protos.errors import InvalidArgument, Unauthenticated
 from protos.executor.v1 import link_pb2 as pb
@@ -165,7 +165,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         held = [convert.attempt_of(attempt) for attempt in beat.held]
         session.drain(beat.draining)
         answer = await self._attempts.beat(session.executor, held)
-        if session.name(held) or session.free(answer.lost):
+        if any([session.name(held), session.free(answer.lost)]):
             self._wakeup.ring("dispatcher")
         lost = [convert.attempt_message(attempt) for attempt in answer.lost]
         session.tell(pb.ConnectResponse(beat_accepted=pb.BeatAccepted(number=beat.number, lost=lost)))
@@ -213,7 +213,7 @@ def _check(register: pb.Register) -> None:
     """Raises InvalidArgument for names that nobody could list or keep."""
     names = [register.executor_id, register.group, *(handler.name for handler in register.handlers)]
     if not 1 <= len(register.executor_id) <= 64 or not 1 <= len(register.group) <= 100:
-        raise InvalidArgument(reason="register needs a group and an executor_id of at most 64 characters")
+        raise InvalidArgument(reason="register needs a group of 1 to 100 characters and an executor_id of 1 to 64")
     if len(register.handlers) > MAX_HANDLERS or not all(1 <= len(name) <= 100 for name in names[2:]):
         raise InvalidArgument(
             reason=f"register takes {MAX_HANDLERS} handlers at most, with names of 1 to 100 characters"

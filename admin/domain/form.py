@@ -9,11 +9,11 @@ from functools import partial
 from typing import TypeVar
 
 from admin.domain.errors import InvalidJob, InvalidTrigger
-from admin.domain.fields import Form, duration_of, duration_text, is_whole, mapping_of, text_of
 from admin.domain.job import EXECUTORS, MAX_SHARDS, JobDefinition, Misfire, Overlap
 from admin.domain.names import Group, HandlerName, JobName
 from admin.domain.retry import Backoff, RetryPolicy
 from admin.domain.trigger import MANUAL, form_of_trigger, trigger_of
+from admin.domain.trigger.fields import Form, duration_of, duration_text, is_whole, mapping_of, text_of
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ class Jobs:
     async def create(self, definition: JobDefinition, key: str | None = None) -> Job:
         """With an idempotency key the same job may be created again, which changes nothing.
 
-        Raises JobExists, NeverFires, InvalidParams.
+        Raises JobExists, NeverFires, InvalidJob, InvalidParams.
         """
         alive = self.fleet.alive()
 
@@ -65,7 +65,7 @@ class Jobs:
     async def update(self, definition: JobDefinition, expected: int | None) -> Job:
         """Replaces the definition; runs that exist keep theirs.
 
-        Raises UnknownJob, VersionConflict, NeverFires, InvalidParams.
+        Raises UnknownJob, VersionConflict, NeverFires, InvalidJob, InvalidParams.
         """
         alive = self.fleet.alive()
 
@@ -84,7 +84,7 @@ class Jobs:
         """Goes on with the next fire time behind now. Raises UnknownJob, NeverFires."""
 
         def edit(job: Job, now: datetime) -> Job:
-            checked_fires(job.definition.trigger, now)
+            checked_fires(job.definition.trigger, now, is_new=False)
             return job._replace(is_paused=False)
 
         return await self._edit(name, edit, None)

@@ -53,6 +53,7 @@ class Handover:
         for run_id in {assignment.run.id for assignment in assignments}:
             self._wakeup.ring(bell_of(run_id))
         if untold:
+            self.know_left(each.run.group for each in untold)
             await self._runs.finish([Change(each.shard.key, _handed_back(each)) for each in untold])
 
     def _rooms(self) -> list[Room]:

@@ -1,6 +1,6 @@
 """Writes the lines that wait, about twice a second."""
 
-from admin.operations.log_buffer import BELL, LogBuffer
+from admin.operations.logs.buffer import BELL, LogBuffer
 from admin.ports import Clock, Wakeup
 from admin.scheduler.loop import Counts, Loop
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import ClassVar
 
 import structlog
@@ -27,7 +28,7 @@ class Loop(ABC):
     def __init__(self, wakeup: Wakeup, clock: Clock) -> None:
         self._wakeup = wakeup
         self._clock = clock
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
 
     @abstractmethod
     async def run_once(self) -> Counts:
@@ -40,16 +41,16 @@ class Loop(ABC):
     async def run(self) -> None:
         """Until `stop`; the round that was begun is finished."""
         with self._wakeup.listen(self.name) as bell:
-            while not self._is_stopping:
+            while not self._stopping.is_set():
                 next_at = time.monotonic() + TICK_SECONDS
                 pause = await self._round()
                 if pause > 0:
                     await bell.wait(pause)
-                if not self._is_stopping:
+                if not self._stopping.is_set():
                     await asyncio.sleep(next_at - time.monotonic())
 
     def stop(self) -> None:
-        self._is_stopping = True
+        self._stopping.set()
         self._wakeup.ring(self.name)
 
     async def _round(self) -> float:
@@ -60,6 +61,12 @@ class Loop(ABC):
             return FAILURE_SECONDS
         except Exception as error:  # the loop outlives whatever befalls one round
             log.error("round failed", action="round_failed", loop=self.name, exc_info=error)
-            await asyncio.sleep(FAILURE_SECONDS)  # whoever rings
+            await self._rest(FAILURE_SECONDS)
             return 0.0
         return self.pause_seconds()
+
+    async def _rest(self, seconds: float) -> None:
+        """Whoever rings; until `stop` at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()

@@ -11,6 +11,7 @@ from admin.domain.job import Job, JobDefinition
 from admin.domain.names import DefinitionId, Group, JobId, JobName
 from admin.domain.overlap import Active
 from admin.domain.run import Cause
+from admin.domain.trigger import delay_of
 from admin.ports import Edit, First
 from admin.store.databases import many
 from admin.store.databases.database import Database
@@ -18,13 +19,15 @@ from admin.store.databases.many import Lock, Raw
 from admin.store.runs.definitions import Definitions
 from admin.store.runs.rows import CAUSE_CODES, Values, instant_of, ms_of
 from admin.store.tables import jobs
+from admin.store.types import NUL, is_storable
 
 _NEW = DefinitionId(0)
 _COLUMNS = ", ".join(column.name for column in jobs.c)
 _BY_ID = f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({{keys}}) ORDER BY id"
 _DUE = f"SELECT {_COLUMNS} FROM jobs WHERE due_ms <= {{keys}} ORDER BY due_ms LIMIT {{limit}}"
 _AWAITED = (
-    "SELECT DISTINCT r.job_id FROM runs r JOIN jobs j ON j.id = r.job_id AND j.last_fire_ms = r.fire_ms"
+    "SELECT DISTINCT r.job_id, r.definition_id FROM runs r"
+    " JOIN jobs j ON j.id = r.job_id AND j.last_fire_ms = r.fire_ms"
     f" WHERE r.job_id IN ({{keys}}) AND r.cause = {CAUSE_CODES[Cause.FIRE]}"
 )
 _ACTIVE = "SELECT job_id, queued, count(*) FROM runs WHERE job_id IN ({keys}) GROUP BY job_id, queued"
@@ -56,9 +59,8 @@ class SqlJobs:
         def work(connection: Connection) -> Job:
             now = self._database.now(connection)
             current = lock_job(connection, self._definitions, name, expected)
-            job = edit(current, now, awaits_end(connection, [current.id]) != set())._replace(
-                version=current.version + 1
-            )
+            is_awaited = current.id in awaits_end(connection, self._definitions, [current.id])
+            job = edit(current, now, is_awaited)._replace(version=current.version + 1)
             if job.definition != current.definition:
                 return self._kept(connection, job)
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(_values(job)))
@@ -78,10 +80,12 @@ class SqlJobs:
 
     async def list(self, *, group: Group | None, after: JobName | None, limit: int) -> Sequence[Job]:
         query = select(jobs).order_by(jobs.c.name).limit(limit)
+        if group is not None and not is_storable(group):
+            return []
         if group is not None:
             query = query.where(jobs.c.group_name == group)
         if after is not None:
-            query = query.where(jobs.c.name > after)
+            query = query.where(jobs.c.name > after.partition(NUL)[0])  # behind which the same names come
 
         def work(connection: Connection) -> Sequence[Job]:
             return _jobs_of(connection, self._definitions, connection.execute(query).all())
@@ -147,9 +151,11 @@ def active_of(connection: Connection, ids: Sequence[JobId]) -> Mapping[JobId, Ac
     return found
 
 
-def awaits_end(connection: Connection, ids: Sequence[JobId]) -> set[JobId]:
-    """Those of the jobs of which the run of the last fire has not ended."""
-    return {JobId(key) for (key,) in many.fetch(connection, _AWAITED, ids)}
+def awaits_end(connection: Connection, definitions: Definitions, ids: Sequence[JobId]) -> set[JobId]:
+    """Those of the jobs of which the run of the last fire, one with a fixed delay, has not ended."""
+    rows = many.fetch(connection, _AWAITED, ids)
+    known = definitions.get(connection, {DefinitionId(definition) for _, definition in rows})
+    return {JobId(key) for key, definition in rows if delay_of(known[DefinitionId(definition)].trigger) is not None}
 
 
 def _jobs_of(connection: Connection, definitions: Definitions, rows: Sequence[Raw]) -> list[Job]:
@@ -158,7 +164,7 @@ def _jobs_of(connection: Connection, definitions: Definitions, rows: Sequence[Ra
 
 
 def _one(connection: Connection, definitions: Definitions, query: Select[*tuple[object, ...]], name: JobName) -> Job:
-    found = _jobs_of(connection, definitions, connection.execute(query).all())
+    found = _jobs_of(connection, definitions, connection.execute(query).all()) if is_storable(name) else []
     if not found:
         raise UnknownJob(name=name)
     return found[0]

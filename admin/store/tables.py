@@ -41,6 +41,21 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
+def _of_a_run() -> tuple[Column[Any], ...]:
+    """What never changes, but for the state: of runs that have not ended, and of the others."""
+    return (
+        Column("id", UUID, primary_key=True),
+        Column("job_id", BigInteger, nullable=False),
+        Column("definition_id", BigInteger, nullable=False),
+        Column("state", SmallInteger, nullable=False),
+        Column("cause", SmallInteger, nullable=False),
+        Column("run_key", String(191)),
+        Column("fire_ms", BigInteger, nullable=False),
+        Column("total", Integer, nullable=False),
+        Column("params", LONG_TEXT),
+    )
+
+
 jobs = Table(
     "jobs",
     metadata,
@@ -77,15 +92,7 @@ definitions = Table(
 runs = Table(
     "runs",
     metadata,
-    Column("id", UUID, primary_key=True),
-    Column("job_id", BigInteger, nullable=False),
-    Column("definition_id", BigInteger, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("cause", SmallInteger, nullable=False),
-    Column("run_key", String(191)),
-    Column("fire_ms", BigInteger, nullable=False),
-    Column("total", Integer, nullable=False),
-    Column("params", LONG_TEXT),
+    *_of_a_run(),
     Column("queued", SmallInteger),
     Column("is_pinned", Boolean, nullable=False),
     Column("started_ms", BigInteger),
@@ -145,15 +152,7 @@ run_pins = Table(
 ended_runs = Table(
     "ended_runs",
     metadata,
-    Column("id", UUID, primary_key=True),
-    Column("job_id", BigInteger, nullable=False),
-    Column("definition_id", BigInteger, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("cause", SmallInteger, nullable=False),
-    Column("run_key", String(191)),
-    Column("fire_ms", BigInteger, nullable=False),
-    Column("total", Integer, nullable=False),
-    Column("params", LONG_TEXT),
+    *_of_a_run(),
     Column("started_ms", BigInteger),
     Column("ended_ms", BigInteger, nullable=False),
     Column("cancelled_ms", BigInteger),

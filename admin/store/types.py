@@ -8,6 +8,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 UUID_BYTES = 16
 _EPOCH = datetime.fromtimestamp(0, UTC)
+NUL = "\x00"
 
 LONG_TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # a plain text of MySQL ends at 64 KiB
 LONG_BYTES = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")  # and so does a blob
@@ -32,6 +33,11 @@ class UuidBytes(TypeDecorator[str]):
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
         return None if value is None else uuid_text(value)
+
+
+def is_storable(text: str) -> bool:
+    """Whether a row can have it: PostgreSQL keeps no text with a NUL in it, and refuses to look for one."""
+    return NUL not in text
 
 
 def uuid_bytes(text: str) -> bytes:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from admin.domain.plan import CATCH_UP, GRACE, fires_of
-from admin.domain.trigger import next_fire, preview
+from admin.domain.trigger import due_at, next_fire, preview
 from tests.support.admin_factories import NOW, job
 
 TRIGGERS = st.sampled_from(
@@ -63,6 +63,28 @@ def test_the_other_policies_serve_what_is_not_late_and_never_anything_twice(trig
     assert served == sorted(set(served))
     assert set(served) <= set(named)
     assert [fire for fire in served if fire >= now - GRACE] == [fire for fire in named if fire >= now - GRACE]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.floats(0, 1), st.sampled_from(["fire_once", "skip"]), LONG)
+def test_no_jitter_up_to_the_period_drops_a_fire_that_is_served_in_time(period, share, misfire, pauses):
+    jitter_ms = round(period * share * 1000)
+    trigger = {"every": f"{period}s", "jitter": f"{jitter_ms}ms"}
+    current = job(trigger=trigger, misfire=misfire)
+    trigger = current.definition.trigger
+    current = current._replace(next_fire_at=next_fire(trigger, NOW))
+    served, in_time, now = [], set(), NOW
+    for pause in pauses:
+        looked_at, now = now, now + timedelta(seconds=pause)
+        named = takewhile(lambda fire: fire <= now, preview(trigger, NOW, 500))  # noqa: B023
+        due = {fire: due_at(trigger, fire, current.name) for fire in named}
+        in_time |= {fire for fire, at in due.items() if max(looked_at, now - GRACE) < at <= now}
+        while current.next_due_at is not None and current.next_due_at <= now:
+            fires = fires_of(current, now)
+            served += fires.due
+            current = current._replace(next_fire_at=fires.next_fire_at)
+    assert served == sorted(set(served))
+    assert in_time <= set(served)
 
 
 @settings(deadline=None)

@@ -18,7 +18,7 @@ from admin.operations.access import Access
 from admin.operations.fleet import Fleet
 from admin.operations.groups import GroupDesk
 from admin.operations.jobs import Jobs
-from admin.operations.logs import Logs
+from admin.operations.logs.reading import Logs
 from admin.operations.runs import Runs
 from admin.operations.topics import TopicDesk
 from protos.errors import ShardcastError

@@ -12,7 +12,7 @@ from admin.domain.job import Job
 from admin.domain.logs import LoggedLine
 from admin.domain.run import Run
 from admin.domain.shard import Shard
-from admin.operations.logs import LogPage
+from admin.operations.logs.reading import LogPage
 from admin.ports import Executor, Token
 
 

@@ -9,7 +9,7 @@ from admin.api.rest.models import LogBody, RunBody, RunsBody, ShardsBody, log_bo
 from admin.domain.logs import Position
 from admin.domain.names import JobName, RunId
 from admin.domain.run import RunState
-from admin.operations.logs import Logs
+from admin.operations.logs.reading import Logs
 from admin.operations.runs import Runs
 
 PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE)]

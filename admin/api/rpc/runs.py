@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
-    from admin.operations.logs import Logs
+    from admin.operations.logs.reading import Logs
     from admin.operations.runs import Runs
 
 

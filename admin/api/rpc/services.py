@@ -4,7 +4,7 @@ from admin.api.rpc.jobs import JobService
 from admin.api.rpc.runs import RunService
 from admin.operations.access import Access
 from admin.operations.jobs import Jobs
-from admin.operations.logs import Logs
+from admin.operations.logs.reading import Logs
 from admin.operations.runs import Runs
 from protos.admin.v1.job_pb2_grpc import add_JobServiceServicer_to_server
 from protos.admin.v1.run_pb2_grpc import add_RunServiceServicer_to_server

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import cycle, islice, takewhile
+from itertools import cycle, islice, pairwise, takewhile
 from typing import assert_never
 
-from admin.domain.errors import NeverFires
+from admin.domain.errors import InvalidJob, NeverFires
 from admin.domain.trigger.cron import compiled, last_year_of
 from admin.domain.trigger.expression import FIRST_YEAR, LAST_YEAR
+from admin.domain.trigger.fields import duration_text
 from admin.domain.trigger.form import form_of_trigger
 from admin.domain.trigger.kinds import After, AllOf, AnyOf, At, Cron, Dialect, Every, Manual, Timed, Trigger
 from protos.errors import InvalidArgument
 
 MAX_LEAPS = 3_000  # rules that have not agreed after so many steps from one to the other are said never to agree
 MAX_PREVIEW_LEAPS = 10_000
+GAPS = 20  # between fires to come, none of which a jitter may be longer than
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _INSTANT = timedelta(microseconds=1)
@@ -67,11 +69,25 @@ def due_at(trigger: Trigger, fire_at: datetime, seed: str) -> datetime:
     return fire_at + min(late, _END_OF_TIME - fire_at)
 
 
-def checked_fires(trigger: Trigger, now: datetime) -> Trigger:
-    """The trigger, if a job may have it from now on. Raises NeverFires."""
+def checked_fires(trigger: Trigger, now: datetime, *, is_new: bool = True) -> Trigger:
+    """The trigger, if a job may have it from now on; of one that is not new, what was let in before counts. Raises
+    NeverFires, InvalidJob.
+    """
     if not isinstance(trigger.rule, Manual) and first_fire(trigger, now) is None:
         raise NeverFires(trigger=json.dumps(form_of_trigger(trigger)), after=now.isoformat())
+    if is_new and trigger.jitter and not isinstance(trigger.rule, After):
+        _check_jitter(trigger, now)
     return trigger
+
+
+def _check_jitter(trigger: Trigger, now: datetime) -> None:
+    """A fire is not served behind a later one. Raises InvalidJob."""
+    fires = list(islice(_fires(trigger, now), GAPS + 1))
+    shortest = min((later - sooner for sooner, later in pairwise(fires)), default=trigger.jitter)
+    if trigger.jitter > shortest:
+        jitter, gap = duration_text(trigger.jitter), duration_text(shortest)
+        fault = f"trigger: a jitter of {jitter} is longer than the {gap} between two of its fires"
+        raise InvalidJob(reason=fault, faults=[fault])
 
 
 def fire_times(

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from admin.domain.fields import Form, duration_of, duration_text, mapping_of, text_of
 from admin.domain.trigger.cron import compiled
 from admin.domain.trigger.expression import FIRST_YEAR, LAST_YEAR
+from admin.domain.trigger.fields import Form, duration_of, duration_text, mapping_of, text_of
 from admin.domain.trigger.kinds import (
     After,
     AllOf,

@@ -11,6 +11,7 @@ from admin.domain.overlap import Active
 from admin.domain.plan import fire_behind_end
 from admin.domain.run import Cause, settled, shards_of
 from admin.domain.shard import step
+from admin.domain.trigger import delay_of
 from admin.ports import Changed
 
 if TYPE_CHECKING:
@@ -121,11 +122,15 @@ class Books:
         return Changed(seen, self.settle(moved), steps)
 
     def awaits_end(self, job: Job) -> bool:
-        """Whether the run of the job's last fire has not ended."""
-        return any(run.cause is Cause.FIRE and run.fire_at == job.last_fire_at for run in self.active_runs(job.id))
+        """Whether the run of the job's last fire, one with a fixed delay, has not ended."""
+        return any(_leads_on(run) and run.fire_at == job.last_fire_at for run in self.active_runs(job.id))
 
     def _lead_on(self, run: Run) -> None:
         """The end of a fire's run leads to the next fire, with a fixed delay."""
         job = next((job for job in self.jobs.values() if job.id == run.job_id), None)
-        if job is not None:
+        if job is not None and _leads_on(run):
             self.jobs[job.name] = job._replace(next_fire_at=fire_behind_end(job, run, self.now))
+
+
+def _leads_on(run: Run) -> bool:
+    return run.cause is Cause.FIRE and delay_of(run.definition.trigger) is not None

@@ -27,6 +27,10 @@ SHARDS_A_ROUND = 5_000  # from there on what else is due waits for the next roun
 
 _UNDER_WAY = {ShardState.RUNNING: 1}
 _KNOWN = "SELECT job_id, cause, run_key FROM {table} WHERE (job_id, cause, run_key) IN ({keys})"
+_KNOWN_SQLITE = (  # which begins with the keys, where the other would read all of the history
+    "SELECT t.job_id, t.cause, t.run_key FROM ({keys}) AS v CROSS JOIN {table} t"
+    " ON t.job_id = v.column1 AND t.cause = v.column2 AND t.run_key = v.column3"
+)
 _JOBS = "SELECT id FROM jobs WHERE id IN ({keys}) ORDER BY id"
 
 
@@ -62,7 +66,8 @@ def _known(books: Books, doubtful: Sequence[Run]) -> set[RunId]:
     if not doubtful:
         return set()
     keys = [(run.job_id, CAUSE_CODES[run.cause], run.key) for run in doubtful]
-    texts = [_KNOWN.replace("{table}", table) for table in ("runs", "ended_runs")]
+    known = _KNOWN_SQLITE if books.connection.dialect.name == "sqlite" else _KNOWN
+    texts = [known.replace("{table}", table) for table in ("runs", "ended_runs")]
     found = {tuple(row) for text in texts for row in many.fetch(books.connection, text, keys)}
     return {run.id for run, key in zip(doubtful, keys, strict=True) if key in found}
 

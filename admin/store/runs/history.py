@@ -171,10 +171,14 @@ def _packed(detail: Sequence[object]) -> bytes:
 
 
 def _shortened(fields: object) -> object:
-    """Without what a shard returned, and with the beginning of what it failed with: all of it would be too much."""
+    """Without what a shard returned and where one that succeeded was, with the beginning of what it failed with: all of
+    it would be too much.
+    """
     if not isinstance(fields, dict):
         return fields
     short = {name: value for name, value in fields.items() if name != "v"}
+    if "s" not in short and isinstance(counters := short.get("c"), Counters):
+        short["c"] = counters._replace(cursor="")
     if isinstance(fault := short.get("f"), list):
         short["f"] = [fault[0], fault[1][:MOST_FAULT], "left out: the run has too much to keep"]
     return short

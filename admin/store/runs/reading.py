@@ -19,7 +19,7 @@ from admin.store.runs import history
 from admin.store.runs.books import Books
 from admin.store.runs.rows import CAUSE_CODES, RUN_CODES, definition_id_of, run_of
 from admin.store.tables import definitions, ended_runs, runs
-from admin.store.types import uuid_bytes
+from admin.store.types import is_storable, uuid_bytes
 
 Of = Callable[[Raw, JobDefinition], Run]
 
@@ -56,14 +56,14 @@ def list_runs(
     ids = None if job is None else _ids_of(books, job)
     pages = [list(_runs(books, query.limit(limit), of)) for query, of in _queries(ids, state, before)]
     newest_first = merge(*pages, key=attrgetter("id"), reverse=True)
-    by_id = {
-        run.id: run for run in newest_first
-    }  # one that ended between two looks is there twice; the history is right
+    by_id = {run.id: run for run in newest_first}  # who ended between two looks is there twice; the history is right
     return list(islice(by_id.values(), limit))
 
 
 def _ids_of(books: Books, job: JobName) -> Sequence[JobId]:
     """Of the job that has the name, and of those that had it."""
+    if not is_storable(job):
+        return []
     query = select(definitions.c.job_id).where(definitions.c.job == job).distinct()
     return [JobId(key) for key in books.connection.scalars(query)]
 

@@ -12,7 +12,7 @@ import pytest
 
 from admin.domain.logs import LINE_COST, LogChunk, LogLine, Position
 from admin.domain.names import Attempt, RunId
-from admin.operations.logs import LogRetention
+from admin.operations.logs.reading import LogRetention
 from admin.scheduler.pruner import Pruner
 from admin.store.databases.sqlite import SqliteDatabase
 from admin.store.logs import SqlRunLogs

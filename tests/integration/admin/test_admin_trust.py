@@ -4,12 +4,20 @@ import json
 
 import pytest
 
+from admin.dispatch.convert import MAX_NUMBER
+from admin.dispatch.link import MAX_HANDLERS
 from protos.executor.v1 import link_pb2 as pb
 from tests.support.admin_harness import JOB, connected, running_admin, until
 
 pytestmark = pytest.mark.anyio
 
 TRIGGER = "/jobs/promotion-push/trigger"
+
+
+@pytest.fixture(scope="module")
+async def admin_of_all(tmp_path_factory):
+    async with running_admin(tmp_path_factory.mktemp("admin")) as admin:
+        yield admin
 
 
 async def test_nobody_speaks_for_the_runs_of_another_group(tmp_path):
@@ -131,6 +139,7 @@ async def test_a_body_that_cannot_be_kept_is_refused_and_changes_nothing(tmp_pat
         ),
         ("/jobs", {**JOB, "trigger": {"at": "0001-01-01T00:00:00+10:00"}}, "invalid_job"),
         ("/jobs", {**JOB, "trigger": {"cron": "\ud800"}}, "invalid_trigger"),
+        ("/jobs", {**JOB, "trigger": {"every": "1m", "jitter": "2m"}}, "invalid_job"),
         ("/tokens", {"name": ""}, "invalid_argument"),
     ],
 )
@@ -153,3 +162,70 @@ async def test_a_key_stands_for_one_request_and_outlives_edits_of_the_job(tmp_pa
         assert (await client.post(f"/runs/{first['id']}/rerun", headers=key)).json()["id"] == reruns[0]
         too_long = await client.post(f"/runs/{first['id']}/rerun", headers={"Idempotency-Key": "k" * 151})
         assert too_long.json()["code"] == "invalid_argument"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"executor_id": "one\x00"},
+        {"executor_id": ""},
+        {"executor_id": "x" * 65},
+        {"group": "promotion\x00"},
+        {"group": "g" * 101},
+        {"group": "promo\u200btion"},
+        {"handlers": ("push\x00",)},
+        {"handlers": ("h" * 101,)},
+        {"handlers": ("",)},
+        {"handlers": tuple(map(str, range(MAX_HANDLERS + 1)))},
+    ],
+    ids=str,
+)
+async def test_an_executor_whose_names_nobody_could_keep_is_refused(admin_of_all, odd):
+    async with connected(admin_of_all, **odd) as executor:
+        await executor.until_over()
+        assert executor.refusal() == "invalid_argument"
+
+
+async def test_an_executor_with_as_much_as_is_allowed_is_let_in(admin_of_all):
+    handlers = tuple(f"{number:0100}" for number in range(MAX_HANDLERS))
+    async with connected(admin_of_all, "x" * 64, group="g" * 100, handlers=handlers) as executor:
+        await executor.came("welcome")
+
+
+async def test_names_that_nothing_can_have_are_unknown(admin_of_all):
+    async with admin_of_all.client() as client:
+        await client.post("/jobs", json=JOB)
+        for call in (client.get, client.delete):
+            answer = await call("/jobs/%00")
+            assert (answer.status_code, answer.json()["code"]) == (404, "unknown_job")
+        for action in ("trigger", "pause", "resume"):
+            assert (await client.post(f"/jobs/a%00b/{action}")).json()["code"] == "unknown_job"
+        assert (await client.get("/runs/%00")).json()["code"] == "unknown_run"
+        for path in ("/runs?job=%00", "/runs?page_token=%00", "/jobs?group=%00", "/jobs?page_token=zzz%00"):
+            answer = await client.get(path)
+            assert answer.status_code == 200, path
+            assert [] in answer.json().values(), path
+        for key in (b"k\xa0k", b"k\tk"):
+            answer = await client.post(TRIGGER, headers={"Idempotency-Key": key})
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid_argument")
+
+
+async def test_an_outcome_with_numbers_and_texts_beyond_all_bounds_is_kept_and_work_goes_on(tmp_path):
+    async with (
+        running_admin(tmp_path) as admin,
+        admin.client() as client,
+        connected(admin, is_beating=True) as executor,
+    ):
+        await client.post("/jobs", json={**JOB, "shards": 1})
+        run_id = (await client.post(TRIGGER)).json()["id"]
+        (assignment,) = await executor.assigned(1)
+        fenced = {"state": pb.OUTCOME_STATE_FENCED, "broker_term": 2**64 - 1}
+        assert await executor.report(assignment.attempt, **fenced) == pb.VERDICT_ACCEPTED
+        (_, again) = await executor.assigned(2)
+        texts = dict.fromkeys(("error_code", "error_message", "traceback", "result"), "a\x00b")
+        failed = {"state": pb.OUTCOME_STATE_FAILED, "counters": pb.Counters(rows=2**64 - 1, cursor="\x00"), **texts}
+        assert await executor.report(again.attempt, **failed) == pb.VERDICT_ACCEPTED
+        (shard,) = (await client.get(f"/runs/{run_id}/shards")).json()["shards"]
+        assert (shard["state"], shard["rows"]) == ("failed", MAX_NUMBER)
+        await client.post(TRIGGER)
+        await executor.assigned(3)

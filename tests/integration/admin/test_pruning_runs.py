@@ -40,11 +40,11 @@ async def test_a_run_that_is_tried_again_meanwhile_stays(tmp_path: Path):
         run = await stores.add(order())
         (assignment,) = await stores.assign()
         await stores.report(assignment.shard.current, OutcomeState.FAILED)
-        old = await stores.database.read(lambda connection: history.find_old(connection, utc_now() + LONG, 9, 9))
+        old = await stores.database.read(lambda connection: history.find_old(connection, utc_now() + LONG, b"", 9))
         assert len(old.keys) == 1
         await stores.runs.add_attempts(run.id)
         assert await stores.database.write(lambda connection: history.prune(connection, old)) == []
         assert (await stores.runs.get(run.id)).state is RunState.RUNNING
         await stores.cancel(run)
-        kept = await stores.database.read(lambda connection: history.find_old(connection, NOW, 9, 9))
+        kept = await stores.database.read(lambda connection: history.find_old(connection, NOW, b"", 9))
         assert kept.keys == []

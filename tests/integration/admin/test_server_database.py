@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, text
 
-from admin.domain.errors import StoreUnavailable
+from admin.domain.errors import StoreUnavailable, Unstorable
 from admin.store.databases.server import ServerDatabase
 from tests.support.admin_databases import end_connections
 
@@ -137,6 +137,6 @@ async def test_work_that_fails_is_not_done_anew(database: ServerDatabase) -> Non
         tries.append(1)
         connection.execute(text("INSERT INTO counts VALUES (0, 0)"))
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(Unstorable):
         await database.write(fail)
     assert len(tries) == 1

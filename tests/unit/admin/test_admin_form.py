@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 
 from admin.domain.errors import InvalidJob, InvalidTrigger
-from admin.domain.fields import duration_of, duration_text
 from admin.domain.form import definition_of, form_of
 from admin.domain.job import Misfire, Overlap
 from admin.domain.retry import Backoff, RetryPolicy, pause_before_retry
 from admin.domain.trigger import MANUAL
+from admin.domain.trigger.fields import duration_of, duration_text
 
 NEEDED = {"name": "promotion-push", "group": "promotion", "handler": "promotion.push"}
 

@@ -10,8 +10,8 @@ import pytest
 from admin.domain.errors import StoreUnavailable
 from admin.domain.logs import CHUNK_COST, LINE_COST, MAX_CHUNK_BYTES, LogCaps, LogChunk, LogLine, Position
 from admin.domain.names import Attempt, RunId
-from admin.operations import log_buffer
-from admin.operations.log_buffer import CHUNKS_A_WRITE, SILENCE, LogBuffer
+from admin.operations.logs import buffer as log_buffer
+from admin.operations.logs.buffer import CHUNKS_A_WRITE, SILENCE, LogBuffer
 from admin.operations.runs import bell_of
 from admin.store.memory.logs import MemoryRunLogs
 from admin.wakeup.local import LocalWakeup
@@ -37,6 +37,10 @@ class Store(MemoryRunLogs):
         super().__init__()
 
     async def add(self, chunks: Sequence[LogChunk], now: datetime, run_bytes: int) -> Collection[RunId]:
+        """Goes on to its end when who waits for it is cut off, as a transaction does."""
+        return await asyncio.shield(asyncio.ensure_future(self._add(chunks, now, run_bytes)))
+
+    async def _add(self, chunks: Sequence[LogChunk], now: datetime, run_bytes: int) -> Collection[RunId]:
         if self.is_away:
             raise StoreUnavailable(reason="away")
         if self.gate is not None:
@@ -149,6 +153,25 @@ async def test_the_end_of_an_attempt_waits_for_lines_that_are_being_written():
     await ending
     assert await world.said() == ["a"]
     await flushing
+
+
+async def test_who_is_cut_off_while_lines_are_written_has_them_written_once():
+    world = World()
+    world.store.gate = asyncio.Event()
+    world.log(ONE, "a")
+    world.log(TWO, "b")
+    cut_off = asyncio.create_task(world.buffer.flush())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    cut_off.cancel()
+    world.log(ONE, "c")
+    again = asyncio.create_task(world.buffer.flush())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    world.store.gate.set()
+    await again
+    assert cut_off.cancelled()
+    assert sorted(await world.said()) == ["a", "b", "c"]
 
 
 async def test_an_attempt_without_lines_asks_nothing_of_the_store():

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from admin.domain.errors import NeverFires
+from admin.domain.errors import InvalidJob, NeverFires
 from admin.domain.plan import fire_of_edited
 from admin.domain.trigger import (
     MANUAL,
@@ -232,3 +232,25 @@ def test_a_preview_needs_an_instant_of_our_days():
     for after in (datetime(2026, 1, 1), datetime(1969, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)):  # noqa: DTZ001
         with pytest.raises(InvalidArgument):
             preview(MANUAL, after, 1)
+
+
+@pytest.mark.parametrize(
+    ("form", "jitter", "gap"),
+    [
+        ({"every": "1m", "jitter": "61s"}, "1m1s", "1m"),
+        ({"cron": "0 0/5 9,10 * * ?", "jitter": "1h"}, "1h", "5m"),
+        ({"any": [{"every": "7m"}, {"every": "5m"}], "jitter": "3m"}, "3m", "1m"),
+        ({"unix": "0 9 * * *", "start": "2030-01-01T00:00:00Z", "jitter": "1d"}, "", ""),
+        ({"every": "1m", "jitter": "1m"}, "", ""),
+        ({"at": "2026-11-23T09:00:00Z", "jitter": "1d"}, "", ""),
+        ({"after": "1m", "jitter": "1d"}, "", ""),
+    ],
+)
+def test_a_jitter_beyond_the_next_fire_is_refused_where_a_job_is_saved(form, jitter, gap):
+    trigger = trigger_of(form)
+    if not jitter:
+        assert checked_fires(trigger, NOW) == trigger
+        return
+    with pytest.raises(InvalidJob, match=f"a jitter of {jitter} is longer than the {gap} between"):
+        checked_fires(trigger, NOW)
+    assert checked_fires(trigger, NOW, is_new=False) == trigger, "one that was let in before is resumed"

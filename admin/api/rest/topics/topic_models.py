@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from admin.api.rest.models import Instant
-from admin.domain.fields import duration_of, duration_text
+from admin.domain.trigger.fields import duration_of, duration_text
 from broker.client.message import ReceivedMessage
 from broker.client.operating.groups import GroupState
 from broker.client.operating.topics import TopicState

@@ -114,11 +114,16 @@ class LogBuffer:
         self._end([pending for pending in self._pending.values() if now - pending.heard_at > SILENCE])
 
     async def flush(self) -> int:
-        """Writes all that waits; the number of chunks. Raises StoreUnavailable, having kept what was not written."""
+        """Writes all that waits; the number of chunks. Raises StoreUnavailable, having kept what was not written. Goes
+        on to its end when who asked is cut off: nobody else may write the same meanwhile.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._flush()))
+
+    async def _flush(self) -> int:
         written = 0
         async with self._writing:
             while some := self._some_due():
-                await asyncio.shield(asyncio.ensure_future(self._write(some)))  # to its end, whoever is cut off
+                await self._write(some)
                 written += sum(count for _, count in some)
         return written
 

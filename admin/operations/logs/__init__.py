@@ -1,0 +1,1 @@
+"""Logs of runs: collected from links, written in batches, read and followed, forgotten."""
