@@ -8,7 +8,7 @@ from admin.domain.logs import MAX_LINE_CHARACTERS, LogLine
 from admin.domain.names import Attempt, HandlerName, RunId
 from admin.domain.routing import Assignment
 from admin.domain.run import Outcome, OutcomeState, Verdict
-from admin.domain.shard import Counters, Fault
+from admin.domain.shard import NOTHING_YET, Counters, Fault
 from protos.errors import InvalidArgument
 from protos.executor.v1 import link_pb2 as pb
 
@@ -57,6 +57,8 @@ def attempt_message(attempt: Attempt) -> pb.Attempt:
 
 
 def counters_of(message: pb.Counters) -> Counters:
+    if not message.ByteSize():
+        return NOTHING_YET
     numbers = (min(each, MAX_NUMBER) for each in (message.rows, message.published, message.done, message.total))
     rows, published, done, total = numbers
     return Counters(rows, published, text_of(message.cursor, MAX_RESULT), done, total)

@@ -39,8 +39,8 @@ def fires_of(job: Job, now: datetime) -> Fires:
             due.append(fire)
             fire = fires.behind(fire)
         fire = fires.from_(fire, (now - CATCH_UP) if misfire is Misfire.FIRE_ALL else late_before_at)
-    while fire is not None and fires.due_at(fire) <= now and len(due) < FIRES_A_TICK:
-        if misfire is Misfire.FIRE_ALL or fires.due_at(fire) >= late_before_at:
+    while fire is not None and (due_at_ := fires.due_at(fire)) <= now and len(due) < FIRES_A_TICK:
+        if misfire is Misfire.FIRE_ALL or due_at_ >= late_before_at:
             due.append(fire)
         fire = fires.behind(fire)
     return Fires(due, fire)
@@ -152,9 +152,10 @@ def _key(job: Job, fire_at: datetime, run_id: RunId) -> str:
 
 def _last_fire(job: Job, due: Sequence[datetime]) -> datetime | None:
     """The latest that ever led to a run; with a fixed delay the last one, whose run's end leads to the next."""
-    if due and delay_of(job.definition.trigger) is not None:
-        return due[-1]
-    return max(filter(None, (job.last_fire_at, *due)), default=None)
+    if not due:
+        return job.last_fire_at
+    is_later = job.last_fire_at is None or due[-1] > job.last_fire_at
+    return due[-1] if is_later or delay_of(job.definition.trigger) is not None else job.last_fire_at
 
 
 def run_of(job: Job, order: Order, now: datetime, active: Active, *, executors: int) -> Run:

@@ -147,8 +147,23 @@ def shards_of(run: Run, now: datetime) -> list[Shard]:
     return [Shard(run.id, index, run.total, state, due_at=now, ended_at=run.ended_at) for index in range(run.total)]
 
 
+_ALONE = {
+    ShardState.WAITING: RunState.WAITING,
+    ShardState.ASSIGNED: RunState.RUNNING,
+    ShardState.RUNNING: RunState.RUNNING,
+    ShardState.SUCCEEDED: RunState.SUCCEEDED,
+    ShardState.FAILED: RunState.FAILED,
+    ShardState.LOST: RunState.FAILED,
+    ShardState.CANCELLED: RunState.CANCELLED,
+    ShardState.SKIPPED: RunState.SKIPPED,
+}
+"""The state of a run whose shards are all in one state, as those of most runs are."""
+
+
 def state_of(tally: Mapping[ShardState, int]) -> RunState:
     """The state of a run whose shards stand like this."""
+    if len(tally) == 1:
+        return _ALONE[next(iter(tally))]
     present = {state for state, count in tally.items() if count}
     if present <= {ShardState.WAITING}:
         return RunState.WAITING

@@ -81,7 +81,7 @@ def insert(connection: Connection, table: Table, rows: Sequence[Values]) -> None
     if dialect.name == "postgresql":
         connection.exec_driver_sql(_insert_unnested(table, names), _arrays(rows))
         return
-    for chunk in _fitting(rows):
+    for chunk in _fitting(rows, dialect):
         connection.exec_driver_sql(_insert_values(table, names, len(chunk), _mark(dialect)), _flat(chunk))
 
 
@@ -94,7 +94,7 @@ def update(connection: Connection, table: Table, keys: tuple[str, ...], rows: Se
         connection.exec_driver_sql(_update_unnested(table, names, keys), _arrays(rows))
         return
     text = _update_values if dialect.name == "sqlite" else _update_joined
-    for chunk in _fitting(rows):
+    for chunk in _fitting(rows, dialect):
         connection.exec_driver_sql(text(table, names, keys, len(chunk)), _flat(chunk))
 
 
@@ -107,9 +107,9 @@ def sized(rows: Sequence[T]) -> Iterator[Sequence[T]]:
             start += size
 
 
-def _fitting(rows: Sequence[Values]) -> Iterator[Sequence[Values]]:
+def _fitting(rows: Sequence[Values], dialect: Dialect) -> Iterator[Sequence[Values]]:
     """Slices of few different lengths, none of which has more bytes than a server takes at once."""
-    if sum(map(_length, rows)) <= MOST_CHARACTERS:
+    if dialect.name == "sqlite" or sum(map(_length, rows)) <= MOST_CHARACTERS:
         return sized(rows)
     return ([row] for row in rows)
 

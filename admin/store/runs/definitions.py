@@ -42,8 +42,9 @@ class Definitions:
         wanted = set(ids)
         with self._lock:
             found = {each: self._known[each] for each in wanted if each in self._known}
-            for each in found:
-                self._known.move_to_end(each)
+            if len(self._known) > MOST_KNOWN // 2:  # some may have to go soon
+                for each in found:
+                    self._known.move_to_end(each)
         missing = sorted(wanted - found.keys())
         for start in range(0, len(missing), CHUNK):
             query = select(definitions.c.id, definitions.c.body).where(
