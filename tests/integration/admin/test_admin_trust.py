@@ -190,6 +190,9 @@ async def test_an_executor_with_as_much_as_is_allowed_is_let_in(admin_of_all):
     handlers = tuple(f"{number:0100}" for number in range(MAX_HANDLERS))
     async with connected(admin_of_all, "x" * 64, group="g" * 100, handlers=handlers) as executor:
         await executor.came("welcome")
+        async with admin_of_all.client() as client:
+            (listed,) = (await client.get("/fleet")).json()["executors"]
+        assert (listed["group"], len(listed["handlers"])) == ("g" * 100, MAX_HANDLERS)
 
 
 async def test_names_that_nothing_can_have_are_unknown(admin_of_all):

@@ -1,5 +1,6 @@
 """The databases that tests are given are empty, their own, and of the kind they ask for."""
 
+import pytest
 import sqlalchemy as sa
 
 from tests.support.admin_databases import fresh_database
@@ -21,6 +22,8 @@ def test_a_database_is_dropped_although_it_is_in_use(shared_database_url: str) -
         connection = engine.connect()
         connection.exec_driver_sql("CREATE TABLE words (word VARCHAR(40))")
     connection.invalidate()
+    with pytest.raises(sa.exc.OperationalError):
+        engine.connect()
     engine.dispose()
 
 
