@@ -91,7 +91,7 @@ class NoContext(ExecutorError):
 
 
 class CheckpointOrder(ExecutorError):
-    """Batch {given} of scan {scan} cannot be the checkpoint now: batch {expected} comes first."""
+    """Rows {first} to {last} of scan {scan} cannot be the checkpoint now: row {expected} is next, counted from 0."""
 
     code = "checkpoint_order"
     status = Status.FAILED_PRECONDITION

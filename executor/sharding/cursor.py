@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from executor.errors import BadCursor
+from executor.errors import BadCursor, CheckpointOrder
 
 Key = int | str
 
@@ -19,12 +19,31 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """What a batch carries: publishing under it says that the scan is done up to and including this batch."""
+    """What rows of a scan carry: publishing under it says that the scan is done up to and including them.
+
+    They are the rows from `first` up to, not including, `last`, counted from 0 as this attempt was given them.
+    """
 
     scan: str
-    number: int  # of the batch within its scan and attempt, from 1
-    position: Position
+    first: int
+    last: int
+    position: Position  # behind the last of them
     rows: int  # of this shard handed out up to here, all scans and earlier attempts together
+
+    def part(self, start: int, stop: int, position: Position) -> "Cursor":
+        """Of these rows only those from `start` up to, not including, `stop`; `position` is behind the last of them."""
+        last = self.first + stop
+        return Cursor(self.scan, self.first + start, last, position, self.rows - (self.last - last))
+
+    def join(self, following: "Cursor") -> "Cursor":
+        """Of these rows and those behind them. Raises CheckpointOrder for others than the next ones."""
+        following.check_follows(self.scan, self.last)
+        return replace(following, first=self.first)
+
+    def check_follows(self, scan: str, rows: int) -> None:
+        """Raises CheckpointOrder unless these are the next rows of the scan behind so many."""
+        if (self.scan, self.first) != (scan, rows):
+            raise CheckpointOrder(scan=self.scan, first=self.first, last=self.last - 1, expected=rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from executor.errors import UnfitKey
 from executor.model import Shard
 from executor.sharding.cursor import Cursor, Key, Position
+from protos.errors import InvalidArgument
 
 Row = sa.Row[*tuple[object, ...]]
 
@@ -23,25 +24,48 @@ class Source(Protocol):
 
     def keys(self, after: Key | None, upper: Key, limit: int) -> list[Key]: ...
 
-    def rows(self, keys: Sequence[Key]) -> Sequence[Row]: ...
+    def rows(self, keys: Sequence[Key]) -> tuple[Sequence[Row], Sequence[Key]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The next rows of the shard (none in an empty stretch) and where the scan stands behind them."""
+    """The next rows of the shard (none in an empty stretch), where the scan stands behind them, and their keys."""
 
     rows: Sequence[Row]
     position: Position
+    keys: Sequence[Key] = ()
+
+    def behind(self, index: int) -> Position:
+        """Where the scan stands behind this row."""
+        return self.position if index == len(self.rows) - 1 else Position(self.keys[index])
+
+    def part(self, start: int, stop: int) -> "Piece":
+        return Piece(self.rows[start:stop], self.behind(stop - 1), self.keys[start:stop])
 
 
 class Rows(Sequence[Row]):
     """A batch of rows with their columns as attributes; `cursor` is the checkpoint to publish it under."""
 
-    __slots__ = ("_rows", "cursor")
+    __slots__ = ("_piece", "_rows", "cursor")
 
-    def __init__(self, rows: Sequence[Row], cursor: Cursor) -> None:
-        self._rows = rows
+    def __init__(self, piece: Piece, cursor: Cursor) -> None:
+        self._piece = piece
+        self._rows = piece.rows
         self.cursor = cursor
+
+    def part(self, start: int, stop: int) -> "Rows":
+        """The rows from `start` up to, not including, `stop`, at least one, with a cursor of their own.
+
+        Parts are published in their order, each under its cursor. Raises InvalidArgument.
+        """
+        if not 0 <= start < stop <= len(self):
+            raise InvalidArgument(reason=f"of {len(self)} rows those from {start} up to {stop} are no part")
+        piece = self._piece.part(start, stop)
+        return Rows(piece, self.cursor.part(start, stop, piece.position))
+
+    def key(self, index: int) -> Key:
+        """What names this row in its table."""
+        return self._piece.keys[index]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -91,9 +115,14 @@ def read_shard(
         waiting += owned(keys, shard)
         quiet += 1
         while len(waiting) >= batch and (len(waiting) > batch or not is_over):
-            yield Piece(source.rows(waiting[:batch]), Position(waiting[batch - 1]))
+            yield _piece(source, waiting[:batch], Position(waiting[batch - 1]))
             waiting, quiet = waiting[batch:], 0
         if quiet >= QUIET_PAGES and not is_over:
-            yield Piece(source.rows(waiting) if waiting else (), Position(after))
+            yield _piece(source, waiting, Position(after))
             waiting, quiet = [], 0
-    yield Piece(source.rows(waiting) if waiting else (), Position(is_done=True))
+    yield _piece(source, waiting, Position(is_done=True))
+
+
+def _piece(source: Source, keys: Sequence[Key], position: Position) -> Piece:
+    rows, found = source.rows(keys) if keys else ((), ())
+    return Piece(rows, position, found)

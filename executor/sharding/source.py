@@ -40,8 +40,11 @@ class TableSource:
         page = sa.select(self.key).where(self.key <= _given("upper")).order_by(self.key).limit(_given("limit"))
         self._first_page = page if where is None else page.where(_whole(where))
         self._next_page = self._first_page.where(self.key > _given("after"))
-        self._rows = sa.select(*wanted).where(self.key.in_(_given("keys", expanding=True))).order_by(self.key)
-        self._bare_row = result_tuple([key]) if wanted == [self.key] else None
+        self._key_at = wanted.index(self.key) if self.key in wanted else None
+        read = wanted if self._key_at is not None else [*wanted, self.key]
+        self._rows = sa.select(*read).where(self.key.in_(_given("keys", expanding=True))).order_by(self.key)
+        self._is_bare = wanted == [self.key]
+        self._row = result_tuple([column.key for column in wanted])
 
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:
@@ -56,12 +59,15 @@ class TableSource:
         with self.connect() as connection:
             return [cast(Key, row[0]) for row in connection.execute(page, given)]
 
-    def rows(self, keys: Sequence[Key]) -> Sequence[Row]:
-        """The rows with these keys, rising by key; one that was deleted meanwhile is not among them."""
-        if self._bare_row is not None:
-            return [self._bare_row((key,)) for key in keys]
+    def rows(self, keys: Sequence[Key]) -> tuple[Sequence[Row], Sequence[Key]]:
+        """The rows with these keys, rising by key, and theirs; one that was deleted meanwhile is not among them."""
+        if self._is_bare:
+            return [self._row((key,)) for key in keys], keys
         with self.connect() as connection:
-            return connection.execute(self._rows, {"keys": keys}).all()
+            rows = connection.execute(self._rows, {"keys": keys}).all()
+        if self._key_at is None:
+            return [self._row(row[:-1]) for row in rows], [cast(Key, row[-1]) for row in rows]
+        return rows, keys if len(rows) == len(keys) else [cast(Key, row[self._key_at]) for row in rows]
 
     def is_unique(self, connection: sa.Connection) -> bool:
         """Whether the database itself keeps the key unique."""

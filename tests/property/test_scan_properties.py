@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from executor.errors import UnfitKey
@@ -30,8 +30,8 @@ class ListSource:
         start = 0 if after is None else bisect_right(self.stored, after)  # type: ignore[type-var]
         return self.stored[start : bisect_right(self.stored, upper)][:limit]  # type: ignore[type-var]
 
-    def rows(self, keys: Sequence[Key]) -> Sequence[Row]:
-        return cast(Sequence[Row], list(keys))
+    def rows(self, keys: Sequence[Key]) -> tuple[Sequence[Row], Sequence[Key]]:
+        return cast(Sequence[Row], list(keys)), list(keys)
 
 
 def a_table(keys: Sequence[Key]) -> tuple[ListSource, Key | None]:
@@ -65,6 +65,23 @@ def test_a_scan_goes_on_from_any_cursor_with_exactly_the_rest(
     begin = ShardCursor.decode(kept.encode()).scans["s"]
     rest = read_shard(source, upper, shard, begin, batch=data.draw(sizes), page=data.draw(sizes))
     assert [row for piece in rest for row in piece.rows] == [row for piece in pieces[cut + 1 :] for row in piece.rows]
+
+
+@given(ids, shards, sizes, sizes, st.data())
+def test_a_scan_goes_on_behind_any_row_with_exactly_the_rest(
+    keys: list[Key], total: int, batch: int, page: int, data: st.DataObject
+) -> None:
+    source, upper = a_table(keys)
+    shard = Shard(data.draw(st.integers(0, total - 1)), total)
+    pieces = [piece for piece in read_shard(source, upper, shard, Position(), batch=batch, page=page) if piece.rows]
+    assume(pieces)
+    index = data.draw(st.integers(0, len(pieces) - 1))
+    piece = pieces[index]
+    cut = data.draw(st.integers(1, len(piece.rows)))
+    assert list(piece.keys) == piece.rows
+    rest = read_shard(source, upper, shard, piece.part(0, cut).position, batch=batch, page=page)
+    expected = [*piece.rows[cut:], *(row for following in pieces[index + 1 :] for row in following.rows)]
+    assert [row for piece in rest for row in piece.rows] == expected
 
 
 def test_rows_that_come_after_the_plan_are_not_of_the_run() -> None:

@@ -100,9 +100,15 @@ def test_a_table_of_a_memory_database_can_be_scanned_in_a_test() -> None:
 def test_a_row_deleted_during_the_scan_is_left_out(engine: sa.Engine) -> None:
     fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(10))
     source = TableSource(engine, "users", key="id")
+    names = TableSource(engine, "users", key="id", columns=["name"])
     keys = source.keys(None, 9, 100)
+    assert names.rows(keys)[1] == keys
     fill(engine, "DELETE FROM users WHERE id = 5")
-    assert [row.id for row in source.rows(keys)] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    rows, found = source.rows(keys)
+    assert [row.id for row in rows] == found == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    rows, found = names.rows(keys)
+    assert ([(*row,) for row in rows], found) == ([(str(n),) for n in found], [0, 1, 2, 3, 4, 6, 7, 8, 9])
+    assert rows[5].name == "6"
 
 
 @pytest.mark.parametrize(
