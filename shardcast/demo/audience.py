@@ -13,8 +13,8 @@ from typing import TextIO
 from sqlalchemy import Column, Engine, Index, Integer, MetaData, Table, Text, create_engine, func, insert, select
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from executor.sharding.plan import make_plan
-from executor.sharding.source import TableSource
+from executor.sharding.table.planning import ask, make_plan
+from executor.sharding.table.source import TableSource
 from protos.errors import ShardcastError, Status
 
 ROWS_A_WRITE = 10_000
@@ -102,7 +102,7 @@ def from_database(url: str, table: str, id_column: str) -> Audience:
     engine = _engine(url)
     try:
         source = TableSource(engine, table, key=id_column)
-        make_plan(source, total=1)
+        make_plan(source, ask(source, total=1))
         with source.connect() as connection:
             size = connection.scalar(select(func.count()).select_from(source.table)) or 0
     finally:

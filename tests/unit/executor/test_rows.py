@@ -14,7 +14,7 @@ def some_rows(keys: str = "abcd", first: int = 10, before: int = 100) -> Rows:
     """Rows that follow `first` others of this attempt, and `before` of the shard."""
     end = Position(is_done=True)
     cursor = Cursor("s", first, first + len(keys), end, before + len(keys))
-    return Rows(Piece(cast(list[Row], list(keys)), end, list(keys)), cursor)
+    return Rows(Piece(cast(list[Row], list(keys)), end, list(keys), [None] * len(keys)), cursor)
 
 
 def test_parts_carry_cursors_of_their_own() -> None:
