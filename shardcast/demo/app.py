@@ -4,8 +4,9 @@ import json
 import os
 
 from pydantic import BaseModel
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import ColumnElement, Engine, MetaData, Table, create_engine
 
+from executor.sharding.filter import condition, parse_filter
 from shardcast import Context, Executor, Message
 
 TOPIC = "platform_promotion_send_topic"
@@ -18,6 +19,7 @@ class PushParams(BaseModel):
     promotion_id: int
     table: str
     id_column: str
+    where: str | None = None  # a filter as text
 
 
 @app.job("promotion.push")
@@ -26,8 +28,11 @@ def push(context: Context, params: PushParams) -> dict[str, int]:
     engine = _engine()
     published = 0
     try:
+        where = _condition(engine, params)
         with context.publisher(TOPIC) as publisher:
-            for users in context.scan(engine, params.table, key=params.id_column, columns=[params.id_column]):
+            for users in context.scan(
+                engine, params.table, key=params.id_column, where=where, columns=[params.id_column]
+            ):
                 publisher.publish([_message(params.promotion_id, user[0]) for user in users], checkpoint=users.cursor)
                 published += len(users)
     finally:
@@ -37,6 +42,12 @@ def push(context: Context, params: PushParams) -> dict[str, int]:
 
 def _engine() -> Engine:
     return create_engine(os.environ[DATABASE_VARIABLE])
+
+
+def _condition(engine: Engine, params: PushParams) -> ColumnElement[bool] | None:
+    if params.where is None:
+        return None
+    return condition(parse_filter(params.where), Table(params.table, MetaData(), autoload_with=engine))
 
 
 def _message(promotion_id: int, user_id: object) -> Message:
