@@ -28,11 +28,9 @@ def push(context: Context, params: PushParams) -> dict[str, int]:
     engine = _engine()
     published = 0
     try:
-        where = _condition(engine, params)
+        table, where = _audience(engine, params)
         with context.publisher(TOPIC) as publisher:
-            for users in context.scan(
-                engine, params.table, key=params.id_column, where=where, columns=[params.id_column]
-            ):
+            for users in context.scan(engine, table, key=params.id_column, where=where, columns=[params.id_column]):
                 publisher.publish([_message(params.promotion_id, user[0]) for user in users], checkpoint=users.cursor)
                 published += len(users)
     finally:
@@ -44,10 +42,11 @@ def _engine() -> Engine:
     return create_engine(os.environ[DATABASE_VARIABLE])
 
 
-def _condition(engine: Engine, params: PushParams) -> ColumnElement[bool] | None:
+def _audience(engine: Engine, params: PushParams) -> tuple[Table | str, ColumnElement[bool] | None]:
     if params.where is None:
-        return None
-    return condition(parse_filter(params.where), Table(params.table, MetaData(), autoload_with=engine))
+        return params.table, None
+    table = Table(params.table, MetaData(), autoload_with=engine)
+    return table, condition(parse_filter(params.where), table)
 
 
 def _message(promotion_id: int, user_id: object) -> Message:

@@ -131,6 +131,13 @@ def test_a_port_in_use_is_told(tmp_path: Path, command: str, flag: str) -> None:
         assert_one_sentence(_without_logs(shardcast(command, "--data", "d", *flags, cwd=tmp_path)), 73, port)
 
 
+def test_a_probe_port_in_use_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = shardcast("executor", "shardcast.demo.app:app", "--probe-port", port, cwd=tmp_path)
+        assert_one_sentence(_without_logs(done), 73, port)
+
+
 def test_up_passes_on_why_a_daemon_does_not_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
