@@ -117,6 +117,7 @@ def _is_like(text: str, pattern: str) -> bool:
     return re.fullmatch(regex, text, re.DOTALL | re.IGNORECASE | re.ASCII) is not None
 
 
+@settings(deadline=None)
 @given(filters)
 def test_a_filter_is_read_back_from_the_text_that_it_is_written_as(parsed: Filter) -> None:
     text = render(parsed)
@@ -125,7 +126,7 @@ def test_a_filter_is_read_back_from_the_text_that_it_is_written_as(parsed: Filte
     assert parse_filter(f"\n( {text})\t") == parsed, "brackets and blanks around it mean nothing"
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(filters, st.lists(rows, min_size=1, max_size=6))
 def test_a_filter_finds_the_rows_that_a_plain_evaluator_finds(
     connection: sa.Connection, parsed: Filter, people: Sequence[Row]
@@ -163,7 +164,7 @@ words = st.sampled_from(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.one_of(st.text(), st.lists(words).map(" ".join), st.lists(words).map("".join)))
 @example("(" * 5_000)
 @example("not " * 5_000 + "age")
