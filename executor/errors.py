@@ -177,6 +177,13 @@ class BadPlan(ScanError):
     code = "bad_plan"
 
 
+class BadFilter(ScanError):
+    """The filter cannot be used: {reason}."""
+
+    code = "bad_filter"
+    status = Status.INVALID_ARGUMENT
+
+
 class DatabaseUnreachable(ScanError):
     """The database {database} cannot be read: {reason}."""
 

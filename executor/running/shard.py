@@ -69,6 +69,11 @@ class AttemptShard:
         state = self._publisher.state
         return Counters(state.rows, state.published, state.encode().decode(), self.done, self.total)
 
+    @property
+    def gained(self) -> tuple[int, int]:
+        """Rows handed out and messages acknowledged by this attempt alone."""
+        return self._publisher.gained if self._publisher is not None else (0, 0)
+
     async def open(self) -> ShardPublisher:
         """Opens the producer once, which fences every other holder of the shard.
 
