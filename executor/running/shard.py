@@ -79,7 +79,7 @@ class AttemptShard:
         for piece in read_shard(source, plan.upper, shard, begin, batch=batch):
             self.cancellation.check()
             if piece.rows:
-                yield Rows(piece, publisher.hand_out(name, piece.position, len(piece.rows)))
+                yield Rows(piece, publisher.hand_out(name, piece.position, len(piece.rows)), source.name)
             else:
                 portal(publisher.pass_over(name, piece.position))
 
