@@ -10,6 +10,7 @@ from typing import Self, cast
 
 from broker.client.message import Message
 from broker.errors import NotOpen
+from executor.errors import RowFailed
 from executor.running.isolation import Portal, contained
 from executor.running.shard import AttemptShard
 from executor.sharding.cursor import Cursor
@@ -75,7 +76,7 @@ class AsyncPublisher:
         They are gathered, over batches too, into atomic units under the cursor of their last row: of at most
         `max_messages` and `max_bytes`, less at a low pace, but all messages of a row in one. What is gathered waits for
         the next batch for `linger` at most. Raises RowFailed when `make_message` raises or makes what cannot be sent:
-        what is before that row is published, the row and what is behind it are not. Retry, Fail, Skip and Cancelled
+        what is before that row is durable then, the row and what is behind it are not published. Retry, Fail, Skip and Cancelled
         pass unchanged. Raises NotOpen outside of the block, and what `publish` raises.
         """
         if not inspect.iscoroutinefunction(make_message):
@@ -129,8 +130,12 @@ class AsyncPublisher:
             return unit
 
     async def _send_full(self, units: Iterable[Unit]) -> None:
-        for unit in units:
-            await self._send(unit)
+        try:
+            for unit in units:
+                await self._send(unit)
+        except RowFailed:  # what is before the row shall be durable when the attempt ends here
+            await self.flush()
+            raise
 
     async def _send(self, unit: Unit) -> None:
         async with self._turn:
@@ -202,8 +207,12 @@ class Publisher:
 
     def publish_each(self, rows: Rows, make_message: Make) -> None:
         """See AsyncPublisher.publish_each."""
-        for unit in self._publisher._gather(rows, make_message):
-            self._portal(self._publisher._send(unit))
+        try:
+            for unit in self._publisher._gather(rows, make_message):
+                self._portal(self._publisher._send(unit))
+        except RowFailed:
+            self.flush()
+            raise
 
     def flush(self) -> None:
         """See AsyncPublisher.flush."""
