@@ -76,8 +76,8 @@ class AsyncPublisher:
         They are gathered, over batches too, into atomic units under the cursor of their last row: of at most
         `max_messages` and `max_bytes`, less at a low pace, but all messages of a row in one. What is gathered waits for
         the next batch for `linger` at most. Raises RowFailed when `make_message` raises or makes what cannot be sent:
-        what is before that row is durable then, the row and what is behind it are not published. Retry, Fail, Skip and Cancelled
-        pass unchanged. Raises NotOpen outside of the block, and what `publish` raises.
+        what is before that row is durable then, the row and what is behind it are not published. Retry, Fail, Skip and
+        Cancelled pass unchanged. Raises NotOpen outside of the block, and what `publish` raises.
         """
         if not inspect.iscoroutinefunction(make_message):
             await self._send_full(self._gather(rows, cast(Make, make_message)))

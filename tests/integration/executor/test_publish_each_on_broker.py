@@ -117,14 +117,15 @@ class StalledBroker(FakeBroker):
             yield stored(request)
 
 
-async def test_a_broker_that_stalls_makes_the_handler_wait_and_not_its_memory_grow() -> None:
+@pytest.mark.parametrize(("count", "size"), [(4, 1 << 30), (1_000, 4 * 100 * 1_100)], ids=["publishes", "bytes"])
+async def test_a_broker_that_stalls_makes_the_handler_wait_and_not_its_memory_grow(count: int, size: int) -> None:
     fake, window, unit, batches = StalledBroker(), 4, 100, 20
     made = 0
 
     def make(row: Row) -> Message:
         nonlocal made
         made += 1
-        return Message(b"", key=str(row))
+        return Message(bytes(1_000), key=str(row))
 
     async def handle(shard: LocalShard) -> None:
         shard.out.begin("s")
@@ -134,7 +135,7 @@ async def test_a_broker_that_stalls_makes_the_handler_wait_and_not_its_memory_gr
 
     async with (
         running_fake(fake) as endpoint,
-        ShardProducer(endpoint, "run/1/0", term=1, holder_id="a", window=window) as producer,
+        ShardProducer(endpoint, "run/1/0", term=1, holder_id="a", window=count, window_bytes=size) as producer,
     ):
         handling = asyncio.create_task(handle(LocalShard(producer)))
         async with asyncio.timeout(20):
