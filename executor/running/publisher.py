@@ -15,7 +15,8 @@ from executor.running.isolation import Portal, contained
 from executor.running.shard import AttemptShard
 from executor.sharding.cursor import Cursor
 from executor.sharding.pace import Pacer
-from executor.sharding.scan import Row, Rows
+from executor.sharding.scan import Rows
+from executor.sharding.table.questions import Row
 from executor.sharding.units import Limits, Made, Unit, gather
 from protos.errors import InvalidArgument
 

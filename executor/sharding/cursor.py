@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from executor.errors import BadCursor, CheckpointOrder
-
-Key = int | str
+from executor.sharding.keys import Key, key_from_json, key_to_json
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a scan stands: behind the key `after` (None: at its beginning), or at its end."""
+    """Where a scan stands: behind the key `after` (None: at its beginning), or at its end.
+
+    A scan that goes bucket by bucket stands in one of them.
+    """
 
     after: Key | None = None
+    bucket: int | None = None
     is_done: bool = False
 
 
@@ -73,13 +76,18 @@ class ShardCursor:
 
 
 def _position_to_json(position: Position) -> dict[str, object]:
-    return {"done": True} if position.is_done else {"after": position.after}
+    if position.is_done:
+        return {"done": True}
+    bucket: dict[str, object] = {} if position.bucket is None else {"bucket": position.bucket}
+    return bucket | {"after": None if position.after is None else key_to_json(position.after)}
 
 
 def _position_from_json(entry: Mapping[str, object]) -> Position:
     if entry.get("done") is True:
         return Position(is_done=True)
-    after = entry["after"]
-    if isinstance(after, bool) or not isinstance(after, int | str):
-        raise TypeError("a scan stands behind an integer or a text")
-    return Position(after)
+    after, bucket = entry["after"], entry.get("bucket")
+    if bucket is not None and (isinstance(bucket, bool) or not isinstance(bucket, int)):
+        raise TypeError("a bucket has a number")
+    if bucket is None and after is None:
+        raise TypeError("a scan stands behind a key or in a bucket")
+    return Position(None if after is None else key_from_json(after), bucket)

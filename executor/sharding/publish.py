@@ -62,7 +62,7 @@ class ShardPublisher:
         self._guard = guard
         self._lock = asyncio.Lock()
         self._scans: dict[str, _Scan] = {}
-        self._sent = self._acknowledged = ShardCursor.decode(producer.cursor)
+        self._sent = self._acknowledged = self._begun = ShardCursor.decode(producer.cursor)
         self._rows_handed = self._sent.rows
         self._has_published = False
 
@@ -72,6 +72,11 @@ class ShardPublisher:
         if self._has_published:
             return self._acknowledged
         return replace(self._acknowledged, rows=self._rows_handed)
+
+    @property
+    def gained(self) -> tuple[int, int]:
+        """Rows handed out and messages acknowledged by this attempt alone."""
+        return self._rows_handed - self._begun.rows, self._acknowledged.published - self._begun.published
 
     def begin(self, scan: str) -> Position:
         """Where the scan goes on. Raises ScanRepeated."""

@@ -13,7 +13,8 @@ from broker.errors import BadRequest, TooLarge, TooMany
 from broker.model import PUBLISH_MESSAGES
 from executor.errors import Cancelled, Fail, Retry, RowFailed, Skip
 from executor.sharding.cursor import Cursor
-from executor.sharding.scan import Row, Rows
+from executor.sharding.scan import Rows
+from executor.sharding.table.questions import Row
 from protos.errors import InvalidArgument, ShardcastError
 
 Made = Message | Iterable[Message] | None

@@ -6,9 +6,11 @@ from typing import cast
 from executor.running.cancellation import Cancellation
 from executor.running.publisher import AsyncPublisher
 from executor.running.shard import AttemptShard
-from executor.sharding.cursor import Cursor, Key, Position
+from executor.sharding.cursor import Cursor, Position
+from executor.sharding.keys import Key
 from executor.sharding.publish import Producer, ShardPublisher
-from executor.sharding.scan import Piece, Row, Rows
+from executor.sharding.scan import Piece, Rows
+from executor.sharding.table.questions import Row
 from executor.sharding.units import Limits
 
 
@@ -16,7 +18,12 @@ def some_rows(keys: Sequence[Key] = "abcd", first: int = 10, before: int = 100, 
     """Rows, each its key, that end a scan; `first` others of this attempt and `before` of the shard came before."""
     end = Position(is_done=True)
     cursor = Cursor(scan, first, first + len(keys), end, before + len(keys))
-    return Rows(Piece(cast(list[Row], list(keys)), end, list(keys)), cursor, "users")
+    return Rows(a_piece(keys, end), cursor, "users")
+
+
+def a_piece(keys: Sequence[Key], position: Position) -> Piece:
+    """Rows, each its key."""
+    return Piece(cast(list[Row], list(keys)), position, list(keys), [None] * len(keys))
 
 
 class Clock:
@@ -44,7 +51,7 @@ class LocalShard:
 
     def batch(self, keys: Sequence[Key], scan: str = "s") -> Rows:
         """Hands out rows, each its key."""
-        return self.rows(Piece(cast(list[Row], list(keys)), Position(keys[-1]), list(keys)), scan)
+        return self.rows(a_piece(keys, Position(keys[-1])), scan)
 
     def publisher(
         self, limits: Limits | None = None, pace: float | None = None, clock: Clock | None = None

@@ -14,7 +14,7 @@ from broker.testing import running_broker
 from executor.app import Executor
 from executor.daemon import build
 from executor.running.context import AsyncContext, Context
-from executor.sharding.scan import Row
+from executor.sharding.table.questions import Row
 from executor.sharding.units import Limits
 from executor.testing import run_local
 from protos.broker.v1 import broker_pb2 as pb

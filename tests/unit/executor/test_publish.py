@@ -75,6 +75,19 @@ async def test_a_takeover_goes_on_behind_the_cursor_and_goes_on_counting() -> No
     assert ShardCursor.decode(producer.cursor) == expected
 
 
+async def test_what_an_attempt_gained_leaves_out_earlier_ones_and_never_falls() -> None:
+    producer = SlowProducer(ShardCursor(rows=10, published=20).encode())
+    publisher, _ = a_publisher(producer)
+    publisher.begin("a")
+    batch = publisher.hand_out("a", Position(7), 3)
+    gains = [publisher.gained]
+    await publisher.publish("t", TWO, batch)
+    gains.append(publisher.gained)
+    await producer.acknowledge()
+    gains.append(publisher.gained)
+    assert gains == [(3, 0), (3, 0), (3, 2)]
+
+
 async def test_a_checkpoint_out_of_order_is_refused_before_anything_is_sent() -> None:
     producer = MemoryProducer()
     publisher, _ = a_publisher(producer)

@@ -12,7 +12,7 @@ from executor.errors import Cancelled, CheckpointOrder, Fail, Retry, RowFailed, 
 from executor.running.cancellation import Cancellation, Why
 from executor.sharding import units
 from executor.sharding.cursor import Position, ShardCursor
-from executor.sharding.scan import Row
+from executor.sharding.table.questions import Row
 from executor.sharding.units import Limits, Made
 from executor.testing import MemoryProducer
 from protos.errors import InvalidArgument
