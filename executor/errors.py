@@ -97,6 +97,13 @@ class CheckpointOrder(ExecutorError):
     status = Status.FAILED_PRECONDITION
 
 
+class RowFailed(ExecutorError):
+    """Row {key!r} of {table} (scan {scan}) cannot be published: {reason}."""
+
+    code = "row_failed"
+    status = Status.FAILED_PRECONDITION
+
+
 class ScanRepeated(ExecutorError):
     """The attempt has begun scan {scan} already; give the second one another name."""
 

@@ -106,7 +106,7 @@ class AttemptShard:
         for piece in read_shard(pages, plan.stretches(shard), begin, batch=scan.batch, monotonic=clock):
             self.cancellation.check()
             if piece.rows:
-                yield Rows(piece, publisher.hand_out(name, piece.position, len(piece.rows)))
+                yield Rows(piece, publisher.hand_out(name, piece.position, len(piece.rows)), source.name)
             else:
                 portal(publisher.pass_over(name, piece.position))
 

@@ -11,9 +11,9 @@ import pytest
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
-from broker.errors import ProducerUnknown, StaleTerm
+from broker.errors import ProducerUnknown, StaleTerm, TooLarge
 from executor.app import Executor
-from executor.errors import Cancelled, Fail, Retry, Skip
+from executor.errors import Cancelled, Fail, Retry, RowFailed, Skip
 from executor.link.convert import outcome_of
 from executor.model import Assignment, AttemptKey, Outcome, OutcomeState, RunId, Term
 from executor.running.attempt import Attempt, World
@@ -216,12 +216,18 @@ async def test_what_a_handler_left_behind_cannot_publish_any_more() -> None:
         await contexts[0].publisher("t").publish([Message(b"")])
 
 
+def too_large_row() -> None:
+    fault = TooLarge(what="message", size=2, limit=1)
+    raise RowFailed(table="users", scan="1", key=7, reason=str(fault)) from fault
+
+
 @pytest.mark.parametrize(
     ("handler", "params", "code"),
     [
         (lambda params=None: None, "{", "bad_params"),
         (lambda: object(), "null", "bad_result"),
         (lambda: "x" * 70_000, "null", "bad_result"),
+        (too_large_row, "null", "row_failed"),
     ],
 )
 async def test_what_another_try_cannot_mend_is_not_retryable(
