@@ -83,8 +83,9 @@ class Pacer:
             self._changed = asyncio.get_running_loop(), changed
         try:
             while seconds := self._seconds_until(count):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), seconds)
+                with suppress(TimeoutError):  # not by `asyncio.wait_for`, which may swallow a cancellation
+                    async with asyncio.timeout(seconds):
+                        await changed.wait()
                 changed.clear()
         finally:
             with self._lock:
