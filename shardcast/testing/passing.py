@@ -57,22 +57,23 @@ class Passing:
             if due <= now:
                 return f"the job {name}, due at {due.isoformat()}, has not fired"
         if waits:
-            for run in self._behind(newest):
-                if any(_is_busy(shard, now) for shard in self._shards(run)):
+            for run in self._active():
+                if run["id"] > newest and any(_is_busy(shard, now) for shard in self._shards(run)):
                     return f"run {run['id']} of the job {run['job']} is {run['state']}"
         return ""
 
     def _next_due(self) -> datetime | None:
         """When the next thing happens that time alone leads to: a fire, or another try."""
-        runs = [
+        shards = (shard for run in self._active() for shard in self._shards(run))
+        tries = [datetime.fromisoformat(shard["due_at"]) for shard in shards if shard["due_at"]]
+        now = self._clock()
+        return min((due for due in (*tries, *(due for _, due in self._fires())) if due > now), default=None)
+
+    def _active(self) -> Sequence[Body]:
+        """Runs that have not ended. The running ones last: a run that begins meanwhile is not missed."""
+        return [
             run for state in ("waiting", "running") for run in self._api.get_all("/runs", "runs", state=state)["runs"]
         ]
-        tries = (
-            datetime.fromisoformat(shard["due_at"]) for run in runs for shard in self._shards(run) if shard["due_at"]
-        )
-        now = self._clock()
-        dues = [*(due for _, due in self._fires()), *tries]
-        return min((due for due in dues if due > now), default=None)
 
     def _fires(self) -> Iterator[tuple[str, datetime]]:
         """Of each job that will fire: its name, and when it is due."""

@@ -1,6 +1,7 @@
 """A real admin and a real broker for one test, with a clock that the test sets."""
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
@@ -10,7 +11,6 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
-import anyio
 import yaml
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -22,7 +22,7 @@ from shardcast.rest import RestClient
 from shardcast.testing.clock import JumpingClock
 from shardcast.testing.executors import ChildExecutor, LocalExecutor
 from shardcast.testing.faults import Faults
-from shardcast.testing.passing import Passing
+from shardcast.testing.passing import LOOK_SECONDS, Passing
 from shardcast.testing.runs import Run, run_of
 from shardcast.testing.world import AnyExecutor, World, running_world
 
@@ -56,8 +56,9 @@ class TestServer:
         with ExitStack() as stack:
             data = self._data or Path(stack.enter_context(TemporaryDirectory(prefix="shardcast-")))
             portal = stack.enter_context(start_blocking_portal())
-            building = running_world(data, self._clock, self._lease)
-            self._world: World = stack.enter_context(portal.wrap_async_context_manager(building))
+            living = portal.wrap_async_context_manager(running_world(data, self._clock, self._lease))
+            self._world: World = living.__enter__()
+            stack.callback(living.__exit__, None, None, None)  # a test that fails is no failure of the server
             self._portal: BlockingPortal = portal
             self.api = stack.enter_context(RestClient(self.http, self.token))
             self.faults = Faults(self._world, portal)
@@ -180,7 +181,8 @@ class TestServer:
         Raises UnexpectedEnd, with the errors of its shards, unless it ends in that state (None: any will do), and
         TimedOut where it has not ended in time. Tries that wait for the server's clock need `advance`.
         """
-        self._in_time(seconds, self._world.watch, _id(run), what=lambda: _unended(self.run(run)))
+        if not self._portal.call(self._world.watch, _id(run), seconds):
+            raise TimedOut(f"After {seconds:g} s {_unended(self.run(run))}.")
         ended = self.run(run)
         ended.check(state)
         return ended
@@ -207,7 +209,11 @@ class TestServer:
 
     def wait_read(self, group: str, *, seconds: float = WAIT_SECONDS) -> None:
         """Returns when a consumer group has done with every message of its topics. Raises TimedOut."""
-        self._in_time(seconds, self._world.until_read, group, what=lambda: f"the group {group} has not read all")
+        give_up_at = time.monotonic() + seconds
+        while not self._portal.call(self._world.has_read, group):
+            if time.monotonic() > give_up_at:
+                raise TimedOut(f"After {seconds:g} s the group {group} has not read all.")
+            time.sleep(LOOK_SECONDS)
 
     def lines(self, run: Run | str) -> Sequence[str]:
         """What the handlers of a run logged, as far as the admin has it: all of it once the run has ended."""
@@ -222,15 +228,6 @@ class TestServer:
 
     def _run(self, run_id: str) -> Run:
         return run_of(self.api.get(f"/runs/{run_id}"), self.api.get(f"/runs/{run_id}/shards")["shards"])
-
-    def _in_time(self, seconds: float, wait: Callable[[str], Any], subject: str, *, what: Callable[[], str]) -> None:
-        async def waiting() -> bool:
-            with anyio.move_on_after(seconds) as scope:
-                await wait(subject)
-            return scope.cancelled_caught
-
-        if self._portal.call(waiting):
-            raise TimedOut(f"After {seconds:g} s {what()}.")
 
     def _next_name(self) -> str:
         return f"executor-{next(self._numbers)}"

@@ -24,7 +24,6 @@ from shardcast.testing.clock import JumpingClock
 from shardcast.testing.executors import ChildExecutor, LocalExecutor, Place
 
 READ_MESSAGES = 1_000
-LOOK_SECONDS = 0.02
 
 AnyExecutor = LocalExecutor | ChildExecutor
 
@@ -71,14 +70,19 @@ class World:
         self.admin.clock_was_set(self.clock.set_to(instant))
         await self.broker.clock_was_set()
 
-    async def watch(self, run_id: str) -> None:
-        """Returns when the run has ended."""
+    async def watch(self, run_id: str, seconds: float) -> bool:
+        """Returns when the run has ended, or (False) when the time is over."""
         address = self.admin.endpoints["grpc"]
+        request = run_pb2.RunServiceWatchRequest(id=run_id)
         async with dial(address) as channel:
-            with renamed(address):
-                request = run_pb2.RunServiceWatchRequest(id=run_id)
-                async for _ in RunServiceStub(channel).Watch(request, metadata=bearer(self.token)):
-                    pass
+            try:
+                async with asyncio.timeout(seconds):
+                    with renamed(address):
+                        async for _ in RunServiceStub(channel).Watch(request, metadata=bearer(self.token)):
+                            pass
+            except TimeoutError:
+                return False
+        return True
 
     async def messages(self, topic: str) -> Sequence[ReceivedMessage]:
         """By queue and offset; none of a topic that is not there."""
@@ -96,19 +100,14 @@ class World:
                     offset = batch[-1].offset + 1
         return found
 
-    async def until_read(self, group: str) -> None:
-        """Returns when the group has done with all that there is."""
+    async def has_read(self, group: str) -> bool:
+        """Whether the group has done with all that there is."""
         async with GroupClient(self.broker.endpoints["grpc"]) as groups:
-            while not await _has_read(groups, group):
-                await asyncio.sleep(LOOK_SECONDS)
-
-
-async def _has_read(groups: GroupClient, group: str) -> bool:
-    try:
-        queues = (await groups.get(group)).queues
-    except UnknownGroup:  # nobody has joined yet
-        return False
-    return bool(queues) and not any(queue.lag for queue in queues)
+            try:
+                queues = (await groups.get(group)).queues
+            except UnknownGroup:  # nobody has joined yet
+                return False
+        return bool(queues) and not any(queue.lag for queue in queues)
 
 
 @asynccontextmanager
