@@ -23,7 +23,8 @@ class Shard:
     index: int
     total: int
     state: str
-    attempt: int
+    attempt: int  # of those that counted; 1 for the first
+    term: int  # how often it was assigned
     holder: str  # name of the executor, "" if none
     rows: int
     published: int
