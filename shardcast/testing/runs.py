@@ -23,7 +23,7 @@ class Shard:
     index: int
     total: int
     state: str
-    attempt: int  # of those that counted; 1 for the first
+    attempt: int  # number of tries begun; those that were lost do not count
     term: int  # how often it was assigned
     holder: str  # name of the executor, "" if none
     rows: int
