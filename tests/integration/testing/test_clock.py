@@ -74,6 +74,8 @@ def test_a_retry_waits_by_the_clock_of_the_server(app: App) -> None:
         (run,) = server.advance(timedelta(hours=1, minutes=5))
         (shard,) = run.shards
         assert (run.ended_at, shard.state, shard.attempt) == (None, "waiting", 1)
+        assert shard.due_at is not None
+        assert timedelta(minutes=10) <= shard.due_at - run.fire_time < timedelta(minutes=11)
         server.advance(timedelta(minutes=20))
         assert server.wait(run).results == [3]
 
