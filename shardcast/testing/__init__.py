@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from executor.testing import LocalRun, run_local
-    from shardcast.testing.executors import ChildExecutor, LocalExecutor
+    from shardcast.testing.executors import ChildExecutor, ExecutorRefused, LocalExecutor
     from shardcast.testing.proxy import Direction, Proxy
     from shardcast.testing.runs import Run, Shard, UnexpectedEnd
     from shardcast.testing.server import TestServer
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChildExecutor",
     "Direction",
+    "ExecutorRefused",
     "LocalExecutor",
     "LocalRun",
     "Proxy",
@@ -28,7 +29,7 @@ __all__ = [
 
 _HOMES = {
     "executor.testing": ("LocalRun", "run_local"),
-    "shardcast.testing.executors": ("ChildExecutor", "LocalExecutor"),
+    "shardcast.testing.executors": ("ChildExecutor", "ExecutorRefused", "LocalExecutor"),
     "shardcast.testing.proxy": ("Direction", "Proxy"),
     "shardcast.testing.runs": ("Run", "Shard", "UnexpectedEnd"),
     "shardcast.testing.server": ("TestServer",),

@@ -66,7 +66,7 @@ class LocalExecutor:
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        """Returns once the admin has let it in."""
+        """Returns once the admin has let it in. Raises what refuses it."""
         await self.links.open()
         settings = ExecutorSettings.model_construct(  # whatever the environment says
             admin=self.links.admin.endpoint,
@@ -78,9 +78,13 @@ class LocalExecutor:
             drain_seconds=DRAIN_SECONDS,
             release_seconds=0.0,
         )
-        self._daemon = await self._stack.enter_async_context(build(settings, self._app))
-        self._serving = asyncio.create_task(self._daemon.run())
-        await until_ready(self._daemon, self._serving)
+        try:
+            self._daemon = await self._stack.enter_async_context(build(settings, self._app))
+            self._serving = asyncio.create_task(self._daemon.run())
+            await until_ready(self._daemon, self._serving)
+        except BaseException:
+            await self._close()
+            raise
 
     async def stop(self) -> None:
         """Drains it."""

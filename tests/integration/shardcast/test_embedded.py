@@ -1,9 +1,12 @@
 """An executor inside somebody else's event loop."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from executor.app import Executor
 from protos.errors import BadConfiguration, Unauthenticated, Unreachable
@@ -68,14 +71,18 @@ async def test_an_admin_that_is_not_there_is_unreachable(tmp_path: Path) -> None
 
 async def test_an_error_of_the_block_comes_out_as_it_is_behind_the_drain(tmp_path: Path) -> None:
     admin, app = FakeAdmin(), App()
+
+    async def block(address: str) -> None:
+        async with running(app, admin=address, data=tmp_path, drain_seconds=5):
+            admin.assign("run", "wait")
+            await app.begun.wait()
+            app.go_on.set()
+            raise LookupError("mine")
+
     async with serving(admin) as server:
         with pytest.raises(LookupError, match="mine"):
-            async with running(app, admin=f"127.0.0.1:{server.port}", data=tmp_path, drain_seconds=5):
-                key = admin.assign("run", "wait")
-                await app.begun.wait()
-                app.go_on.set()
-                raise LookupError("mine")
-        assert (await admin.outcome(key)).result == '"went on"'
+            await block(f"127.0.0.1:{server.port}")
+        assert [outcome.result for outcome in admin.outcomes] == ['"went on"']
 
 
 async def test_a_block_that_is_cancelled_while_it_drains_leaves_its_handlers(tmp_path: Path) -> None:
@@ -95,3 +102,44 @@ async def test_a_block_that_is_cancelled_while_it_drains_leaves_its_handlers(tmp
             await asyncio.gather(task, return_exceptions=True)
         assert admin.outcomes == []
         assert [each for each in asyncio.all_tasks() if "App.wait" in repr(each) or "_awaited" in repr(each)] == []
+
+
+class Broken:
+    """A daemon that is let in, and then breaks."""
+
+    def __init__(self) -> None:
+        self.breaks = asyncio.Event()
+
+    async def ready(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._break())
+
+    async def _break(self) -> None:
+        await self.breaks.wait()
+        raise Unreachable(address="elsewhere")
+
+
+async def test_what_ends_it_later_is_logged_and_raised_behind_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Broken()
+
+    @asynccontextmanager
+    async def build(*_: object) -> AsyncIterator[Broken]:
+        yield broken
+
+    async def block() -> None:
+        async with running(App()):
+            broken.breaks.set()
+            while not logs:
+                await asyncio.sleep(0)
+            said.append("the block went on")
+
+    said: list[str] = []
+    monkeypatch.setattr("shardcast.embedded.build", build)
+    with capture_logs() as logs, pytest.raises(Unreachable, match="elsewhere"):
+        await block()
+    assert said == ["the block went on"]
+    assert [line["action"] for line in logs] == ["executor_ended"]

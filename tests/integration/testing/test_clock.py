@@ -85,7 +85,7 @@ def test_no_running_attempt_is_lost_by_jumps_of_any_length(app: App) -> None:
         server.job("holding", handler="held")
         run = server.trigger("holding")
         assert app.begun.wait(10)
-        for by in [timedelta(hours=1), timedelta(days=3), *[timedelta(milliseconds=400)] * 40]:
+        for by in [timedelta(hours=1), timedelta(days=3), *[timedelta(milliseconds=150)] * 60]:
             server.advance(by)
         app.go_on.set()
         assert server.wait(run).results == [1], "the first attempt came through"

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from protos.errors import TimedOut
 from shardcast import Context, Executor, Message
 from shardcast.testing import TestServer
 from shardcast.testing.executors import ExecutorRefused
 
 LEASE = timedelta(seconds=1)
-CREW = "tests.integration.testing.crew:app"
+CREW = "tests.support.crew:app"
 
 
 class App(Executor):
@@ -26,6 +27,7 @@ class App(Executor):
         self.gate = threading.Event()
         self.at_gate = threading.Event()
         self.attempts: list[int] = []
+        self.acknowledged: list[int] = []
         self.job("push")(self.push)
 
     def push(self, context: Context) -> int:
@@ -38,6 +40,7 @@ class App(Executor):
                         context.raise_if_cancelled()
                 publisher.publish([Message(b"", key=str(number))])
                 publisher.flush()
+                self.acknowledged.append(number)
         return context.attempt
 
 
@@ -125,6 +128,8 @@ def test_a_link_to_the_broker_that_is_cut_is_waited_for(app: App) -> None:
         assert app.at_gate.wait(10)
         with server.faults.link_cut(server.executors[0], to="broker"):
             app.gate.set()
+            with pytest.raises(TimedOut):
+                server.wait(run, seconds=0.5)
             assert keys(server) == [0, 1, 2]
         server.wait(run)
         assert (keys(server), app.attempts) == ([0, 1, 2, 3, 4], [1])
@@ -137,8 +142,10 @@ def test_what_was_stored_and_not_acknowledged_is_sent_again_and_stored_once(app:
         assert app.at_gate.wait(10)
         with server.faults.acknowledgements_dropped(server.executors[0]):
             app.gate.set()
-            until(lambda: keys(server) == [0, 1, 2, 3])
-            assert server.run(run).ended_at is None
+            until(lambda: 3 in keys(server))
+            with pytest.raises(TimedOut):
+                server.wait(run, seconds=0.5)
+            assert (keys(server), app.acknowledged) == ([0, 1, 2, 3], [0, 1, 2])
         server.wait(run)
         assert (keys(server), app.attempts) == ([0, 1, 2, 3, 4], [1])
 

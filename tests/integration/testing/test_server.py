@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from protos.errors import InvalidArgument, TimedOut
+from protos.errors import InvalidArgument, TimedOut, Unauthenticated
 from shardcast import Context, Executor, Fail, Message, Producer, Skip
-from shardcast.testing import TestServer, UnexpectedEnd
+from shardcast.testing import LocalExecutor, LocalRun, Proxy, TestServer, UnexpectedEnd
+from shardcast.testing.faults import Faults
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -26,8 +28,8 @@ class App(Executor):
         self.go_on = threading.Event()
         self.begun = threading.Event()
         self.got: list[str] = []
-        for name, handler in (("push", self.push), ("refuse", self.refuse), ("skip", self.skip), ("held", self.held)):
-            self.job(name)(handler)
+        for handler in (self.push, self.refuse, self.skip, self.held, self.chat):
+            self.job(handler.__name__)(handler)
         self.consumer("copies", group="copiers")(self.copy)
 
     def push(self, context: Context, params: Params) -> str:
@@ -46,6 +48,10 @@ class App(Executor):
         self.begun.set()
         assert self.go_on.wait(30)
         return context.attempt
+
+    def chat(self, context: Context) -> None:
+        for number in range(250):
+            context.log.info("line %d", number)
 
     def copy(self, message: Message) -> None:
         self.got.append(message.body.decode())
@@ -70,6 +76,34 @@ def test_a_job_is_triggered_and_what_it_published_and_logged_is_there(app: App) 
         server.wait_read("copiers")
         assert app.got == ["hi", "hi", "hi"]
         assert server.messages("nobody published here") == []
+
+
+def test_all_of_a_long_log_is_given(app: App) -> None:
+    with TestServer(app) as server:
+        server.job("chatting", handler="chat")
+        assert server.lines(server.wait(server.trigger("chatting"))) == [f"line {number}" for number in range(250)]
+
+
+def test_an_executor_that_is_refused_ends_nothing_but_itself(app: App) -> None:
+    with TestServer(app) as server:
+        stranger = LocalExecutor(App(), "stranger", replace(server._world.place, token="wrong"), 1)
+        with pytest.raises(Unauthenticated):
+            server._portal.call(server._world.start, stranger)
+        assert [each.name for each in server.executors] == ["executor-1"]
+        assert stranger.links.admin.connections == 0
+        server.job("pushing", handler="push")
+        server.wait(server.trigger("pushing"))
+
+
+def test_a_failure_in_the_block_comes_out_as_it_is(app: App) -> None:
+    with pytest.raises(LookupError, match="mine"), TestServer(app):
+        raise LookupError("mine")
+
+
+def test_every_method_is_in_the_docs() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "testing.md").read_text()
+    names = [name for each in (TestServer, Faults, Proxy, LocalRun) for name in vars(each) if name[0] != "_"]
+    assert [name for name in names if f"`{name}" not in text and f".{name}(" not in text] == []
 
 
 def test_a_run_that_fails_says_what_was_wrong_with_its_shards(app: App) -> None:

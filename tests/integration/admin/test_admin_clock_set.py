@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from admin.app import build
 from admin.dispatch.grpc_session import Session, Sessions
 from admin.domain.names import Attempt, ExecutorId, Group, HandlerName
 from admin.domain.run import Outcome, OutcomeState, Verdict
@@ -14,7 +16,9 @@ from admin.operations.attempts import Attempts
 from admin.ports import Changed, Decide, Executor
 from admin.scheduler.dispatcher import Dispatcher
 from admin.scheduler.handover import Handover
+from admin.scheduler.loop import Loop
 from admin.scheduler.reaper import Reaper
+from admin.settings import AdminSettings
 from admin.store.memory.books import Books
 from admin.store.memory.jobs import MemoryJobs
 from admin.store.memory.runs import MemoryRuns
@@ -113,6 +117,15 @@ async def test_who_falls_silent_behind_that_still_loses_its_shard_within_a_lease
     assert (lost, house.state, len(house.released)) == (1, ShardState.WAITING, 1)
     late = Outcome(house.released[0], OutcomeState.SUCCEEDED, COUNTERS)
     assert list((await house.attempts.report(EXECUTOR, [late])).values()) == [Verdict.SUPERSEDED]
+
+
+async def test_every_loop_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Loop, "clock_was_set", lambda loop: told.append(loop.name))
+    monkeypatch.setattr(Reaper, "clock_was_set", Loop.clock_was_set)
+    async with build(AdminSettings(data=tmp_path, http_port=0, grpc_port=0)) as admin:
+        admin.clock_was_set(timedelta(hours=1))
+    assert {"planner", "starter", "dispatcher", "reaper", "pruner"} <= set(told)
 
 
 def test_who_was_silent_for_a_while_is_so_for_no_longer() -> None:
