@@ -21,6 +21,7 @@ from executor.running.isolation import Portal
 from executor.running.outcome import encode_result
 from executor.running.runlog import RunLog
 from executor.running.shard import AttemptShard
+from executor.sharding.plans import Plans
 from protos.broker.v1 import broker_pb2 as pb
 
 
@@ -74,9 +75,8 @@ def run_local(
 ) -> LocalRun:
     """Runs a handler on shard (index, total) and raises what it raises; one that is not async in the calling thread.
 
-    Retry, Fail and Skip are raised also where the handler returns them. `params` are converted as a run's parameters
-    are, and the result must be one that a run can keep: BadParams, BadResult. Nothing but the handler's own database is
-    needed.
+    A Retry, Fail or Skip that it returns is the result. `params` are converted as a run's parameters are, and any other
+    result must be one that a run can keep: BadParams, BadResult. Nothing but the handler's own database is needed.
     """
     described = describe(getattr(handler, "__qualname__", "handler"), handler, (Context, AsyncContext))
     index, total = shard
@@ -93,9 +93,8 @@ def run_local(
         try:
             returned = described.call(context, given)
             result = portal(returned) if asyncio.iscoroutine(returned) else returned
-            if isinstance(result, Retry | Fail | Skip):
-                raise result
-            encode_result(described.name, result)
+            if not isinstance(result, Retry | Fail | Skip):
+                encode_result(described.name, result)
             portal(attempt.finish())
         finally:
             current.reset(token)
@@ -114,7 +113,7 @@ async def _shard(assignment: Assignment, producer: MemoryProducer) -> AttemptSha
     async def keep(attempt: AttemptKey, name: str, value: str) -> str:
         return value
 
-    return AttemptShard(assignment, Cancellation(float("inf"), lambda: 0.0), open_producer, keep)
+    return AttemptShard(assignment, Cancellation(float("inf"), lambda: 0.0), open_producer, keep, Plans())
 
 
 @contextmanager

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from executor.errors import Cancelled, CheckpointOrder, Fail, Retry, Skip
     from executor.running.context import Context, current_context
     from executor.sharding.hash import shard_of, stable_hash
+    from executor.sharding.plan import Bucket
     from protos.errors import ShardcastError
     from shardcast.blocking import Consumer, Producer, Transaction
 
 __all__ = [
     "STORED_BEFORE",
     "Batch",
+    "Bucket",
     "Cancelled",
     "CheckpointOrder",
     "Consumer",
@@ -51,6 +53,7 @@ _HOMES = {
     "executor.errors": ("Cancelled", "CheckpointOrder", "Fail", "Retry", "Skip"),
     "executor.running.context": ("Context", "current_context"),
     "executor.sharding.hash": ("shard_of", "stable_hash"),
+    "executor.sharding.plan": ("Bucket",),
     "protos.errors": ("ShardcastError",),
     "shardcast.blocking": ("Consumer", "Producer", "Transaction"),
 }

@@ -21,9 +21,9 @@ async def running(app: Executor, **settings: object) -> AsyncIterator[None]:
 
     `settings` are those of the executor daemon by name, e.g. slots=2; what is not given comes from the environment and
     shardcast.toml, as for `shardcast executor`. The block begins once an admin has let the executor in: entering raises
-    BadConfiguration, DirectoryUnusable, Unauthenticated, PermissionDenied, or Unreachable when no admin was found for
-    `connect_seconds` (20). From then on it waits while admins are away. Leaving takes up to `drain_seconds` (25) for
-    what still runs. Signals are the caller's.
+    BadConfiguration, DirectoryUnusable, AddressInUse (of its probe), Unauthenticated, PermissionDenied, or Unreachable
+    when no admin was found for `connect_seconds` (20). From then on it waits while admins are away. Leaving takes up to
+    `drain_seconds` (25) for what still runs. Signals are the caller's.
     """
     async with build(ExecutorSettings.from_env(**settings), app) as daemon:
         serving = asyncio.create_task(daemon.run())

@@ -1,7 +1,7 @@
 """What a handler sees of its attempt."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
@@ -12,9 +12,10 @@ from executor.model import RunId, Shard
 from executor.running.cancellation import Cancellation
 from executor.running.isolation import Portal, in_thread
 from executor.running.publisher import AsyncPublisher, Publisher
-from executor.running.shard import AttemptShard
+from executor.running.shard import AttemptShard, Scan
+from executor.sharding.plan import Bucket, Strategy
 from executor.sharding.scan import BATCH_ROWS, Rows
-from executor.sharding.source import Condition, Engine, Table, TableSource
+from executor.sharding.table.source import Condition, Engine, KeyNames, Table, TableSource
 from protos.errors import InvalidArgument
 
 MAX_COUNT = 2**63 - 1
@@ -63,8 +64,8 @@ class _Attempt:
     def _cancellation(self) -> Cancellation:
         return self._shard.cancellation
 
-    def _read(self, find_source: Callable[[], TableSource], name: str | None, batch: int) -> Iterator[Rows]:
-        return self._shard.read(name or str(next(self._names)), find_source, batch, self._portal)
+    def _read(self, scan: Scan, name: str | None) -> Iterator[Rows]:
+        return self._shard.read(name or str(next(self._names)), scan, self._portal)
 
 
 class Context(_Attempt):
@@ -75,20 +76,34 @@ class Context(_Attempt):
         engine: Engine,
         table: Table,
         *,
-        key: str = "id",
+        key: KeyNames = None,
+        strategy: Strategy = "hash",
+        bucket: Bucket | None = None,
         where: Condition | None = None,
         columns: Sequence[str] | None = None,
+        replica: Engine | None = None,
         name: str | None = None,
         batch: int = BATCH_ROWS,
     ) -> Iterator[Rows]:
         """The rows of this shard by rising key, in batches and constant memory, behind the shard's last cursor.
 
-        `columns` are those wanted (None: all); `name` is what the cursor calls the scan (None: its number among the
-        handler's scans). Raises UnknownTable, UnknownColumn, NullKey, DoubleKey, UnfitKey, DatabaseUnreachable,
-        BadPlan, ScanRepeated, InvalidArgument, Cancelled, and what opening the shard's producer raises.
+        `key` names the column, or columns, that tell the rows apart (None: the table's primary key): integers, text,
+        UUIDs or bytes. `strategy` says which rows are the shard's: "hash" those with `shard_of(key, total)`, read whole
+        by every shard, or found by the column of a `bucket`; "ranges" one part of the key's order, of equal size;
+        "buckets" those of every total-th bucket. `where` leaves rows out; `columns` are those wanted (None: all).
+        `replica` is another engine to read pages from, once it shows what this one had when the run began. `name` is
+        what the cursor calls the scan (None: its number among the handler's scans), `batch` the most rows of a batch.
+
+        The first scan of a run fixes all this and the greatest key for all its shards and attempts. A row that is there
+        from then to the end, with one key, is read exactly once; one that comes, goes or changes its key meanwhile may
+        be read or not; other columns are as they are when its page is read.
+
+        Raises UnknownTable, UnknownColumn, NoKey, NullKey, DoubleKey, UnfitKey, UnfitBucket, ForeignRow, ReplicaBehind,
+        DatabaseUnreachable, BadPlan, ScanRepeated, InvalidArgument, Cancelled, and what opening the shard's producer
+        raises.
         """
-        source = partial(TableSource, engine, table, key=key, where=where, columns=columns)
-        return self._read(source, name, batch)
+        source = partial(TableSource, engine, table, key=key, where=where, columns=columns, replica=replica)
+        return self._read(Scan(source, strategy, bucket, batch), name)
 
     def publisher(self, topic: str) -> Publisher:
         """Publishes to a topic as this shard's producer; a context manager."""
@@ -103,15 +118,18 @@ class AsyncContext(_Attempt):
         engine: Engine,
         table: Table,
         *,
-        key: str = "id",
+        key: KeyNames = None,
+        strategy: Strategy = "hash",
+        bucket: Bucket | None = None,
         where: Condition | None = None,
         columns: Sequence[str] | None = None,
+        replica: Engine | None = None,
         name: str | None = None,
         batch: int = BATCH_ROWS,
     ) -> AsyncIterator[Rows]:
         """As Context.scan; each batch is read in a thread."""
-        source = partial(TableSource, engine, table, key=key, where=where, columns=columns)
-        return _in_threads(self._read(source, name, batch))
+        source = partial(TableSource, engine, table, key=key, where=where, columns=columns, replica=replica)
+        return _in_threads(self._read(Scan(source, strategy, bucket, batch), name))
 
     def publisher(self, topic: str) -> AsyncPublisher:
         """Publishes to a topic as this shard's producer; an async context manager."""

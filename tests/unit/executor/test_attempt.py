@@ -418,6 +418,28 @@ async def test_an_assignment_is_started_at_most_once() -> None:
     await shards.runner.drain(5, 5)
 
 
+async def test_a_runner_counts_what_attempts_published_while_they_run_and_when_they_have_ended() -> None:
+    shards = Shards(slots=1)
+
+    async def publish(context: AsyncContext) -> None:
+        async with context.publisher("t") as publisher:
+            await publisher.publish([Message(b"1"), Message(b"2")])
+        began.set()
+        await go_on.wait()
+
+    began, go_on = asyncio.Event(), asyncio.Event()
+    shards.given.app.job("publish")(publish)
+    assert shards.start(0, handler="publish") is None
+    async with asyncio.timeout(5):
+        await began.wait()
+    running = (shards.runner.gained, shards.runner.in_progress, shards.runner.tally.published)
+    go_on.set()
+    await shards.runner.drain(5, 5)
+    assert running == ((0, 2), 1, 0)
+    assert (shards.runner.gained, shards.runner.in_progress, shards.runner.tally.published) == ((0, 2), 0, 2)
+    assert shards.runner.tally.attempts == {"succeeded": 1}
+
+
 async def test_a_runner_refuses_what_it_does_not_know_and_what_comes_while_it_drains() -> None:
     shards = Shards(slots=1)
     assert shards.start(0, handler="nobody") is Refusal.UNKNOWN_HANDLER
