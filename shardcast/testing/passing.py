@@ -1,8 +1,9 @@
 """Time that passes at once: from one instant at which something is due to the next."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from admin.domain.trigger import due_at, trigger_of
@@ -14,6 +15,10 @@ LOOK_SECONDS = 0.005
 _PAGE = 100
 
 Body = dict[str, Any]
+Try = tuple[str, int, int]
+"""Run id, shard, term."""
+
+_HELD = ("assigned", "running")
 
 
 class Passing:
@@ -27,40 +32,51 @@ class Passing:
     def pass_by(self, by: timedelta, *, waits: bool, seconds: float) -> Sequence[str]:
         """The ids of the runs that were fired, oldest first. Raises TimedOut when one step took longer than that."""
         until, newest = self._clock() + by, self._newest()
-        self._settle(newest, waits, seconds)
+        beside = frozenset(chain.from_iterable(map(_tries, self._busy()))) if waits else None
+        self._settle(beside, seconds)
         while (due := self._next_due()) is not None and due < until:
             self._set_clock(due)
-            self._settle(newest, waits, seconds)
+            self._settle(beside, seconds)
         self._set_clock(until)
-        self._settle(newest, waits, seconds)
-        return [run["id"] for run in self._behind(newest) if run["cause"] == "fire"]
+        self._settle(beside, seconds)
+        return self._fired(newest)
 
     def leap(self, by: timedelta, seconds: float) -> Sequence[str]:
         """As pass_by, in one step: what was due on the way is late."""
         newest = self._newest()
         self._set_clock(self._clock() + by)
-        self._settle(newest, False, seconds)
-        return [run["id"] for run in self._behind(newest) if run["cause"] == "fire"]
+        self._settle(None, seconds)
+        return self._fired(newest)
 
-    def _settle(self, newest: str, waits: bool, seconds: float) -> None:
-        """Returns when all that was due has fired and, if asked, what fired has nothing to do for now."""
+    def _settle(self, beside: Collection[Try] | None, seconds: float) -> None:
+        """Returns when all that was due has fired, and what runs has nothing to do for now but for tries that go on
+        beside; None: whatever runs."""
         give_up_at = time.monotonic() + seconds
-        while what := self._unsettled(newest, waits):
+        while what := self._unsettled(beside):
             if time.monotonic() > give_up_at:
                 raise TimedOut(f"After {seconds:g} s {what}, at {self._clock().isoformat()} of the server's clock.")
             time.sleep(LOOK_SECONDS)
 
-    def _unsettled(self, newest: str, waits: bool) -> str:
+    def _unsettled(self, beside: Collection[Try] | None) -> str:
         """What is still to come; "": nothing."""
         now = self._clock()
         for name, due in self._fires():
             if due <= now:
                 return f"the job {name}, due at {due.isoformat()}, has not fired"
-        if waits:
-            for run in self._active():
-                if run["id"] > newest and any(_is_busy(shard, now) for shard in self._shards(run)):
-                    return f"run {run['id']} of the job {run['job']} is {run['state']}"
+        if beside is not None:
+            for run, shard in self._busy():
+                if _try(run, shard) not in beside:
+                    return f"shard {shard['index']} of run {run['id']} of the job {run['job']} is {shard['state']}"
         return ""
+
+    def _busy(self) -> Iterator[tuple[Body, Body]]:
+        """Shards that are held, or will be as soon as somebody has a slot, with their runs."""
+        for run in self._active():
+            for shard in self._shards(run):
+                if shard["state"] in _HELD or (
+                    shard["due_at"] and datetime.fromisoformat(shard["due_at"]) <= self._clock()
+                ):
+                    yield run, shard
 
     def _next_due(self) -> datetime | None:
         """When the next thing happens that time alone leads to: a fire, or another try."""
@@ -93,8 +109,8 @@ class Passing:
         runs = self._api.get("/runs", page_size=1)["runs"]
         return str(runs[0]["id"]) if runs else ""
 
-    def _behind(self, newest: str) -> Sequence[Body]:
-        """Runs that are newer, oldest first; ids rise."""
+    def _fired(self, newest: str) -> Sequence[str]:
+        """Runs of fires that are newer, oldest first; ids rise."""
         found: list[Body] = []
         token = ""
         while True:
@@ -102,10 +118,14 @@ class Passing:
             found += [run for run in page["runs"] if run["id"] > newest]
             token = page["next_page_token"]
             if not token or page["runs"][-1]["id"] <= newest:
-                return found[::-1]
+                return [run["id"] for run in reversed(found) if run["cause"] == "fire"]
 
 
-def _is_busy(shard: Body, now: datetime) -> bool:
-    if shard["state"] == "waiting":
-        return datetime.fromisoformat(shard["due_at"]) <= now
-    return shard["state"] in ("assigned", "running")
+def _try(run: Body, shard: Body) -> Try:
+    return run["id"], shard["index"], shard["term"]
+
+
+def _tries(busy: tuple[Body, Body]) -> Sequence[Try]:
+    """The one that is under way, or the one that begins any moment."""
+    run_id, index, term = _try(*busy)
+    return [(run_id, index, term), *([] if busy[1]["state"] in _HELD else [(run_id, index, term + 1)])]

@@ -191,8 +191,8 @@ class TestServer:
         """Lets time pass by the server's clock, without waiting for it; the runs that fired meanwhile, oldest first.
 
         Everything happens at its instant and in its order, be it a fire, another try or a delayed message. Before time
-        goes on, a run that fired may end (or come to a pause before another try), if `wait`. What was under way when
-        this was called goes on beside. Raises TimedOut where one instant took longer than `seconds`.
+        goes on, whatever begins may end (or come to a pause before another try), if `wait`. An attempt that was under
+        way when this was called goes on beside. Raises TimedOut where one instant took longer than `seconds`.
 
         Leases of shards follow the real clock: no executor loses what it runs by this, unless the job's timeout is
         over. Leases of messages follow the server's: `wait_read` first where listeners are at work.
