@@ -95,6 +95,13 @@ class House:
                 await self.broker.stopping.wait()
         return self.broker.stopping.is_set()
 
+    async def clock_was_set(self) -> None:
+        """To be called when the clock that `build` was given was set: returns when what is due by now is in its queue.
+
+        Leases of messages are judged by that clock like everything that is due.
+        """
+        await self.broker.look_again()
+
     def stop(self) -> None:
         self.broker.drain()
 

@@ -66,14 +66,20 @@ class Daemon:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Runs shards and listeners until `stop`, then drains. Raises a group of what Session.run raises."""
-        async with asyncio.TaskGroup() as group:
-            linking = group.create_task(self._session.run())
-            listening = [group.create_task(listener.run()) for listener in self._listening]
-            await self._stopping.wait()
-            await self._drain(listening)
-            for task in (linking, *listening):
-                task.cancel()
+        """Runs shards and listeners until `stop`, then drains. Raises a group of what Session.run raises.
+
+        Cancelled, it leaves at once, without a word to anybody.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                linking = group.create_task(self._session.run())
+                listening = [group.create_task(listener.run()) for listener in self._listening]
+                await self._stopping.wait()
+                await self._drain(listening)
+                for task in (linking, *listening):
+                    task.cancel()
+        finally:
+            await self._runner.leave()
 
     async def _drain(self, listening: Sequence[asyncio.Task[None]]) -> None:
         draining = self._runner.drain(self._settings.release_seconds, self._settings.drain_seconds)

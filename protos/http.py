@@ -42,7 +42,9 @@ class HttpServer(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """A socket that takes connections; port 0 is any free one. Raises AddressInUse."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # asyncio sends at once only if it is said
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))

@@ -13,6 +13,7 @@ from broker.client import (
 )
 from executor.running.context import AsyncContext as Context
 from executor.running.context import current_async_context as current_context
+from shardcast.embedded import running
 
 __all__ = [
     "STORED_BEFORE",
@@ -26,4 +27,5 @@ __all__ = [
     "ReceivedMessage",
     "Transaction",
     "current_context",
+    "running",
 ]

@@ -171,6 +171,14 @@ class Runner:
         if key in self._attempts:
             self._attempts[key].cancellation.request(why, reason)
 
+    async def leave(self) -> None:
+        """Ends what runs here without a report, coroutines at once; threads are left to find out by themselves."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for body in list(self._left):
+            body.cancel()
+
     async def _drain(self, grace: float, limit: float) -> None:
         await self._wait(min(grace, limit))
         for key in self.held:
@@ -178,8 +186,7 @@ class Runner:
         await self._wait(max(limit - grace, 0))
         for task in self._tasks:
             log.warning("attempt left", action="attempt_left", attempt=task.get_name())
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.leave()
 
     async def _wait(self, seconds: float) -> None:
         if self._tasks:
