@@ -14,6 +14,8 @@ import structlog
 
 from broker.client.publishing.shard_producer import ShardProducer
 from executor.app import Executor
+from executor.limits.current import using
+from executor.limits.limits import Limits
 from executor.link.link import Desk
 from executor.link.outbox import open_outbox
 from executor.link.outgoing import Outgoing, Pins, Reports
@@ -42,12 +44,15 @@ class Daemon:
         runner: Runner,
         reports: Reports,
         listening: Sequence[Listening],
+        *,
+        limits: Limits | None = None,
     ) -> None:
         self._settings = settings
         self._session = session
         self._runner = runner
         self._reports = reports
         self._listening = listening
+        self._limits = limits
         self._stopping = asyncio.Event()
 
     @property
@@ -63,6 +68,10 @@ class Daemon:
 
     async def run(self) -> None:
         """Runs shards and listeners until `stop`, then drains. Raises a group of what Session.run raises."""
+        with using(self._limits):  # tasks and threads inherit it, down to handlers and listeners
+            await self._work()
+
+    async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
             linking = group.create_task(self._session.run())
             listening = [group.create_task(listener.run()) for listener in self._listening]
@@ -103,7 +112,7 @@ async def build(
         session = Session(identity, desk, connect_seconds=settings.connect_seconds, jitter=chance)
         groups = BrokerGroups(settings.broker, settings.broker_token)
         listening = [Listening(listener, groups) for listener in app.registry.listeners]
-        yield Daemon(settings, session, runner, reports, listening)
+        yield Daemon(settings, session, runner, reports, listening, limits=app.limits)
 
 
 def _identity(settings: ExecutorSettings, app: Executor, executor_id: ExecutorId) -> Identity:

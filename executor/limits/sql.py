@@ -1,0 +1,195 @@
+"""Limits in a database: each call is one transaction that locks its rows, decides, and writes what is new."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from executor.errors import BadLimits, LimitsUnreachable
+from executor.limits.changing import A, ChangingStore, S
+from executor.limits.names import microseconds_of
+from executor.limits.tables import BOOKS, METADATA, upsert
+
+T = TypeVar("T")
+Engine = sa.Engine
+Work = Callable[[sa.Connection], T]
+
+TRIES = 8
+PAUSE_SECONDS = 0.005  # behind the first try in vain, on average; behind each further one twice as long
+PRUNE_EVERY = 1_000  # rows written by this process
+PRUNED_ROWS = 2_000  # at most, of a table, at a time: more than come in between
+WAIT_SECONDS = 10  # for a row that another process has locked, or for a server that says nothing
+
+_NOW = {
+    "postgresql": "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+    "mysql": "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+}
+_CONFLICTS = frozenset({"40001", "40P01", 1020, 1213})
+"""SQLSTATEs of PostgreSQL and numbers of MariaDB for transactions that got in each other's way."""
+
+
+class SqlStore(ChangingStore):
+    """Implements Store; on SQLite `now` rules, on PostgreSQL, MariaDB and MySQL the server's clock."""
+
+    def __init__(self, store: str | Engine, now: Callable[[], datetime], chance: Callable[[], float]) -> None:
+        """Raises BadLimits; connects at the first call."""
+        self._is_own = isinstance(store, str)
+        engine = store if isinstance(store, Engine) else _engine_of(store)
+        self._shown = engine.url.render_as_string(hide_password=True)
+        self._dialect = engine.dialect.name.replace("mariadb", "mysql")
+        self._is_sqlite = self._dialect == "sqlite"
+        if not self._is_sqlite and self._dialect not in _NOW:
+            raise BadLimits(store=self._shown, reason="it is neither SQLite, PostgreSQL, MariaDB, MySQL nor Redis")
+        if self._is_sqlite and (engine.url.database in (None, "", ":memory:") or "mode=memory" in str(engine.url)):
+            raise BadLimits(store=self._shown, reason="SQLite in memory has no file to share; memory:// is for that")
+        level = "AUTOCOMMIT" if self._is_sqlite else "READ COMMITTED"  # SQLite's driver begins too late by itself
+        self._engine = engine.execution_options(isolation_level=level)
+        self._clock = now
+        self._chance = chance
+        self._preparing = threading.Lock()
+        self._is_prepared = False
+        self._unpruned = PRUNE_EVERY  # processes that live too briefly to write so many prune too
+
+    def change(
+        self, kind: type[S], names: Iterable[str], decide: Callable[[str, S | None, int], tuple[A, S | None]]
+    ) -> Mapping[str, A]:
+        ordered = sorted(names)  # all lock in this order
+        self._prepare()
+        answers, written = self._transact(lambda connection: self._changed(connection, kind, ordered, decide))
+        self._unpruned += written
+        if written and self._unpruned >= PRUNE_EVERY:
+            self._unpruned = 0
+            with suppress(LimitsUnreachable):  # what was asked for is done; the next one prunes
+                self._transact(self._pruned)
+        return answers
+
+    def close(self) -> None:
+        """Closes connections that it made itself."""
+        if self._is_own:
+            self._engine.dispose()
+
+    def _changed(
+        self,
+        connection: sa.Connection,
+        kind: type[S],
+        names: Sequence[str],
+        decide: Callable[[str, S | None, int], tuple[A, S | None]],
+    ) -> tuple[Mapping[str, A], int]:
+        table = BOOKS[kind]
+        wanted = sa.select(table).where(table.c.name.in_(names)).order_by(table.c.name).with_for_update()
+        known = {row[0]: kind(*row[1:]) for row in connection.execute(wanted)}
+        now = self._now(connection)
+        answers: dict[str, A] = {}
+        added: list[dict[str, str | int]] = []
+        changed: list[dict[str, str | int]] = []
+        for name in names:
+            old = known.get(name)
+            answers[name], new = decide(name, old if old and old.expires_at_us > now else None, now)
+            if new is not None:
+                row = {column: getattr(new, column) for column in kind.__slots__}
+                (added if old is None else changed).append({"name": name, **row})
+        if changed:
+            connection.execute(upsert(table, self._dialect), changed)
+        if added:  # fails where another one was quicker, and is decided anew
+            connection.execute(sa.insert(table), added)
+        return answers, len(added) + len(changed)
+
+    def _now(self, connection: sa.Connection) -> int:
+        if self._is_sqlite:
+            return microseconds_of(self._clock())
+        return int(connection.exec_driver_sql(_NOW[self._dialect]).scalar_one())
+
+    def _pruned(self, connection: sa.Connection) -> None:
+        now = self._now(connection)
+        for table in BOOKS.values():
+            is_over = table.c.expires_at_us <= now
+            old = sa.select(table.c.name).where(is_over).limit(PRUNED_ROWS).with_for_update(skip_locked=True)
+            names = connection.execute(old).scalars().all()
+            if names:
+                connection.execute(sa.delete(table).where(table.c.name.in_(names), is_over))
+
+    def _prepare(self) -> None:
+        """Makes the tables that there are not; others may do so at the same time."""
+        with self._preparing:
+            if not self._is_prepared:
+                self._transact(lambda connection: METADATA.create_all(connection))
+                self._is_prepared = True
+
+    def _transact(self, work: Work[T]) -> T:
+        try:
+            for number in range(TRIES - 1):
+                try:
+                    return self._once(work)
+                except _UndoneError:
+                    time.sleep(PAUSE_SECONDS * 2**number * (0.5 + self._chance()))
+            return self._once(work)
+        except (sa.exc.SQLAlchemyError, OSError, _UndoneError) as error:
+            reason = error.reason if isinstance(error, _UndoneError) else error
+            raise LimitsUnreachable(store=self._shown, reason=str(getattr(reason, "orig", None) or reason)) from error
+
+    def _once(self, work: Work[T]) -> T:
+        """Raises _UndoneError where nothing has changed and the work may be done anew. Whether a commit without an
+        answer came about is not known, so that this is not for a connection that is lost in one.
+        """
+        with self._engine.connect() as connection:
+            try:
+                if self._is_sqlite:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                result = work(connection)
+            except sa.exc.DBAPIError as error:
+                if error.connection_invalidated or isinstance(error, sa.exc.IntegrityError) or _is_conflict(error):
+                    raise _UndoneError(error) from error
+                raise
+            try:
+                connection.exec_driver_sql("COMMIT") if self._is_sqlite else connection.commit()
+            except sa.exc.DBAPIError as error:
+                if _is_conflict(error):
+                    raise _UndoneError(error) from error
+                raise
+            return result
+
+
+class _UndoneError(Exception):
+    """The transaction is undone."""
+
+    def __init__(self, reason: sa.exc.DBAPIError) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def _is_conflict(error: sa.exc.DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None) or (error.orig.args[0] if error.orig and error.orig.args else None)
+    return state in _CONFLICTS
+
+
+def _engine_of(url: str) -> Engine:
+    """What the URL says goes before. Raises BadLimits."""
+    try:
+        parsed = sa.make_url(url)
+        return sa.create_engine(parsed, connect_args=_patience(parsed), pool_size=16)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
+        raise BadLimits(store=url.partition(":")[0], reason=str(error)) from error
+    except ModuleNotFoundError as error:
+        raise BadLimits(store=url.partition(":")[0], reason=f"it needs the package {error.name}") from error
+
+
+def _patience(url: sa.URL) -> Mapping[str, object]:
+    """A process that is stopped in the middle of a transaction shall not stop all others."""
+    settings: Mapping[str, Mapping[str, object]] = {
+        "sqlite": {"timeout": WAIT_SECONDS},
+        "postgresql": {
+            "connect_timeout": WAIT_SECONDS,
+            "options": f"-c lock_timeout={WAIT_SECONDS}s -c idle_in_transaction_session_timeout={WAIT_SECONDS}s",
+        },
+        "mysql": {
+            "connect_timeout": WAIT_SECONDS,
+            "read_timeout": 2 * WAIT_SECONDS,
+            "init_command": f"SET SESSION innodb_lock_wait_timeout = {WAIT_SECONDS}",
+        },
+    }
+    known = settings.get(url.get_backend_name().replace("mariadb", "mysql"), {})
+    return {name: value for name, value in known.items() if name not in url.query}
