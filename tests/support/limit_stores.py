@@ -21,10 +21,10 @@ KINDS = ("memory", *SHARED_KINDS)
 
 
 class Clock:
-    """Of stores that have none of their own."""
+    """Of stores that have none of their own; it stands where it began until a test moves it."""
 
     def __init__(self) -> None:
-        self.now = datetime(2026, 11, 28, tzinfo=UTC)
+        self.now = datetime.now(UTC)  # near that of a process which a test starts
 
     def __call__(self) -> datetime:
         return self.now
