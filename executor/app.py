@@ -8,7 +8,7 @@ from typing import Literal, TypeVar, overload
 from broker.model import Mode
 from executor.errors import BadHandler
 from executor.limits.limits import Limits
-from executor.limits.sql import Engine
+from executor.limits.sql.engines import Engine
 from executor.registry import Function, Listener, Registry, describe, takes_one
 from executor.running.context import AsyncContext, Context
 

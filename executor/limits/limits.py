@@ -12,7 +12,8 @@ from executor.limits.claims import Once, OnceAll, Unknown
 from executor.limits.memory import MemoryStore
 from executor.limits.names import cap_of, names_of, rate_of
 from executor.limits.port import Store
-from executor.limits.sql import Engine, SqlStore
+from executor.limits.sql.engines import Engine
+from executor.limits.sql.store import SqlStore
 
 SECOND = timedelta(seconds=1)
 
@@ -140,7 +141,7 @@ def _open(store: object, now: Callable[[], datetime]) -> Store:
     if scheme == "memory":
         return MemoryStore(now)
     if scheme in ("redis", "rediss", "unix"):
-        from executor.limits.redis import RedisStore  # not loaded where there is none
+        from executor.limits.redis.store import RedisStore  # not loaded where there is none
 
         return RedisStore(store)
     return SqlStore(store, now, random.random)

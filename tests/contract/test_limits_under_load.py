@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from executor.errors import ClaimHeld
 from executor.limits.claims import Unknown
 from executor.limits.limits import Limits
-from executor.limits.tables import METADATA
+from executor.limits.sql.tables import METADATA
 from tests.support.limit_stores import KINDS, SHARED_KINDS, SQL_KINDS, Installation, installed
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)

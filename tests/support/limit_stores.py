@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from redis import Redis
 
 from executor.limits.limits import Limits
-from executor.limits.tables import METADATA
+from executor.limits.sql.tables import METADATA
 from tests.support.admin_databases import fresh_database
 from tests.support.redis_server import running_redis
 
@@ -110,6 +110,8 @@ def _age_database(url: str, by: timedelta) -> None:
     """A server's clock goes its own way: all that it keeps gets older instead."""
     us = by // timedelta(microseconds=1)
     engine = sa.create_engine(url, poolclass=sa.NullPool)
+    if not sa.inspect(engine).has_table("shardcast_once"):  # nobody has asked yet
+        return
     with engine.begin() as connection:
         for table in METADATA.sorted_tables:
             instants = [column for column in table.c if column.name.endswith("_us")]

@@ -9,23 +9,20 @@ from operator import attrgetter
 from typing import TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from executor.errors import BadLimits, LimitsUnreachable
 from executor.limits.changing import A, ChangingStore, S
 from executor.limits.names import microseconds_of
-from executor.limits.tables import BOOKS, METADATA, keep, locked
+from executor.limits.sql.engines import Engine, adopted, beginning, dialect_of, opened
+from executor.limits.sql.tables import BOOKS, METADATA, keep, locked
 
 T = TypeVar("T")
-Engine = sa.Engine
 Work = Callable[[sa.Connection], T]
 
 TRIES = 8
 PAUSE_SECONDS = 0.005  # behind the first try in vain, on average; behind each further one twice as long
 PRUNE_EVERY = 1_000  # rows written by this process
 PRUNED_ROWS = 2_000  # at most, of a table, at a time: more than come in between
-WAIT_SECONDS = 10  # for a row that another process has locked, or for a server that says nothing
 
 _NOW = {
     "postgresql": "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
@@ -47,16 +44,16 @@ class SqlStore(ChangingStore):
     def __init__(self, store: str | Engine, now: Callable[[], datetime], chance: Callable[[], float]) -> None:
         """Raises BadLimits; connects at the first call."""
         self._is_own = isinstance(store, str)
-        engine = store if isinstance(store, Engine) else _engine_of(store)
+        engine = adopted(store) if isinstance(store, Engine) else opened(store)
         self._shown = engine.url.render_as_string(hide_password=True)
-        self._dialect = engine.dialect.name.replace("mariadb", "mysql")
+        self._dialect = dialect_of(engine.dialect.name)
         self._is_sqlite = self._dialect == "sqlite"
         if not self._is_sqlite and self._dialect not in _NOW:
             raise BadLimits(store=self._shown, reason="it is neither SQLite, PostgreSQL, MariaDB, MySQL nor Redis")
         if self._is_sqlite and (engine.url.database in (None, "", ":memory:") or "mode=memory" in str(engine.url)):
             raise BadLimits(store=self._shown, reason="SQLite in memory has no file to share; memory:// is for that")
-        level = "AUTOCOMMIT" if self._is_sqlite else "READ COMMITTED"  # SQLite's driver begins too late by itself
-        self._engine = engine.execution_options(isolation_level=level)
+        self._engine = engine
+        self._begin = beginning(self._dialect, self._is_own)
         self._clock = now
         self._chance = chance
         self._preparing = threading.Lock()
@@ -154,8 +151,8 @@ class SqlStore(ChangingStore):
         """
         with self._engine.connect() as connection:
             try:
-                if self._is_sqlite:
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                if self._begin:
+                    connection.exec_driver_sql(self._begin)
                 result = work(connection)
             except sa.exc.DBAPIError as error:
                 if error.connection_invalidated or isinstance(error, sa.exc.IntegrityError) or _is_conflict(error):
@@ -181,42 +178,3 @@ class _UndoneError(Exception):
 def _is_conflict(error: sa.exc.DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None) or (error.orig.args[0] if error.orig and error.orig.args else None)
     return state in _CONFLICTS
-
-
-def _engine_of(url: str) -> Engine:
-    """What the URL says goes before. Raises BadLimits."""
-    try:
-        parsed = sa.make_url(url)
-        engine = sa.create_engine(parsed, connect_args=_patience(parsed), pool_size=16)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-        raise BadLimits(store=url.partition(":")[0], reason=str(error)) from error
-    except ModuleNotFoundError as error:
-        raise BadLimits(store=url.partition(":")[0], reason=f"it needs the package {error.name}") from error
-    if parsed.get_backend_name() == "sqlite":
-        sa.event.listen(engine, "connect", _write_ahead)
-    return engine
-
-
-def _write_ahead(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    """One fsync for a commit instead of several; readers do not wait."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.close()
-
-
-def _patience(url: sa.URL) -> Mapping[str, object]:
-    """A process that is stopped in the middle of a transaction shall not stop all others."""
-    settings: Mapping[str, Mapping[str, object]] = {
-        "sqlite": {"timeout": WAIT_SECONDS},
-        "postgresql": {
-            "connect_timeout": WAIT_SECONDS,
-            "options": f"-c lock_timeout={WAIT_SECONDS}s -c idle_in_transaction_session_timeout={WAIT_SECONDS}s",
-        },
-        "mysql": {
-            "connect_timeout": WAIT_SECONDS,
-            "read_timeout": 2 * WAIT_SECONDS,
-            "init_command": f"SET SESSION innodb_lock_wait_timeout = {WAIT_SECONDS}",
-        },
-    }
-    known = settings.get(url.get_backend_name().replace("mariadb", "mysql"), {})
-    return {name: value for name, value in known.items() if name not in url.query}

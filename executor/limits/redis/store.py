@@ -11,7 +11,7 @@ from redis.commands.core import Script
 from redis.retry import Retry
 
 from executor.errors import BadLimits, LimitsUnreachable
-from executor.limits import scripts
+from executor.limits.redis import scripts
 from executor.limits.rules import Answer, Cap, Claiming, Rate, Standing, Taken
 
 TIMEOUT_SECONDS = 5.0
