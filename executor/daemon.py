@@ -112,7 +112,11 @@ async def build(
         session = Session(identity, desk, connect_seconds=settings.connect_seconds, jitter=chance)
         groups = BrokerGroups(settings.broker, settings.broker_token)
         listening = [Listening(listener, groups) for listener in app.registry.listeners]
-        yield Daemon(settings, session, runner, reports, listening, limits=app.limits)
+        try:
+            yield Daemon(settings, session, runner, reports, listening, limits=app.limits)
+        finally:
+            if app.limits is not None:
+                app.limits.close()
 
 
 def _identity(settings: ExecutorSettings, app: Executor, executor_id: ExecutorId) -> Identity:

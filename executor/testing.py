@@ -12,6 +12,8 @@ from pydantic_core import to_json
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
+from executor.limits.current import using
+from executor.limits.limits import Limits
 from executor.model import Assignment, AttemptKey, RunId, Term
 from executor.registry import describe
 from executor.running.cancellation import Cancellation
@@ -63,10 +65,12 @@ def run_local(
     shard: tuple[int, int] = (0, 1),
     *,
     cursor: bytes | None = None,
+    limits: Limits | None = None,
 ) -> LocalRun:
     """Runs a handler on shard (index, total) in the calling thread, and raises what it raises.
 
-    `params` are converted as a run's parameters are. Nothing but the handler's own database is needed.
+    `params` are converted as a run's parameters are; `limits` are those of the app (None: new ones in memory). Nothing
+    but the handler's own database is needed.
     """
     described = describe(getattr(handler, "__qualname__", "handler"), handler, (Context, AsyncContext))
     index, total = shard
@@ -80,8 +84,9 @@ def run_local(
         context = kind(attempt, given, None, RunLog(key, 1, lambda: datetime.now(UTC)), portal)
         token = current.set(context)
         try:
-            returned = described.call(context, given)
-            result = portal(returned) if asyncio.iscoroutine(returned) else returned
+            with using(limits or Limits("memory://")):
+                returned = described.call(context, given)
+                result = portal(returned) if asyncio.iscoroutine(returned) else returned
             portal(attempt.finish())
         finally:
             current.reset(token)

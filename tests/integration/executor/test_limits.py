@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from broker.client import Message, Producer, ReceivedMessage
 from broker.testing import running_broker
 from executor.app import Executor
+from executor.daemon import build
 from executor.errors import ClaimHeld, LimitsUnreachable, Retry
 from executor.limits.current import current_async_limits, current_limits, once, once_all, using
 from executor.limits.limits import AsyncLimits, Limits
@@ -19,28 +21,35 @@ from executor.limits.sql.store import PRUNE_EVERY
 from executor.limits.sql.tables import METADATA
 from executor.running.listening.joining import BrokerGroups
 from executor.running.listening.listening import Listening
+from executor.settings import ExecutorSettings
+from executor.testing import run_local
 from tests.support.admin_databases import end_connections
+from tests.support.fake_admin import FakeAdmin, serving
 from tests.support.limit_stores import Clock
 from tests.support.redis_server import running_redis
 
 DAY, MINUTE, SECOND = timedelta(days=1), timedelta(minutes=1), timedelta(seconds=1)
+SECONDS = 30.0  # until a test fails that waits for what never comes
 
 
 class Effects:
-    """What was done, and a way to wait for a number of calls."""
+    """What was done, and a way to wait for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, enough: Callable[["Effects"], bool]) -> None:
         self.done: list[str] = []
         self.attempts: list[int] = []
-        self._lock = threading.Lock()
-        self.enough = threading.Event()
+        self._is_enough = enough
+        self._changed = threading.Condition()
 
-    def add(self, keys: list[str], attempt: int, enough: int) -> None:
-        with self._lock:
+    def add(self, keys: list[str], attempt: int) -> None:
+        with self._changed:
             self.done += keys
             self.attempts.append(attempt)
-            if len(self.attempts) >= enough:
-                self.enough.set()
+            self._changed.notify_all()
+
+    def wait(self) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._is_enough(self), timeout=SECONDS)
 
 
 async def listen(broker: str, app: Executor, effects: Effects, *messages: Message) -> None:
@@ -51,21 +60,24 @@ async def listen(broker: str, app: Executor, effects: Effects, *messages: Messag
     listening = Listening(listener, BrokerGroups(broker, ""))
     with using(app.limits):
         running = asyncio.create_task(listening.run())
-    async with asyncio.timeout(30):
-        await asyncio.to_thread(effects.enough.wait)
-        listening.stop()
+    assert await asyncio.to_thread(effects.wait)
+    listening.stop()
+    async with asyncio.timeout(SECONDS):
         await running
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["lease", "offset"])
 async def test_a_message_that_comes_again_has_its_effect_once(tmp_path: Path, mode: str) -> None:
-    app, effects = Executor("group", limits=f"sqlite:///{tmp_path / 'limits.db'}"), Effects()
+    app, effects = (
+        Executor("group", limits=f"sqlite:///{tmp_path / 'limits.db'}"),
+        Effects(lambda it: len(it.attempts) == 3),
+    )
 
     @app.consumer("t", group="g", mode=mode)  # type: ignore[arg-type]
     def deliver(message: ReceivedMessage) -> None:
         with once(message.key or "", window=DAY) as is_first:
-            effects.add([message.key or ""] if is_first else [], message.attempt, enough=3)
+            effects.add([message.key or ""] if is_first else [], message.attempt)
         if message.attempt < 3:
             raise Retry(after=0)  # behind the effect, as when the acknowledgement is lost
 
@@ -76,18 +88,57 @@ async def test_a_message_that_comes_again_has_its_effect_once(tmp_path: Path, mo
 
 @pytest.mark.anyio
 async def test_a_list_comes_again_for_the_keys_that_another_one_holds(tmp_path: Path) -> None:
-    app, effects = Executor("group", limits="memory://"), Effects()
-    assert app.limits is not None
-    app.limits.once("k1", window=DAY, claim=timedelta(milliseconds=300)).__enter__()  # its process dies
+    clock, effects = Clock(), Effects(lambda it: len(it.done) == 3)
+    limits = Limits("memory://", now=clock)
+    app = Executor("group", limits=limits)
+    limits.once("k1", window=DAY, claim=SECOND / 10).__enter__()  # its process dies
 
     @app.consumer("t", group="g")
     async def deliver(messages: list[ReceivedMessage]) -> None:
         async with once_all([message.key or "" for message in messages], window=DAY) as fresh:
-            effects.add(list(fresh), messages[0].attempt, enough=2)
+            effects.add(list(fresh), messages[0].attempt)
+            if fresh.held:
+                clock.now += SECOND
 
     async with running_broker(tmp_path / "broker") as broker:
         await listen(broker, app, effects, *(Message(b"x", key=f"k{n}", ordered=True) for n in range(3)))
     assert sorted(effects.done) == ["k0", "k1", "k2"]
+    assert max(effects.attempts) == 2
+
+
+@pytest.mark.anyio
+async def test_handlers_of_an_app_have_its_limits(tmp_path: Path) -> None:
+    app, admin = Executor("group", limits=f"sqlite:///{tmp_path / 'limits.db'}"), FakeAdmin()
+
+    @app.job("plain")
+    def plain(params: str) -> bool:
+        return current_limits().cap(params, most=2, window=DAY)
+
+    @app.job("async")
+    async def other(params: str) -> bool:
+        async with once(params, window=DAY):
+            return await current_async_limits().cap(params, most=2, window=DAY)
+
+    settings = ExecutorSettings.from_env(data=tmp_path / "data", name="me", drain_seconds=5)
+    async with serving(admin) as server:
+        there = settings.model_copy(update={"admin": f"127.0.0.1:{server.port}"})
+        async with build(there, app) as daemon, asyncio.TaskGroup() as group:
+            group.create_task(daemon.run())
+            await admin.until(lambda: admin.beats)
+            keys = [admin.assign(f"run{n}", ["plain", "async"][n % 2], params='"user-1"') for n in range(3)]
+            results = [(await admin.outcome(key)).result for key in keys]
+            daemon.stop()
+    assert sorted(results) == ["false", "true", "true"]
+
+
+def test_a_handler_that_is_tested_alone_has_limits_in_memory() -> None:
+    def handler(params: str) -> bool:
+        with once(params, window=DAY) as is_first:
+            return is_first
+
+    limits = Limits("memory://")
+    assert [run_local(handler, "a").result for _ in range(2)] == [True, True]
+    assert [run_local(handler, "a", limits=limits).result for _ in range(2)] == [True, False]
 
 
 @pytest.mark.anyio
