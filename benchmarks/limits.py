@@ -105,6 +105,7 @@ def _stage(name: str, directory: Path) -> Iterator[Stage]:
     with ExitStack() as stack:
         if name == "sqlite":
             connection = stack.enter_context(closing(sqlite3.connect(directory / "floor.db")))
+            connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(TABLE)
             yield Stage(f"sqlite:///{directory / 'limits.db'}", lambda keys: _write_sql(connection, "?", keys))
         elif name == "postgresql":

@@ -71,7 +71,7 @@ def released(old: Claim | None, now: int, holder: str) -> tuple[bool, Claim | No
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket of tokens, told by the instant at which it is full again."""
+    """A bucket of permits, told by the instant at which it is full again."""
 
     full_at_us: int
     expires_at_us: int
@@ -79,7 +79,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A token comes each `interval_us`; a full bucket has `burst` of them."""
+    """A permit comes each `interval_us`; a full bucket has `burst` of them."""
 
     interval_us: int
     burst: int
@@ -98,7 +98,7 @@ class Taken:
 
 
 def taken(old: Bucket | None, now: int, rate: Rate, n: int, times: int) -> tuple[Taken, Bucket | None]:
-    """Somebody wants `n` tokens, `times` times over. A bucket is never emptier than empty, whatever the clock did."""
+    """Somebody wants `n` permits, `times` times over. A bucket is never emptier than empty, whatever the clock did."""
     full_at = now if old is None else min(max(old.full_at_us, now), now + rate.fills_in_us)
     step = n * rate.interval_us
     granted = min(times, (now + rate.fills_in_us - full_at) // step)
