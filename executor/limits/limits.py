@@ -65,8 +65,8 @@ class Limits(_Limits):
     """Limits by key that all processes share which use the same store."""
 
     def take(self, key: str, n: int = 1, *, rate: int, per: timedelta = SECOND, burst: int | None = None) -> timedelta:
-        """Takes `n` permits from the key's bucket, which gets `rate` of them each `per` and holds at most `burst` (None:
-        `rate`). Zero where they were taken; else nothing was, and they would be there after so long. Raises
+        """Takes `n` permits from the key's bucket, which gets `rate` of them each `per` and holds at most `burst`
+        (None: `rate`). Zero where they were taken; else nothing was, and they would be there after so long. Raises
         InvalidArgument or LimitsUnreachable.
         """
         return self.take_all([key], n, rate=rate, per=per, burst=burst)[0]
