@@ -14,6 +14,8 @@ import structlog
 
 from broker.client.publishing.shard_producer import ShardProducer
 from executor.app import Executor
+from executor.limits.current import using
+from executor.limits.limits import Limits
 from executor.link.link import Desk
 from executor.link.outbox import open_outbox
 from executor.link.outgoing import Outgoing, Pins, Reports
@@ -45,6 +47,7 @@ class Daemon:
         listening: Sequence[Listening],
         *,
         endpoints: Mapping[str, str],
+        limits: Limits | None = None,
     ) -> None:
         self._settings = settings
         self._session = session
@@ -52,6 +55,7 @@ class Daemon:
         self._reports = reports
         self._listening = listening
         self._endpoints = endpoints
+        self._limits = limits
         self._stopping = asyncio.Event()
 
     @property
@@ -71,15 +75,19 @@ class Daemon:
         Cancelled, it leaves at once, without a word to anybody.
         """
         try:
-            async with asyncio.TaskGroup() as group:
-                linking = group.create_task(self._session.run())
-                listening = [group.create_task(listener.run()) for listener in self._listening]
-                await self._stopping.wait()
-                await self._drain(listening)
-                for task in (linking, *listening):
-                    task.cancel()
+            with using(self._limits):  # tasks and threads inherit it, down to handlers and listeners
+                await self._work()
         finally:
             await self._runner.leave()
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            linking = group.create_task(self._session.run())
+            listening = [group.create_task(listener.run()) for listener in self._listening]
+            await self._stopping.wait()
+            await self._drain(listening)
+            for task in (linking, *listening):
+                task.cancel()
 
     async def _drain(self, listening: Sequence[asyncio.Task[None]]) -> None:
         draining = self._runner.drain(self._settings.release_seconds, self._settings.drain_seconds)
@@ -113,8 +121,12 @@ async def build(
         session = Session(identity, desk, connect_seconds=settings.connect_seconds, jitter=chance)
         groups = BrokerGroups(settings.broker, settings.broker_token)
         listening = [Listening(listener, groups) for listener in app.registry.listeners]
-        async with _probed(settings, partial(_look, runner, session, reports)) as endpoints:
-            yield Daemon(settings, session, runner, reports, listening, endpoints=endpoints)
+        try:
+            async with _probed(settings, partial(_look, runner, session, reports)) as endpoints:
+                yield Daemon(settings, session, runner, reports, listening, endpoints=endpoints, limits=app.limits)
+        finally:
+            if app.limits is not None:
+                app.limits.close()
 
 
 @asynccontextmanager

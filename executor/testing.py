@@ -13,6 +13,8 @@ from pydantic_core import to_json
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
 from executor.errors import Fail, Retry, Skip
+from executor.limits.current import using
+from executor.limits.limits import Limits
 from executor.model import Assignment, AttemptKey, RunId, Term
 from executor.registry import describe
 from executor.running.cancellation import Cancellation
@@ -72,11 +74,13 @@ def run_local(
     shard: tuple[int, int] = (0, 1),
     *,
     cursor: bytes | None = None,
+    limits: Limits | None = None,
 ) -> LocalRun:
     """Runs a handler on shard (index, total) and raises what it raises; one that is not async in the calling thread.
 
     A Retry, Fail or Skip that it returns is the result. `params` are converted as a run's parameters are, and any other
-    result must be one that a run can keep: BadParams, BadResult. Nothing but the handler's own database is needed.
+    result must be one that a run can keep: BadParams, BadResult. `limits` are those of the app (None: new ones in
+    memory). Nothing but the handler's own database is needed.
     """
     described = describe(getattr(handler, "__qualname__", "handler"), handler, (Context, AsyncContext))
     index, total = shard
@@ -91,8 +95,9 @@ def run_local(
         context = kind(attempt, given, None, log, portal)
         token = current.set(context)
         try:
-            returned = described.call(context, given)
-            result = portal(returned) if asyncio.iscoroutine(returned) else returned
+            with using(limits or Limits("memory://")):
+                returned = described.call(context, given)
+                result = portal(returned) if asyncio.iscoroutine(returned) else returned
             if not isinstance(result, Retry | Fail | Skip):
                 encode_result(described.name, result)
             portal(attempt.finish())

@@ -11,6 +11,9 @@ from broker.client import (
     ReceivedMessage,
     Transaction,
 )
+from executor.limits.current import current_async_limits as current_limits
+from executor.limits.current import once, once_all
+from executor.limits.limits import AsyncLimits as Limits
 from executor.running.context import AsyncContext as Context
 from executor.running.context import current_async_context as current_context
 from shardcast.embedded import running
@@ -20,6 +23,7 @@ __all__ = [
     "Batch",
     "Consumer",
     "Context",
+    "Limits",
     "Message",
     "Producer",
     "Receipt",
@@ -27,5 +31,8 @@ __all__ = [
     "ReceivedMessage",
     "Transaction",
     "current_context",
+    "current_limits",
+    "once",
+    "once_all",
     "running",
 ]
