@@ -69,8 +69,8 @@ class Whole:
 
     def read(self, stretch: Stretch, after: Key | None, limit: int) -> Page:
         rows, keys = self._questions.rows(stretch, after, limit)
-        behind = keys[-1] if keys else stretch.upper
-        return Page(rows, keys, behind, is_last=len(rows) < limit or behind == stretch.upper)
+        behind = _seen_up_to(stretch.upper, keys, limit)
+        return Page(rows, keys, behind, is_last=behind == stretch.upper)
 
 
 class Filtered:
@@ -87,7 +87,8 @@ class Filtered:
             return Page((), (), stretch.upper, is_last=True)
         window, count = replace(stretch, upper=end[0]), end[1]
         rows, keys = self._questions.rows(window, after, limit) if count else ((), ())
-        return Page(rows, keys, end[0], is_last=end[0] == stretch.upper)
+        behind = _seen_up_to(end[0], keys, limit)
+        return Page(rows, keys, behind, is_last=behind == stretch.upper)
 
 
 class Hashed:
@@ -107,14 +108,17 @@ class Hashed:
             window = replace(stretch, upper=end[0])
         looked_at = self._questions.keys(window, after, limit)
         rows, keys = self._questions.rows_of(self._owned(looked_at))
-        if self._questions.is_filtered:
-            return Page(rows, keys, window.upper, is_last=window.upper == stretch.upper)
-        behind = looked_at[-1] if looked_at else stretch.upper
-        return Page(rows, keys, behind, is_last=len(looked_at) < limit or behind == stretch.upper)
+        behind = _seen_up_to(window.upper, looked_at, limit)
+        return Page(rows, keys, behind, is_last=behind == stretch.upper)
 
     def _owned(self, keys: Sequence[Key]) -> Sequence[Key]:
         index, shards = self._shard.index, shards_of(keys, self._shard.total)
         return [key for key, shard in zip(keys, shards, strict=True) if shard == index]
+
+
+def _seen_up_to(end: Key, keys: Sequence[Key], limit: int) -> Key:
+    """The last key that was looked at: a full answer may end before it, where rows came into the window meanwhile."""
+    return keys[-1] if len(keys) == limit else end
 
 
 class Checked:

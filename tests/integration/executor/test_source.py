@@ -8,10 +8,15 @@ import sqlalchemy as sa
 
 from broker.client.message import Message
 from executor.errors import BadPlan, ScanError
+from executor.model import Shard
 from executor.running.context import AsyncContext, Context
+from executor.sharding.cursor import Position
 from executor.sharding.hash import shard_of
+from executor.sharding.keys import Key
 from executor.sharding.plan import Asked, Bucket, ScanPlan
+from executor.sharding.scan import read_shard
 from executor.sharding.stretches import Stretch
+from executor.sharding.table.pages import Filtered, Hashed
 from executor.sharding.table.planning import ask, make_plan
 from executor.sharding.table.questions import Questions
 from executor.sharding.table.source import TableSource
@@ -196,3 +201,25 @@ def test_uniqueness_that_the_database_keeps_is_not_counted_again(engine: sa.Engi
         fill(engine, statement)
         with source.connect() as connection:
             assert source.is_unique(connection) is is_unique
+
+
+@pytest.mark.parametrize("is_hashed", [False, True])
+def test_rows_that_come_into_a_page_while_it_is_read_push_no_other_out(engine: sa.Engine, is_hashed: bool) -> None:
+    fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(0, 100, 2))
+    source, shard = TableSource(engine, "users", where="id >= 0"), Shard(0, 1)
+    questions = Questions(source)
+    pages = Hashed(questions, shard, 10) if is_hashed else Filtered(questions, 10)
+    find_end, plan = questions.end, make_plan(source, ask(source, 1))
+
+    def insert_behind_it(stretch: Stretch, after: Key | None, limit: int) -> tuple[Key, int] | None:
+        end = find_end(stretch, after, limit)
+        if end is not None:
+            with engine.begin() as connection:
+                connection.execute(sa.text("INSERT INTO users (id) VALUES (:id)"), {"id": int(str(end[0])) - 1})
+        return end
+
+    questions.end = insert_behind_it  # type: ignore[method-assign]
+    pieces = list(read_shard(pages, plan.stretches(shard), Position(), monotonic=lambda: 0.0, first_page=10))
+    found = [int(str(key)) for piece in pieces for key in piece.keys]
+    assert found == sorted(set(found))
+    assert set(range(0, 100, 2)) <= set(found)
