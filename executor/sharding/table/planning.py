@@ -36,8 +36,9 @@ def make_plan(source: TableSource, asked: Asked) -> ScanPlan:
     Raises UnfitKey, NullKey, DoubleKey, UnfitBucket or DatabaseUnreachable.
     """
     with source.connect() as connection:
+        nullable = source.nullable(connection)
         for column in source.key:
-            if column.nullable and _any(connection, source, column.is_(None)):
+            if column.name in nullable and _any(connection, source, column.is_(None)):
                 raise NullKey(table=source.name, column=column.name)
         if not source.is_unique(connection) and _holds_double(connection, source):
             raise DoubleKey(table=source.name, column=", ".join(source.key_names))

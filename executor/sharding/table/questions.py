@@ -14,6 +14,8 @@ Row = sa.Row[*tuple[object, ...]]
 Found = tuple[Sequence[Row], Sequence[Key]]
 """Rows, rising by key, and the key of each."""
 
+UPPER, AFTER, BUCKET, KEYS = (f"scan_{name}" for name in ("upper", "after", "bucket", "keys"))
+"""Parameters of statements; a filter may have others beside them."""
 KEYS_A_QUESTION = 1_000  # of rows that are asked for by their keys
 
 
@@ -56,11 +58,11 @@ class Questions:
         """The rows with these keys; one that was deleted meanwhile is not among them."""
         if self._columns == self._source.key:
             return [self._row(key if isinstance(key, tuple) else (key,)) for key in keys], keys
-        asked = sa.select(*self._columns).where(self._source.keyset.is_one_of("keys")).order_by(*self._source.key)
+        asked = sa.select(*self._columns).where(self._source.keyset.is_one_of(KEYS)).order_by(*self._source.key)
         rows: list[sa.Row[Any]] = []
         for start in range(0, len(keys), KEYS_A_QUESTION):
             with self._source.reading() as connection:
-                rows += connection.execute(asked, {"keys": keys[start : start + KEYS_A_QUESTION]}).all()
+                rows += connection.execute(asked, {KEYS: keys[start : start + KEYS_A_QUESTION]}).all()
         return self._split(rows)
 
     def end(self, stretch: Stretch, after: Key | None, limit: int) -> tuple[Key, int] | None:
@@ -87,18 +89,18 @@ class Questions:
 
     def _within(self, after: Key | None) -> list[sa.ColumnElement[bool]]:
         keyset = self._source.keyset
-        conditions = [keyset.not_beyond("upper")]
+        conditions = [keyset.not_beyond(UPPER)]
         if after is not None:
-            conditions.append(keyset.behind("after"))
+            conditions.append(keyset.behind(AFTER))
         if self._bucket is not None:
-            conditions.append(self._bucket == sa.bindparam("bucket", type_=self._bucket.type))
+            conditions.append(self._bucket == sa.bindparam(BUCKET, type_=self._bucket.type))
         return conditions
 
     def _given(self, stretch: Stretch, after: Key | None) -> Mapping[str, object]:
         keyset = self._source.keyset
-        behind = {} if after is None else keyset.given("after", after)
-        bucket = {} if self._bucket is None else {"bucket": stretch.bucket}
-        return {**keyset.given("upper", stretch.upper), **behind, **bucket}
+        behind = {} if after is None else keyset.given(AFTER, after)
+        bucket = {} if self._bucket is None else {BUCKET: stretch.bucket}
+        return {**keyset.given(UPPER, stretch.upper), **behind, **bucket}
 
     def _split(self, rows: Sequence[sa.Row[Any]]) -> Found:
         if len(self._key_at) == 1:

@@ -1,16 +1,17 @@
 """The table that is scanned: its key, its columns, and connections for short reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import Grouping
 
-from executor.errors import DatabaseUnreachable, NoKey, UnfitKey, UnknownColumn, UnknownTable
+from executor.errors import BadFilter, DatabaseUnreachable, NoKey, UnfitKey, UnknownColumn, UnknownTable
 from executor.sharding.filter import condition, parse_filter
 from executor.sharding.keys import Key
 from executor.sharding.table.keyset import Keyset
+from protos.errors import InvalidArgument
 
 Engine = sa.Engine
 Table = sa.Table | str
@@ -38,8 +39,9 @@ class TableSource:
     ) -> None:
         """`key` None is the table's primary key; pages are read from `replica`, if there is one.
 
-        Raises UnknownTable, UnknownColumn, NoKey, UnfitKey, BadFilter or DatabaseUnreachable.
+        Raises UnknownTable, UnknownColumn, NoKey, UnfitKey, BadFilter, DatabaseUnreachable or InvalidArgument.
         """
+        _check_engines(engine, *([] if replica is None else [replica]))
         self._engine = engine
         self.replica = replica
         self.table = self._find(table)
@@ -103,6 +105,11 @@ class TableSource:
             raise UnknownColumn(table=self.name, column=name, known=", ".join(self.table.columns.keys()))
         return self.table.columns[name]
 
+    def nullable(self, connection: sa.Connection) -> Collection[str]:
+        """The columns that the database lets hold NULL, however the table was declared."""
+        columns = sa.inspect(connection).get_columns(self.table.name, self.table.schema)
+        return {column["name"] for column in columns if column["nullable"]}
+
     def is_unique(self, connection: sa.Connection) -> bool:
         """Whether the database itself keeps the key unique: it, or a part of it."""
         inspector = sa.inspect(connection)
@@ -124,8 +131,10 @@ class TableSource:
                 if not sa.inspect(connection).has_table(table.name, schema=table.schema):
                     raise UnknownTable(table=table.fullname, database=database)
                 return table
+            if not isinstance(table, str):
+                raise InvalidArgument(reason=f"a scan takes a table's name or a sqlalchemy.Table, not {table!r:.80}")
             try:
-                return sa.Table(table, sa.MetaData(), autoload_with=connection)
+                return sa.Table(table, sa.MetaData(), autoload_with=connection, resolve_fks=False)
             except sa.exc.NoSuchTableError as error:
                 raise UnknownTable(table=table, database=database) from error
 
@@ -145,8 +154,19 @@ class TableSource:
                 return condition(parse_filter(where), self.table)
             case sa.TextClause():
                 return Grouping(where)  # SQLAlchemy sets no brackets around text: an OR would void the page's bounds
-            case _:
-                return where
+            case sa.ColumnElement():
+                return self._about_this_table(where)
+            case None:
+                return None
+        raise BadFilter(reason=f"it is a text or a condition of SQLAlchemy, not {where!r:.80}")
+
+    def _about_this_table(self, where: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+        """Another table beside this one would be joined, and a row come once for each of its matches."""
+        tables = sa.select(sa.literal(1)).select_from(self.table).where(where).get_final_froms()
+        if foreign := [str(each) for each in tables if each is not self.table]:
+            reason = f"it names columns of {', '.join(foreign)} that are not the scan's: use exists() or in_()"
+            raise BadFilter(reason=reason)
+        return where
 
     @contextmanager
     def _renamed(self, engine: Engine) -> Iterator[None]:
@@ -157,6 +177,14 @@ class TableSource:
             if _has_lost(engine, self.table):
                 raise UnknownTable(table=self.name, database=_shown(engine)) from error
             raise
+
+
+def _check_engines(*engines: object) -> None:
+    for engine in engines:
+        if not isinstance(engine, sa.Engine):
+            raise InvalidArgument(
+                reason=f"a scan reads by an Engine of SQLAlchemy, one that blocks, not {engine!r:.80}"
+            )
 
 
 def _has_lost(engine: Engine, table: sa.Table) -> bool:

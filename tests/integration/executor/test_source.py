@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from broker.client.message import Message
-from executor.errors import BadPlan, ScanError
+from executor.errors import BadFilter, BadPlan, NullKey, ScanError
 from executor.model import Shard
 from executor.running.context import AsyncContext, Context
 from executor.sharding.cursor import Position
@@ -46,6 +46,14 @@ def make_push(engine: sa.Engine, **how: object) -> object:
         return count
 
     return push
+
+
+def read_keys(engine: object, table: object, **how: object) -> object:
+    def scan(context: Context) -> list[Key]:
+        batches = context.scan(engine, table, **how)  # type: ignore[arg-type]
+        return sorted(rows.key(index) for rows in batches for index in range(len(rows)))  # type: ignore[type-var]
+
+    return run_local(scan).result
 
 
 @pytest.mark.parametrize(
@@ -223,3 +231,46 @@ def test_rows_that_come_into_a_page_while_it_is_read_push_no_other_out(engine: s
     found = [int(str(key)) for piece in pieces for key in piece.keys]
     assert found == sorted(set(found))
     assert set(range(0, 100, 2)) <= set(found)
+
+
+def test_a_filter_about_another_table_is_refused_and_a_subquery_is_not(engine: sa.Engine) -> None:
+    fill(engine, "CREATE TABLE orders (number INTEGER PRIMARY KEY, of_user INTEGER)")
+    fill(engine, "INSERT INTO orders VALUES (1, 3), (2, 3), (3, 4)")
+    fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(9))
+    users, orders = (sa.Table(name, sa.MetaData(), autoload_with=engine) for name in ("users", "orders"))
+    is_theirs = orders.c.of_user == users.c.id
+    for way in ("hash", "ranges"):
+        for condition in (sa.exists().where(is_theirs), users.c.id.in_(sa.select(orders.c.of_user))):
+            keys = read_keys(engine, users, strategy=way, where=condition)
+            assert keys == [3, 4]
+        with pytest.raises(BadFilter, match=r"columns of orders .* use exists\(\)"):
+            read_keys(engine, users, strategy=way, where=is_theirs)
+    with pytest.raises(BadFilter, match="columns of users that are not the scan's"):
+        read_keys(engine, "users", where=users.c.id > 3)
+    with pytest.raises(BadFilter, match="not True"):
+        read_keys(engine, "users", where=True)
+
+
+def test_parameters_of_a_filter_are_its_own(engine: sa.Engine) -> None:
+    fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(9))
+    where = sa.text("id < :upper_0 AND id <> :bucket").bindparams(upper_0=4, bucket=1)
+    assert read_keys(engine, "users", where=where, strategy="buckets", bucket=Bucket("id", 9)) == [0, 2, 3]
+
+
+def test_a_table_is_scanned_whatever_it_refers_to(engine: sa.Engine) -> None:
+    fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT REFERENCES nowhere(id))", range(3))
+    assert read_keys(engine, "users") == [0, 1, 2]
+
+
+def test_a_key_that_is_declared_without_null_and_holds_it_is_told(engine: sa.Engine) -> None:
+    fill(engine, "CREATE TABLE users (id INTEGER, name TEXT)", [1, None])
+    declared = sa.Table("users", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True))
+    with pytest.raises(NullKey):
+        read_keys(engine, declared)
+
+
+@pytest.mark.parametrize("how", [("sqlite://", "users"), (None, "users"), ("engine", 7)])
+def test_what_is_no_engine_and_no_table_is_refused(engine: sa.Engine, how: tuple[object, object]) -> None:
+    given, table = how
+    with pytest.raises(InvalidArgument, match="a scan "):
+        read_keys(engine if given == "engine" else given, table)
