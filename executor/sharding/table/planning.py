@@ -51,8 +51,8 @@ def make_plan(source: TableSource, asked: Asked) -> ScanPlan:
         raise UnfitKey(what=f"Column {', '.join(source.key_names)} of {source.name}, which holds {upper!r},")
     if asked.strategy != "ranges":
         return ScanPlan(asked, upper)
-    questions, everything = Questions(source), Stretch(upper)
-    marks = walk(lambda after, limit: questions.end(everything, after, limit), asked.total)
+    questions = Questions(source)
+    marks = walk(lambda after, limit, end: questions.end(Stretch(end), after, limit), upper, asked.total)
     return ScanPlan(asked, upper, bounds(marks, asked.total))
 
 
