@@ -129,15 +129,15 @@ class AttemptShard:
         return plan
 
     def _await_replica(self, source: TableSource, plan: ScanPlan, portal: Portal) -> None:
-        """Until it shows the rows that the plan saw. Raises ReplicaBehind."""
-        if source.replica is None or plan.upper is None:
-            return
+        """Until it shows the rows that the plan saw, as far as they are still there. Raises ReplicaBehind."""
+        upper = None if source.replica is None else plan.upper
         give_up_at = self.cancellation.clock() + REPLICA_SECONDS
-        while not source.shows(plan.upper):
+        while upper is not None and not source.shows(upper):
             if self.cancellation.clock() >= give_up_at:
-                shown = {"database": source.database, "table": source.name, "upper": plan.upper}
+                shown = {"database": source.database, "table": source.name, "upper": upper}
                 raise ReplicaBehind(**shown, seconds=REPLICA_SECONDS)
             portal(self.cancellation.unless_stopped(asyncio.sleep(REPLICA_LOOK_SECONDS)))
+            upper = source.greatest(upper)  # what was deleted meanwhile will never be shown
 
     async def _pinned(self, name: str, value: str) -> str:
         if name not in self._pins:

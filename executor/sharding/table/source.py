@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import Grouping
@@ -92,6 +93,14 @@ class TableSource:
         engine = self._engine if self.replica is None else self.replica
         with self._renamed(engine), engine.connect() as connection:
             yield connection
+
+    def greatest(self, upper: Key) -> Key | None:
+        """The greatest key up to this one that the table's own database has now; None: there is none."""
+        falling = map(sa.desc, self.key)
+        asked = sa.select(*self.key).where(self.keyset.not_beyond("upper")).order_by(*falling).limit(1)
+        with self.connect() as connection:
+            last = connection.execute(asked, self.keyset.given("upper", upper)).first()
+        return None if last is None else cast(Key, last[0] if len(self.key) == 1 else tuple(last))
 
     def shows(self, key: Key) -> bool:
         """Whether the replica has come as far as this key."""

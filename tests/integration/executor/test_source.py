@@ -1,6 +1,8 @@
 """Scans of real tables in SQLite, and what makes a table unfit."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -274,3 +276,16 @@ def test_what_is_no_engine_and_no_table_is_refused(engine: sa.Engine, how: tuple
     given, table = how
     with pytest.raises(InvalidArgument, match="a scan "):
         read_keys(engine if given == "engine" else given, table)
+
+
+def test_a_replica_need_not_show_what_was_deleted_meanwhile(engine: sa.Engine, tmp_path: Path) -> None:
+    replica = sa.create_engine(f"sqlite:///{tmp_path}/replica.db")
+    fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(5))
+    fill(replica, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(4))
+    is_asked = threading.Event()
+    sa.event.listen(replica, "after_cursor_execute", lambda *_: is_asked.set())
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_keys, engine, "users", replica=replica)
+        assert is_asked.wait(20)
+        fill(engine, "DELETE FROM users WHERE id = 4")
+        assert reading.result(20) == [0, 1, 2, 3]
