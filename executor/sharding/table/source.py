@@ -63,11 +63,12 @@ class TableSource:
 
     @property
     def filter_text(self) -> str:
-        """The filter as the database is given it, with its values; "" for none."""
+        """The filter as the database is given it, with its values; "" for none. The same in every process."""
         if self.where is None:
             return ""
         compiled = self.where.compile(dialect=self.dialect)
-        values = f" with {dict(sorted(compiled.params.items()))}" if compiled.params else ""
+        params = {name: _in_order(value) for name, value in sorted(compiled.params.items())}
+        values = f" with {params}" if params else ""
         text = " ".join(str(compiled).split()) + values
         if len(text) <= MAX_FILTER_CHARACTERS:
             return text
@@ -186,6 +187,11 @@ class TableSource:
             if _has_lost(engine, self.table):
                 raise UnknownTable(table=self.name, database=_shown(engine)) from error
             raise
+
+
+def _in_order(value: object) -> object:
+    """A list as `in_` makes it of a set, whose order is of chance."""
+    return sorted(value, key=repr) if isinstance(value, list) else value
 
 
 def _check_engines(*engines: object) -> None:
