@@ -106,8 +106,8 @@ class Context(_Attempt):
         from then to the end, with one key, is read exactly once; one that comes, goes or changes its key meanwhile may
         be read or not; other columns are as they are when its page is read.
 
-        Raises UnknownTable, UnknownColumn, NoKey, NullKey, DoubleKey, UnfitKey, UnfitBucket, ForeignRow, ReplicaBehind,
-        DatabaseUnreachable, BadPlan, ScanRepeated, InvalidArgument, Cancelled, and what opening the shard's producer
+        Raises UnknownTable, UnknownColumn, NoKey, NullKey, DoubleKey, UnfitKey, UnfitBucket, BadFilter, ForeignRow,
+        ReplicaBehind, DatabaseUnreachable, BadPlan, ScanRepeated, InvalidArgument, Cancelled, and what opening the shard's producer
         raises.
         """
         source = partial(TableSource, engine, table, key=key, where=where, columns=columns, replica=replica)

@@ -149,6 +149,7 @@ class ShardPublisher:
         receipts.add_done_callback(partial(self._acknowledge, state, checkpoint))
 
     def _moved(self, scan: str, position: Position, rows: int) -> ShardCursor:
+        rows = max(rows, self._sent.rows)  # scans that take turns are not published in the order they were read
         return replace(self._sent, rows=rows, scans={**self._sent.scans, scan: position})
 
     def _acknowledge(self, state: ShardCursor, checkpoint: Cursor | None, receipts: asyncio.Future[Receipts]) -> None:

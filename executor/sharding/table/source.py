@@ -50,7 +50,8 @@ class TableSource:
         self.key = self._key(key)
         self.keyset = Keyset(self.key, has_row_values=engine.dialect.name in ("sqlite", "postgresql"))
         self.where = self._condition(where)
-        self.wanted = [self.column(name) for name in columns] if columns else list(self.table.columns)
+        wanted = _listed(columns) if columns else self.table.columns.keys()
+        self.wanted = [self.column(name) for name in wanted]
 
     @property
     def dialect(self) -> sa.Dialect:
@@ -149,8 +150,8 @@ class TableSource:
                 raise UnknownTable(table=table, database=database) from error
 
     def _key(self, names: KeyNames) -> list[sa.Column[object]]:
-        asked = list(self.table.primary_key.columns.keys()) if names is None else names
-        columns = [self.column(name) for name in ([asked] if isinstance(asked, str) else asked)]
+        asked = self.table.primary_key.columns.keys() if names is None else _listed(names)
+        columns = [self.column(name) for name in asked]
         if not columns:
             raise NoKey(table=self.name)
         for column in columns:
@@ -187,6 +188,10 @@ class TableSource:
             if _has_lost(engine, self.table):
                 raise UnknownTable(table=self.name, database=_shown(engine)) from error
             raise
+
+
+def _listed(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def _in_order(value: object) -> object:

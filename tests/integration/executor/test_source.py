@@ -62,7 +62,7 @@ def read_keys(engine: object, table: object, **how: object) -> object:
     ("column", "ids"),
     [("INTEGER PRIMARY KEY", range(-500, 1500)), ("TEXT PRIMARY KEY", [f"0{n:x}é" for n in range(2000)])],
 )
-@pytest.mark.parametrize("how", [{"batch": 100}, {"columns": ["id"]}, {"columns": ["id", "name"]}])
+@pytest.mark.parametrize("how", [{"batch": 100}, {"columns": "id"}, {"columns": ["id", "name"]}])
 def test_all_shards_together_publish_every_row_once(
     engine: sa.Engine, column: str, ids: Sequence[object], how: dict[str, object]
 ) -> None:

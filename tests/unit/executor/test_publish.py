@@ -231,3 +231,15 @@ async def test_a_flush_waits_also_for_what_has_not_been_sent_yet() -> None:
     producer.window.set()
     await flushing
     assert len(producer.published) == 1
+
+
+async def test_rows_are_not_counted_back_where_scans_are_published_in_another_order_than_read() -> None:
+    producer = MemoryProducer()
+    publisher, _ = a_publisher(producer)
+    publisher.begin("a")
+    publisher.begin("b")
+    first = publisher.hand_out("a", Position(2), 2)
+    second = publisher.hand_out("b", Position(3), 3)
+    await publisher.publish("t", ONE, second)
+    await publisher.publish("t", ONE, first)
+    assert ShardCursor.decode(producer.cursor).rows == 5
