@@ -107,8 +107,8 @@ class Context(_Attempt):
         be read or not; other columns are as they are when its page is read.
 
         Raises UnknownTable, UnknownColumn, NoKey, NullKey, DoubleKey, UnfitKey, UnfitBucket, BadFilter, ForeignRow,
-        ReplicaBehind, DatabaseUnreachable, BadPlan, ScanRepeated, InvalidArgument, Cancelled, and what opening the shard's producer
-        raises.
+        ReplicaBehind, DatabaseUnreachable, BadPlan, ScanRepeated, InvalidArgument, Cancelled, and what opening the
+        shard's producer raises.
         """
         source = partial(TableSource, engine, table, key=key, where=where, columns=columns, replica=replica)
         return self._read(Scan(source, strategy, bucket, batch), name)

@@ -24,8 +24,8 @@ class Mark:
 
 
 def walk(find_end: FindEnd, upper: Key, total: int) -> list[Mark]:
-    """Marks up to a key, in constant memory, at even distances in keys: when there are too many, every other one is kept
-    and the step doubled. Where counted rows crowd about the end of a part, more are set."""
+    """Marks up to a key, in constant memory, at even distances in keys: when there are too many, every other one is
+    kept and the step doubled. Where counted rows crowd about the end of a part, more are set."""
     most = min(max(2 * MARKS_A_SHARD * total, MIN_MARKS), MAX_MARKS)
     marks: list[Mark] = []
     step, after, rows = FIRST_STEP, None, 0

@@ -50,8 +50,7 @@ class TableSource:
         self.key = self._key(key)
         self.keyset = Keyset(self.key, has_row_values=engine.dialect.name in ("sqlite", "postgresql"))
         self.where = self._condition(where)
-        wanted = _listed(columns) if columns else self.table.columns.keys()
-        self.wanted = [self.column(name) for name in wanted]
+        self.wanted = list(map(self.column, _listed(columns))) if columns else list(self.table.columns)
 
     @property
     def dialect(self) -> sa.Dialect:
@@ -223,7 +222,7 @@ def _renamed(engine: Engine) -> Iterator[None]:
     except sa.exc.NoSuchTableError:
         raise
     except (sa.exc.SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error)
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
         raise DatabaseUnreachable(database=_shown(engine), reason=reason) from error
 
 

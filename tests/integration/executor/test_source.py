@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from broker.client.message import Message
-from executor.errors import BadFilter, BadPlan, NullKey, ScanError
+from executor.errors import BadFilter, BadPlan, DatabaseUnreachable, NullKey, ScanError
 from executor.model import Shard
 from executor.running.context import AsyncContext, Context
 from executor.sharding.cursor import Position
@@ -296,3 +296,12 @@ def test_a_filter_reads_alike_whatever_the_order_of_its_set(engine: sa.Engine) -
     name = sa.column("name", sa.String())
     texts = {TableSource(engine, "users", where=name.in_(names)).filter_text for names in (["a", "b"], ["b", "a"])}
     assert len(texts) == 1
+
+
+def test_what_a_database_says_in_several_lines_is_told_in_one(engine: sa.Engine) -> None:
+    @sa.event.listens_for(engine, "do_connect")
+    def refuse(*_: object) -> None:
+        raise OSError("no route\n\tto the host")
+
+    with pytest.raises(DatabaseUnreachable, match="cannot be read: no route to the host"):
+        read_keys(engine, "users")
