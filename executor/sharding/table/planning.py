@@ -49,7 +49,7 @@ def make_plan(source: TableSource, asked: Asked) -> ScanPlan:
         return ScanPlan(asked, None)
     if not is_key(upper):
         raise UnfitKey(what=f"Column {', '.join(source.key_names)} of {source.name}, which holds {upper!r},")
-    if asked.strategy != "ranges":
+    if asked.strategy != "ranges" or asked.total == 1:
         return ScanPlan(asked, upper)
     questions = Questions(source)
     marks = walk(lambda after, limit, end: questions.end(Stretch(end), after, limit), upper, asked.total)

@@ -305,3 +305,14 @@ def test_what_a_database_says_in_several_lines_is_told_in_one(engine: sa.Engine)
 
     with pytest.raises(DatabaseUnreachable, match="cannot be read: no route to the host"):
         read_keys(engine, "users")
+
+
+def test_one_range_is_not_walked_over(engine: sa.Engine) -> None:
+    fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(100))
+    source, asked = TableSource(engine, "users"), list[str]()
+    sa.event.listen(engine, "before_cursor_execute", lambda _c, _cursor, text, *_: asked.append(text))
+    plans = {total: make_plan(source, ask(source, total, "ranges")) for total in (1, 2)}
+    assert (plans[1].bounds, plans[1].upper, len(plans[2].bounds)) == ((), 99, 1)
+    asked.clear()
+    make_plan(source, ask(source, 1, "ranges"))
+    assert not any("is_wanted" in text for text in asked)
