@@ -251,6 +251,7 @@ def running_fleet(directory: Path, table_url: str, table: Sequence[Row], slow: S
                 "SHARDCAST_ADMIN": wires[0].endpoint,
                 "SHARDCAST_BROKER": wires[1].endpoint,
                 "SHARDCAST_SLOTS": str(2 * SHARDS),
+                "SHARDCAST_RELEASE_SECONDS": "0.2",
                 "TABLE_URL": table_url,
                 "MARKS": str(marks),
                 "SLOWER": "20" if is_slow else "1",

@@ -18,6 +18,7 @@ class Fault(enum.StrEnum):
     """What befalls an executor, until it is mended."""
 
     KILLED = "killed"
+    DRAINED = "drained"
     FROZEN = "frozen"
     CUT_FROM_ADMIN = "cut from admin"
     CUT_FROM_BOTH = "cut from both"
@@ -26,6 +27,7 @@ class Fault(enum.StrEnum):
 
 
 MOVING = frozenset(Fault) - {Fault.CUT_FROM_BROKER}
+LASTING = MOVING - {Fault.KILLED, Fault.DRAINED}  # who had the shards comes back
 
 
 class Late(enum.StrEnum):
@@ -75,6 +77,9 @@ class Blow:
         match self.fault:
             case Fault.KILLED:
                 self.mover.process.start()
+            case Fault.DRAINED:
+                assert self.mover.process.wait() == 0, self.mover.process.said()
+                self.mover.process.start()
             case Fault.FROZEN:
                 self.mover.process.thaw()
             case _:
@@ -105,14 +110,16 @@ class Strikes:
         for blow in moving:
             blow.mend()
         for blow in moving:
-            if blow.fault is not Fault.KILLED:
+            if blow.fault in LASTING:
                 self._await_end(blow)
 
     def _hit(self, mover: Mover, fault: Fault) -> Blow:
-        at, missed = time.time(), mover.missed_broker
+        shards, missed, at = self._copying.held(mover), mover.missed_broker, time.time()
         match fault:
             case Fault.KILLED:
                 mover.process.kill()
+            case Fault.DRAINED:
+                mover.process.ask_to_end()
             case Fault.FROZEN:
                 mover.process.freeze()
             case Fault.CUT_FROM_ADMIN:
@@ -123,7 +130,6 @@ class Strikes:
                 mover.silence(mover.to_admin, mover.to_broker)
             case Fault.CUT_FROM_BROKER:
                 mover.cut(mover.to_broker)
-        shards = self._copying.held(mover)
         held = {shard["index"]: shard["term"] for shard in shards}
         running = [shard["index"] for shard in shards if shard["state"] == "running"]
         return Blow(mover, fault, at, held, running, missed)
