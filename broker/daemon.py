@@ -90,8 +90,9 @@ class House:
             self.broker.awake()
 
     async def _is_stopping_within(self, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.broker.stopping.wait(), seconds)
+        with suppress(TimeoutError):  # not by `asyncio.wait_for`, which may swallow a cancellation
+            async with asyncio.timeout(seconds):
+                await self.broker.stopping.wait()
         return self.broker.stopping.is_set()
 
     def stop(self) -> None:

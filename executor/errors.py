@@ -91,9 +91,16 @@ class NoContext(ExecutorError):
 
 
 class CheckpointOrder(ExecutorError):
-    """Batch {given} of scan {scan} cannot be the checkpoint now: batch {expected} comes first."""
+    """Rows {first} to {last} of scan {scan} cannot be the checkpoint now: row {expected} is next, counted from 0."""
 
     code = "checkpoint_order"
+    status = Status.FAILED_PRECONDITION
+
+
+class RowFailed(ExecutorError):
+    """Row {key!r} of {table} (scan {scan}) cannot be published: {reason}."""
+
+    code = "row_failed"
     status = Status.FAILED_PRECONDITION
 
 
@@ -145,10 +152,30 @@ class DoubleKey(ScanError):
 
 
 class UnfitKey(ScanError):
-    """{what} cannot be a key: use integers or text."""
+    """{what} cannot be a key: use integers, text, UUIDs or bytes."""
 
     code = "unfit_key"
     status = Status.INVALID_ARGUMENT
+
+
+class NoKey(ScanError):
+    """Table {table} has no primary key: name the columns that tell its rows apart, as key=."""
+
+    code = "no_key"
+
+
+class UnfitBucket(ScanError):
+    """Column {column} cannot say the bucket of a row: {reason}."""
+
+    code = "unfit_bucket"
+    status = Status.INVALID_ARGUMENT
+
+
+class ForeignRow(ScanError):
+    """Row {key!r} of {table} was found for shard {index}, but belongs to shard {owner}: its bucket is wrong, or the
+    database tells the key's text otherwise."""
+
+    code = "foreign_row"
 
 
 class BadPlan(ScanError):
@@ -157,11 +184,24 @@ class BadPlan(ScanError):
     code = "bad_plan"
 
 
+class BadFilter(ScanError):
+    """The filter cannot be used: {reason}."""
+
+    code = "bad_filter"
+    status = Status.INVALID_ARGUMENT
+
+
 class DatabaseUnreachable(ScanError):
     """The database {database} cannot be read: {reason}."""
 
     code = "database_unreachable"
     status = Status.UNAVAILABLE
+
+
+class ReplicaBehind(DatabaseUnreachable):
+    """The replica {database} does not show the rows of {table} up to {upper!r} after {seconds:g} s."""
+
+    code = "replica_behind"
 
 
 class BadApp(ExecutorError):

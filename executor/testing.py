@@ -19,6 +19,7 @@ from executor.running.context import AsyncContext, Context, current
 from executor.running.isolation import Portal
 from executor.running.runlog import RunLog
 from executor.running.shard import AttemptShard
+from executor.sharding.plans import Plans
 from protos.broker.v1 import broker_pb2 as pb
 
 
@@ -99,7 +100,7 @@ async def _shard(assignment: Assignment, producer: MemoryProducer) -> AttemptSha
     async def keep(attempt: AttemptKey, name: str, value: str) -> str:
         return value
 
-    return AttemptShard(assignment, Cancellation(float("inf"), lambda: 0.0), open_producer, keep)
+    return AttemptShard(assignment, Cancellation(float("inf"), lambda: 0.0), open_producer, keep, Plans())
 
 
 @contextmanager

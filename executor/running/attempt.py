@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -17,6 +17,7 @@ from executor.running.isolation import Portal, contained, in_thread
 from executor.running.outcome import Ending, encode_result, ended_by, succeeded
 from executor.running.runlog import RunLog
 from executor.running.shard import AttemptShard, OpenProducer, Pin
+from executor.sharding.plans import Plans
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,7 @@ class World:
     pin: Pin
     now: Callable[[], datetime]
     monotonic: Callable[[], float]  # seconds
+    plans: Plans = field(default_factory=Plans)
 
 
 class Attempt:
@@ -41,7 +43,7 @@ class Attempt:
         self.assignment = assignment
         self.cancellation = Cancellation(lease_until, world.monotonic)
         self.log = RunLog(assignment.key, assignment.attempt_number, world.now)
-        self.shard = AttemptShard(assignment, self.cancellation, world.open_producer, world.pin)
+        self.shard = AttemptShard(assignment, self.cancellation, world.open_producer, world.pin, world.plans)
         self.body: asyncio.Future[object] | None = None
         self._world = world
 

@@ -28,7 +28,7 @@ class Cancellation:
     def __init__(self, lease_until: float, clock: Callable[[], float]) -> None:
         self.lease_until = lease_until
         self.why: Why | None = None
-        self._clock = clock
+        self.clock = clock
         self.reason = ""
         self._requested = asyncio.Event()
 
@@ -45,7 +45,7 @@ class Cancellation:
 
     @property
     def has_lapsed(self) -> bool:
-        return self.why is Why.LOST or self._clock() >= self.lease_until
+        return self.why is Why.LOST or self.clock() >= self.lease_until
 
     @property
     def is_requested(self) -> bool:

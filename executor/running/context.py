@@ -1,9 +1,9 @@
 """What a handler sees of its attempt."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 
@@ -12,12 +12,15 @@ from executor.model import RunId, Shard
 from executor.running.cancellation import Cancellation
 from executor.running.isolation import Portal, in_thread
 from executor.running.publisher import AsyncPublisher, Publisher
-from executor.running.shard import AttemptShard
+from executor.running.shard import AttemptShard, Scan
+from executor.sharding.plan import Bucket, Strategy
 from executor.sharding.scan import BATCH_ROWS, Rows
-from executor.sharding.source import Condition, Engine, Table, TableSource
+from executor.sharding.table.source import Condition, Engine, KeyNames, Table, TableSource
+from executor.sharding.units import Limits
 from protos.errors import InvalidArgument
 
 MAX_COUNT = 2**63 - 1
+LIMITS = Limits()
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -63,8 +66,14 @@ class _Attempt:
     def _cancellation(self) -> Cancellation:
         return self._shard.cancellation
 
-    def _read(self, find_source: Callable[[], TableSource], name: str | None, batch: int) -> Iterator[Rows]:
-        return self._shard.read(name or str(next(self._names)), find_source, batch, self._portal)
+    def _read(self, scan: Scan, name: str | None) -> Iterator[Rows]:
+        return self._shard.read(name or str(next(self._names)), scan, self._portal)
+
+    def _make_publisher(
+        self, topic: str, max_messages: int, max_bytes: int, linger: timedelta | float, pace: float | None
+    ) -> AsyncPublisher:
+        seconds = linger.total_seconds() if isinstance(linger, timedelta) else linger
+        return AsyncPublisher(self._shard, topic, Limits(max_messages, max_bytes, seconds), pace)
 
 
 class Context(_Attempt):
@@ -75,24 +84,51 @@ class Context(_Attempt):
         engine: Engine,
         table: Table,
         *,
-        key: str = "id",
+        key: KeyNames = None,
+        strategy: Strategy = "hash",
+        bucket: Bucket | None = None,
         where: Condition | None = None,
         columns: Sequence[str] | None = None,
+        replica: Engine | None = None,
         name: str | None = None,
         batch: int = BATCH_ROWS,
     ) -> Iterator[Rows]:
         """The rows of this shard by rising key, in batches and constant memory, behind the shard's last cursor.
 
-        `columns` are those wanted (None: all); `name` is what the cursor calls the scan (None: its number among the
-        handler's scans). Raises UnknownTable, UnknownColumn, NullKey, DoubleKey, UnfitKey, DatabaseUnreachable,
-        BadPlan, ScanRepeated, InvalidArgument, Cancelled, and what opening the shard's producer raises.
-        """
-        source = partial(TableSource, engine, table, key=key, where=where, columns=columns)
-        return self._read(source, name, batch)
+        `key` names the column, or columns, that tell the rows apart (None: the table's primary key): integers, text,
+        UUIDs or bytes. `strategy` says which rows are the shard's: "hash" those with `shard_of(key, total)`, read whole
+        by every shard, or found by the column of a `bucket`; "ranges" one part of the key's order, of equal size;
+        "buckets" those of every total-th bucket. `where` leaves rows out; `columns` are those wanted (None: all).
+        `replica` is another engine to read pages from, once it shows what this one had when the run began. `name` is
+        what the cursor calls the scan (None: its number among the handler's scans), `batch` the most rows of a batch.
 
-    def publisher(self, topic: str) -> Publisher:
-        """Publishes to a topic as this shard's producer; a context manager."""
-        return Publisher(AsyncPublisher(self._shard, topic), self._portal)
+        The first scan of a run fixes all this and the greatest key for all its shards and attempts. A row that is there
+        from then to the end, with one key, is read exactly once; one that comes, goes or changes its key meanwhile may
+        be read or not; other columns are as they are when its page is read.
+
+        Raises UnknownTable, UnknownColumn, NoKey, NullKey, DoubleKey, UnfitKey, UnfitBucket, ForeignRow, ReplicaBehind,
+        DatabaseUnreachable, BadPlan, ScanRepeated, InvalidArgument, Cancelled, and what opening the shard's producer
+        raises.
+        """
+        source = partial(TableSource, engine, table, key=key, where=where, columns=columns, replica=replica)
+        return self._read(Scan(source, strategy, bucket, batch), name)
+
+    def publisher(
+        self,
+        topic: str,
+        *,
+        max_messages: int = LIMITS.messages,
+        max_bytes: int = LIMITS.size,
+        linger: timedelta | float = LIMITS.linger,
+        pace: float | None = None,
+    ) -> Publisher:
+        """Publishes to a topic as this shard's producer; a context manager.
+
+        `publish_each` gathers units of at most `max_messages` and `max_bytes` (of keys, bodies and headers), and what
+        is gathered waits at most `linger` (in seconds where it is a number). `pace` is messages per second (None: as
+        fast as the broker takes them) and may be changed at any time: `publisher.pace = 500`. Raises InvalidArgument.
+        """
+        return Publisher(self._make_publisher(topic, max_messages, max_bytes, linger, pace), self._portal)
 
 
 class AsyncContext(_Attempt):
@@ -103,19 +139,30 @@ class AsyncContext(_Attempt):
         engine: Engine,
         table: Table,
         *,
-        key: str = "id",
+        key: KeyNames = None,
+        strategy: Strategy = "hash",
+        bucket: Bucket | None = None,
         where: Condition | None = None,
         columns: Sequence[str] | None = None,
+        replica: Engine | None = None,
         name: str | None = None,
         batch: int = BATCH_ROWS,
     ) -> AsyncIterator[Rows]:
         """As Context.scan; each batch is read in a thread."""
-        source = partial(TableSource, engine, table, key=key, where=where, columns=columns)
-        return _in_threads(self._read(source, name, batch))
+        source = partial(TableSource, engine, table, key=key, where=where, columns=columns, replica=replica)
+        return _in_threads(self._read(Scan(source, strategy, bucket, batch), name))
 
-    def publisher(self, topic: str) -> AsyncPublisher:
-        """Publishes to a topic as this shard's producer; an async context manager."""
-        return AsyncPublisher(self._shard, topic)
+    def publisher(
+        self,
+        topic: str,
+        *,
+        max_messages: int = LIMITS.messages,
+        max_bytes: int = LIMITS.size,
+        linger: timedelta | float = LIMITS.linger,
+        pace: float | None = None,
+    ) -> AsyncPublisher:
+        """As Context.publisher; an async context manager."""
+        return self._make_publisher(topic, max_messages, max_bytes, linger, pace)
 
 
 async def _in_threads(batches: Iterator[Rows]) -> AsyncIterator[Rows]:

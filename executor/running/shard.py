@@ -3,16 +3,21 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from typing import Protocol
 
 from broker.errors import ProducerUnknown
+from executor.errors import ReplicaBehind
 from executor.model import Assignment, AttemptKey, Counters
 from executor.running.cancellation import Cancellation
 from executor.running.isolation import Portal
-from executor.sharding.plan import ScanPlan, make_plan
+from executor.sharding.plan import Asked, Bucket, ScanPlan, Strategy
+from executor.sharding.plans import Plans
 from executor.sharding.publish import Producer, ShardPublisher
-from executor.sharding.scan import Rows, read_shard
-from executor.sharding.source import TableSource
+from executor.sharding.scan import BATCH_ROWS, Rows, read_shard
+from executor.sharding.table.pages import pages_of
+from executor.sharding.table.planning import ask, make_plan
+from executor.sharding.table.source import TableSource
 from protos.errors import InvalidArgument
 
 OpenProducer = Callable[[AttemptKey], AbstractAsyncContextManager[Producer]]
@@ -26,17 +31,32 @@ class Pin(Protocol):
         """The value that is kept, whoever proposed it. Raises Cancelled if the attempt is not held any more."""
 
 
+REPLICA_SECONDS = 30.0  # a replica has so long to show what the run shall read
+REPLICA_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a handler's call of `scan` asks for."""
+
+    find_source: Callable[[], TableSource]
+    strategy: Strategy = "hash"
+    bucket: Bucket | None = None
+    batch: int = BATCH_ROWS
+
+
 class AttemptShard:
     """The shard of one attempt. Coroutines run in the daemon's loop; `read` belongs to the handler's thread."""
 
     def __init__(
-        self, assignment: Assignment, cancellation: Cancellation, open_producer: OpenProducer, pin: Pin
+        self, assignment: Assignment, cancellation: Cancellation, open_producer: OpenProducer, pin: Pin, plans: Plans
     ) -> None:
         self.assignment = assignment
         self.cancellation = cancellation
         self.done, self.total = 0, 0
         self._open_producer = open_producer
         self._pin = pin
+        self._plans = plans
         self._pins = dict(assignment.pins)
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
@@ -48,6 +68,11 @@ class AttemptShard:
             return Counters(done=self.done, total=self.total)
         state = self._publisher.state
         return Counters(state.rows, state.published, state.encode().decode(), self.done, self.total)
+
+    @property
+    def gained(self) -> tuple[int, int]:
+        """Rows handed out and messages acknowledged by this attempt alone."""
+        return self._publisher.gained if self._publisher is not None else (0, 0)
 
     async def open(self) -> ShardPublisher:
         """Opens the producer once, which fences every other holder of the shard.
@@ -66,20 +91,22 @@ class AttemptShard:
                 self._publisher = ShardPublisher(producer, self.cancellation)
             return self._publisher
 
-    def read(self, name: str, find_source: Callable[[], TableSource], batch: int, portal: Portal) -> Iterator[Rows]:
+    def read(self, name: str, scan: Scan, portal: Portal) -> Iterator[Rows]:
         """The batches of a scan, from where the shard's cursor stands; blocking. Opens the producer first."""
-        if batch < 1:
-            raise InvalidArgument(reason=f"a batch of scan {name} has at least one row, not {batch}")
+        if scan.batch < 1:
+            raise InvalidArgument(reason=f"a batch of scan {name} has at least one row, not {scan.batch}")
         publisher = portal(self.open())
         begin = publisher.begin(name)
         if begin.is_done:
             return
-        source, shard = find_source(), self.assignment.shard
-        plan = self._plan(name, source, portal)
-        for piece in read_shard(source, plan.upper, shard, begin, batch=batch):
+        source, shard = scan.find_source(), self.assignment.shard
+        plan = self._plan(name, source, ask(source, shard.total, scan.strategy, scan.bucket), portal)
+        self._await_replica(source, plan, portal)
+        pages, clock = pages_of(source, plan, shard), self.cancellation.clock
+        for piece in read_shard(pages, plan.stretches(shard), begin, batch=scan.batch, monotonic=clock):
             self.cancellation.check()
             if piece.rows:
-                yield Rows(piece.rows, publisher.hand_out(name, piece.position, len(piece.rows)))
+                yield Rows(piece, publisher.hand_out(name, piece.position, len(piece.rows)), source.name)
             else:
                 portal(publisher.pass_over(name, piece.position))
 
@@ -91,12 +118,26 @@ class AttemptShard:
     async def close(self) -> None:
         await self._stack.aclose()
 
-    def _plan(self, name: str, source: TableSource, portal: Portal) -> ScanPlan:
-        key, total = f"scan/{name}", self.assignment.total
-        kept = self._pins.get(key) or portal(self._pinned(key, make_plan(source, total).encode()))
-        plan = ScanPlan.decode(kept)
-        plan.check(source, total)
+    def _plan(self, name: str, source: TableSource, asked: Asked, portal: Portal) -> ScanPlan:
+        """Made once by this process, and once for the run: to cut ranges means to walk over all keys."""
+        key = f"scan/{name}"
+        with self._plans.turn(self.assignment.key.run_id, key) as turn:
+            if turn.plan is None:
+                turn.plan = self._pins.get(key) or portal(self._pinned(key, make_plan(source, asked).encode()))
+            plan = ScanPlan.decode(turn.plan)
+        plan.check(asked)
         return plan
+
+    def _await_replica(self, source: TableSource, plan: ScanPlan, portal: Portal) -> None:
+        """Until it shows the rows that the plan saw. Raises ReplicaBehind."""
+        if source.replica is None or plan.upper is None:
+            return
+        give_up_at = self.cancellation.clock() + REPLICA_SECONDS
+        while not source.shows(plan.upper):
+            if self.cancellation.clock() >= give_up_at:
+                shown = {"database": source.database, "table": source.name, "upper": plan.upper}
+                raise ReplicaBehind(**shown, seconds=REPLICA_SECONDS)
+            portal(self.cancellation.unless_stopped(asyncio.sleep(REPLICA_LOOK_SECONDS)))
 
     async def _pinned(self, name: str, value: str) -> str:
         if name not in self._pins:

@@ -1,14 +1,16 @@
 """Which shard owns a row: a hash that is the same in every process, release and language."""
 
 import zlib
+from collections.abc import Sequence
 from uuid import UUID
 
 from executor.errors import UnfitKey
+from executor.sharding.keys import Key
 
 Part = int | str | UUID
 Id = Part | bytes | tuple[Part, ...]
 
-_SEPARATOR = "\x1f"
+SEPARATOR = "\x1f"
 
 
 def stable_hash(id: Id) -> int:
@@ -30,11 +32,22 @@ def shard_of(id: Id, total: int) -> int:
     return stable_hash(id) % total
 
 
+def shards_of(keys: Sequence[Key], total: int) -> list[int]:
+    """`shard_of` for a whole page, which are mostly of one type. Raises UnfitKey."""
+    if set(map(type, keys)) <= {int, str}:
+        crc32 = zlib.crc32
+        try:
+            return [crc32(str(key).encode()) % total for key in keys]
+        except UnicodeEncodeError:  # told apart by key below
+            pass
+    return [shard_of(key, total) for key in keys]  # type: ignore[arg-type]  # which refuses what is no Id
+
+
 def _encoded(id: Id) -> bytes:
     if isinstance(id, bytes):
         return id
     if isinstance(id, tuple) and id:
-        return _SEPARATOR.join(map(_text, id)).encode()
+        return SEPARATOR.join(map(_text, id)).encode()
     return _text(id).encode()
 
 

@@ -1,68 +1,111 @@
 """How a run reads a table: decided once by the first holder of one of its shards, the same for every attempt."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
 
-import sqlalchemy as sa
+from executor.errors import BadPlan
+from executor.model import Shard
+from executor.sharding.keys import Key, key_from_json, key_to_json
+from executor.sharding.stretches import Stretch, of_buckets, of_range
 
-from executor.errors import BadPlan, DoubleKey, NullKey, UnfitKey
-from executor.sharding.cursor import Key
-from executor.sharding.source import TableSource
+Strategy = Literal["hash", "ranges", "buckets"]
+
+STRATEGIES = ("hash", "ranges", "buckets")
+MAX_PLAN_BYTES = 60 << 10  # the admin keeps 64 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """An indexed integer column with values from 0 up to, not including, `of`.
+
+    For `hash` it holds stable_hash(key) % of, and the run's shards divide `of`; for `buckets` anything that deals the
+    rows out. An index over the column and the key serves it best.
+    """
+
+    column: str
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a handler's call of `scan` says, as the plan records it."""
+
+    table: str
+    key: Sequence[str]
+    total: int
+    strategy: Strategy = "hash"
+    bucket: Bucket | None = None
+    filter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanPlan:
-    """Reads `table` by rising `key` up to `upper` (None: it was empty); shard_of(key, total) owns a row."""
+    """Reads rows by rising key up to `upper` (None: there were none); `bounds` are the upper ends of all ranges but the
+    last."""
 
-    table: str
-    key: str
-    total: int
+    asked: Asked
     upper: Key | None
-    strategy: str = "hash"
+    bounds: Sequence[Key] = ()
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.asked.strategy
+
+    @property
+    def bucket(self) -> Bucket | None:
+        return self.asked.bucket
+
+    def stretches(self, shard: Shard) -> Iterator[Stretch]:
+        """Where this shard's rows lie."""
+        if self.upper is None:
+            return iter(())
+        if self.bucket is not None:
+            return of_buckets(shard, self.bucket.of, self.upper)
+        if self.strategy == "ranges":
+            return of_range(shard, self.bounds, self.upper)
+        return iter((Stretch(self.upper),))
 
     def encode(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        """Raises BadPlan for one that is too long to be kept."""
+        asked = self.asked
+        content = {"table": asked.table, "key": list(asked.key), "total": asked.total, "strategy": asked.strategy}
+        if asked.bucket is not None:
+            content |= {"bucket": asked.bucket.column, "of": asked.bucket.of}
+        if asked.filter:
+            content["filter"] = asked.filter
+        if self.bounds:
+            content["bounds"] = [key_to_json(key) for key in self.bounds]
+        content["upper"] = None if self.upper is None else key_to_json(self.upper)
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        if (size := len(text.encode(errors="replace"))) > MAX_PLAN_BYTES:
+            raise BadPlan(reason=f"it has {size} bytes, more than {MAX_PLAN_BYTES}: take fewer shards or a shorter key")
+        return text
 
     @classmethod
     def decode(cls, text: str) -> "ScanPlan":
         """Raises BadPlan for one that this version does not understand."""
         try:
-            plan = cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise BadPlan(reason=str(error)) from error
-        if plan.strategy != "hash":
+            content = json.loads(text)
+            bucket = Bucket(str(content["bucket"]), int(content["of"])) if "bucket" in content else None
+            asked = Asked(
+                str(content["table"]),
+                tuple(map(str, content["key"])),
+                int(content["total"]),
+                cast(Strategy, content["strategy"]),
+                bucket,
+                str(content.get("filter", "")),
+            )
+            upper = None if content["upper"] is None else key_from_json(content["upper"])
+            plan = cls(asked, upper, tuple(map(key_from_json, content.get("bounds", ()))))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadPlan(reason=f"{type(error).__name__}: {error}") from error
+        if plan.strategy not in STRATEGIES:
             raise BadPlan(reason=f"its strategy is {plan.strategy!r}")
         return plan
 
-    def check(self, source: TableSource, total: int) -> None:
-        """Raises BadPlan if the call asks for another table, key or number of shards than the run began with."""
-        asked = (source.name, source.key.name, total)
-        if asked != (self.table, self.key, self.total):
-            raise BadPlan(reason=f"it reads {self.table}.{self.key} in {self.total} shards, the call asks for {asked}")
-
-
-def make_plan(source: TableSource, total: int) -> ScanPlan:
-    """Checks that the key names every row once, and fixes the upper bound: what comes later is not of this run.
-
-    Raises UnfitKey, NullKey, DoubleKey or DatabaseUnreachable.
-    """
-    names = {"table": source.name, "column": source.key.name}
-    with source.connect() as connection:
-        if source.key.nullable and connection.execute(sa.select(_exists(source, source.key.is_(None)))).scalar_one():
-            raise NullKey(**names)
-        if not source.is_unique(connection) and _holds_double(connection, source):
-            raise DoubleKey(**names)
-        upper = connection.execute(sa.select(sa.func.max(source.key))).scalar_one()
-    if upper is not None and (isinstance(upper, bool) or not isinstance(upper, int | str)):
-        raise UnfitKey(what=f"Column {source.key.name} of {source.name}, which holds {upper!r},")
-    return ScanPlan(source.name, source.key.name, total, upper)
-
-
-def _exists(source: TableSource, condition: sa.ColumnElement[bool]) -> sa.Exists:
-    return sa.exists().select_from(source.table).where(condition)
-
-
-def _holds_double(connection: sa.Connection, source: TableSource) -> bool:
-    counts = sa.select(sa.func.count(source.key), sa.func.count(sa.distinct(source.key)))
-    every, distinct = connection.execute(counts).one()
-    return bool(every != distinct)
+    def check(self, asked: Asked) -> None:
+        """Raises BadPlan where the call asks for something else than the run began with."""
+        if asked != self.asked:
+            raise BadPlan(reason=f"the run began with {self.asked}, and the call asks for {asked}")

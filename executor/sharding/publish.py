@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
-from executor.errors import CheckpointOrder, ScanRepeated
+from broker.errors import Abandoned
+from executor.errors import ScanRepeated
 from executor.sharding.cursor import Cursor, Position, ShardCursor
 
 T = TypeVar("T")
@@ -39,10 +40,14 @@ class Guard(Protocol):
 
 @dataclass(slots=True)
 class _Scan:
-    """How many batches of a scan were handed out, and how many of them are published under their cursors."""
+    """How many rows of a scan were handed out, and how many of them are published under their cursors.
+
+    `passed` is where the scan stands behind a stretch without rows that follows all that was handed out.
+    """
 
     handed: int = 0
     checkpointed: int = 0
+    passed: Position | None = None
 
 
 class ShardPublisher:
@@ -57,7 +62,7 @@ class ShardPublisher:
         self._guard = guard
         self._lock = asyncio.Lock()
         self._scans: dict[str, _Scan] = {}
-        self._sent = self._acknowledged = ShardCursor.decode(producer.cursor)
+        self._sent = self._acknowledged = self._begun = ShardCursor.decode(producer.cursor)
         self._rows_handed = self._sent.rows
         self._has_published = False
 
@@ -68,6 +73,11 @@ class ShardPublisher:
             return self._acknowledged
         return replace(self._acknowledged, rows=self._rows_handed)
 
+    @property
+    def gained(self) -> tuple[int, int]:
+        """Rows handed out and messages acknowledged by this attempt alone."""
+        return self._rows_handed - self._begun.rows, self._acknowledged.published - self._begun.published
+
     def begin(self, scan: str) -> Position:
         """Where the scan goes on. Raises ScanRepeated."""
         if scan in self._scans:
@@ -76,10 +86,12 @@ class ShardPublisher:
         return self._sent.scans.get(scan, Position())
 
     def hand_out(self, scan: str, position: Position, rows: int) -> Cursor:
-        """The cursor of the scan's next batch, which has rows."""
-        self._scans[scan].handed += 1
+        """The cursor of the scan's next rows, so many."""
+        state = self._scans[scan]
+        first, state.handed = state.handed, state.handed + rows
+        state.passed = None
         self._rows_handed += rows
-        return Cursor(scan, self._scans[scan].handed, position, self._rows_handed)
+        return Cursor(scan, first, state.handed, position, self._rows_handed)
 
     async def publish(self, topic: str, messages: Sequence[Message], checkpoint: Cursor | None = None) -> None:
         """Sends one atomic publish behind all before it; waits while too many are unacknowledged.
@@ -90,7 +102,7 @@ class ShardPublisher:
         await _to_its_end(self._publish(topic, messages, checkpoint))
 
     async def pass_over(self, scan: str, position: Position) -> None:
-        """Keeps that a scan came past a stretch without rows, if all its batches before are published with theirs."""
+        """Keeps that a scan came past a stretch without rows: now, or with the last row that was handed out before."""
         await _to_its_end(self._pass_over(scan, position))
 
     async def flush(self) -> None:
@@ -104,17 +116,29 @@ class ShardPublisher:
             if checkpoint is None:
                 await self._send(topic, messages, replace(self._sent, rows=self._rows_handed), has_cursor=False)
                 return
-            scan = self._checked(checkpoint)
-            await self._send(topic, messages, self._moved(checkpoint.scan, checkpoint.position, checkpoint.rows))
-            scan.checkpointed += 1
+            scan = self._scans.get(checkpoint.scan, _Scan())
+            checkpoint.check_follows(checkpoint.scan, scan.checkpointed)
+            passed = scan.passed if checkpoint.last == scan.handed else None
+            moved = self._moved(checkpoint.scan, passed or checkpoint.position, checkpoint.rows)
+            await self._send(topic, messages, moved, checkpoint)
+            scan.checkpointed = checkpoint.last
 
     async def _pass_over(self, scan: str, position: Position) -> None:
         async with self._lock:
-            if self._scans[scan].checkpointed == self._scans[scan].handed:
+            state = self._scans[scan]
+            if state.checkpointed == state.handed:
                 await self._send("", (), self._moved(scan, position, self._sent.rows))
+            else:
+                state.passed = position
 
     async def _send(
-        self, topic: str, messages: Sequence[Message], state: ShardCursor, *, has_cursor: bool = True
+        self,
+        topic: str,
+        messages: Sequence[Message],
+        state: ShardCursor,
+        checkpoint: Cursor | None = None,
+        *,
+        has_cursor: bool = True,
     ) -> None:
         """Under the lock: `state` is where the shard stands once this is acknowledged."""
         self._guard.check()
@@ -122,20 +146,22 @@ class ShardPublisher:
         cursor = state.encode() if has_cursor else None
         receipts = await self._guard.unless_stopped(self._producer.publish(topic, messages, cursor))
         self._sent, self._has_published = state, True
-        receipts.add_done_callback(partial(self._acknowledge, state))
-
-    def _checked(self, checkpoint: Cursor) -> _Scan:
-        scan = self._scans.get(checkpoint.scan, _Scan())
-        if checkpoint.number != scan.checkpointed + 1:
-            raise CheckpointOrder(scan=checkpoint.scan, given=checkpoint.number, expected=scan.checkpointed + 1)
-        return scan
+        receipts.add_done_callback(partial(self._acknowledge, state, checkpoint))
 
     def _moved(self, scan: str, position: Position, rows: int) -> ShardCursor:
         return replace(self._sent, rows=rows, scans={**self._sent.scans, scan: position})
 
-    def _acknowledge(self, state: ShardCursor, receipts: asyncio.Future[Receipts]) -> None:
-        if not receipts.cancelled() and receipts.exception() is None:
+    def _acknowledge(self, state: ShardCursor, checkpoint: Cursor | None, receipts: asyncio.Future[Receipts]) -> None:
+        if receipts.cancelled():
+            return
+        refusal = receipts.exception()
+        if refusal is None:
             self._acknowledged = state
+        elif checkpoint is not None and not isinstance(refusal, Abandoned):
+            rows = f"rows {checkpoint.first} to {checkpoint.last - 1} of scan {checkpoint.scan}"
+            refusal.add_note(
+                f"Refused were the messages of {rows}, counted from 0, up to key {checkpoint.position.after!r}."
+            )
 
 
 async def _to_its_end(sending: Coroutine[None, None, None]) -> None:

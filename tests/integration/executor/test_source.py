@@ -10,8 +10,11 @@ from broker.client.message import Message
 from executor.errors import BadPlan, ScanError
 from executor.running.context import AsyncContext, Context
 from executor.sharding.hash import shard_of
-from executor.sharding.plan import ScanPlan, make_plan
-from executor.sharding.source import TableSource
+from executor.sharding.plan import Asked, Bucket, ScanPlan
+from executor.sharding.stretches import Stretch
+from executor.sharding.table.planning import ask, make_plan
+from executor.sharding.table.questions import Questions
+from executor.sharding.table.source import TableSource
 from executor.testing import run_local
 from protos.errors import InvalidArgument
 
@@ -74,7 +77,7 @@ def test_an_async_handler_scans_with_conditions(engine: sa.Engine) -> None:
 def test_a_condition_as_text_stands_by_itself(engine: sa.Engine) -> None:
     fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(10))
     source = TableSource(engine, "users", key="id", where=sa.text("name <> :name OR name = '7'").bindparams(name="3"))
-    assert source.keys(4, 8, 100) == [5, 6, 7, 8]
+    assert Questions(source).keys(Stretch(8), 4, 100) == [5, 6, 7, 8]
 
 
 @pytest.mark.parametrize("batch", [0, -1])
@@ -99,10 +102,16 @@ def test_a_table_of_a_memory_database_can_be_scanned_in_a_test() -> None:
 
 def test_a_row_deleted_during_the_scan_is_left_out(engine: sa.Engine) -> None:
     fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(10))
-    source = TableSource(engine, "users", key="id")
-    keys = source.keys(None, 9, 100)
+    whole = Questions(TableSource(engine, "users"))
+    names = Questions(TableSource(engine, "users", columns=["name"]))
+    keys = whole.keys(Stretch(9), None, 100)
+    assert names.rows_of(keys)[1] == keys
     fill(engine, "DELETE FROM users WHERE id = 5")
-    assert [row.id for row in source.rows(keys)] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    rows, found = whole.rows_of(keys)
+    assert [row.id for row in rows] == found == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    rows, found = names.rows_of(keys)
+    assert ([(*row,) for row in rows], found) == ([(str(n),) for n in found], [0, 1, 2, 3, 4, 6, 7, 8, 9])
+    assert rows[5].name == "6"
 
 
 @pytest.mark.parametrize(
@@ -142,18 +151,35 @@ def test_a_database_that_cannot_be_read_is_told_without_its_password() -> None:
     assert "secret" not in str(raised.value)
 
 
-def test_a_plan_is_kept_as_text_and_holds_its_run_to_it(engine: sa.Engine) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"total": 4},
+        {"strategy": "ranges"},
+        {"bucket": Bucket("name", 8)},
+        {"where": None},
+        {"where": sa.column("id") > 2},
+        {"key": ["id", "name"]},
+    ],
+)
+def test_a_plan_is_kept_as_text_and_holds_its_run_to_it(engine: sa.Engine, other: dict[str, object]) -> None:
     fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(10))
-    source = TableSource(engine, "users", key="id")
-    plan = make_plan(source, 8)
-    assert plan == ScanPlan("users", "id", 8, 9)
+
+    def asked(
+        total: int = 8, where: sa.ColumnElement[bool] | None = None, key: Sequence[str] = ("id",), **how: object
+    ) -> Asked:
+        return ask(TableSource(engine, "users", key=key, where=where), total, **how)  # type: ignore[arg-type]
+
+    began = asked(where=sa.column("id") > 3)
+    plan = make_plan(TableSource(engine, "users"), began)
+    assert plan == ScanPlan(began, 9)
     assert ScanPlan.decode(plan.encode()) == plan
-    plan.check(source, 8)
+    plan.check(began)
     with pytest.raises(BadPlan):
-        plan.check(source, 4)
+        plan.check(asked(**{"where": sa.column("id") > 3} | other))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"table":"t","key":"id","total":8,"upper":1,"strategy":"ranges"}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"table":"t","key":["id"],"total":8,"upper":1,"strategy":"odd"}'])
 def test_a_plan_of_another_kind_is_refused(text: str) -> None:
     with pytest.raises(BadPlan):
         ScanPlan.decode(text)
