@@ -7,34 +7,46 @@ the clocks are the test's: processes crash, hang anywhere, are cut off, come bac
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from broker.client.publishing import shard_producer
 from broker.model import HolderId, ProducerId
-from broker.producers import table
+from broker.producers import table as producers_table
 from broker.producers.rules import Producer, Verdict, judge_publish
 from executor.model import Assignment, AttemptKey, RunId, Term
 from executor.running.cancellation import Cancellation, Why
+from executor.running.context import Context
 from executor.sharding.hash import shard_of
+from executor.sharding.plan import Strategy
+from executor.testing import run_local
 from tests.support.stepped_attempt import Portal, SteppedAttempt, Table, at_once
 from tests.support.wired_broker import Stream, Wire, WiredBroker
 
 MINUTES = float(os.environ.get("PROOF_MINUTES", "10")) / 12  # what the long proofs share with each other
 SHARDS = 2
 IDS = [*range(1, 41, 3)]
-OWNED = [[number for number in IDS if shard_of(number, SHARDS) == index] for index in range(SHARDS)]
+STRATEGIES: Sequence[Strategy] = ("hash", "ranges")
 LEASE = 3.0
 STEPS = 4 * len(IDS)  # of a handler that nothing holds up; more than enough
 ANY = st.integers(0, 4)
@@ -53,6 +65,20 @@ def a_table() -> sa.Engine:
         connection.exec_driver_sql("CREATE TABLE users (id INTEGER PRIMARY KEY)")
         connection.execute(sa.text("INSERT INTO users VALUES (:id)"), [{"id": number} for number in IDS])
     return engine
+
+
+@cache
+def owned_by(strategy: Strategy) -> list[list[int]]:
+    """The ids of each shard where nothing befalls anybody; every id is in one."""
+    engine = a_table()
+
+    def read(context: Context) -> list[int]:
+        return [user.id for users in context.scan(engine, "users", strategy=strategy) for user in users]
+
+    owned = [cast(list[int], run_local(read, shard=(index, SHARDS)).result) for index in range(SHARDS)]
+    assert sorted(chain(*owned)) == IDS
+    assert strategy != "hash" or all(shard_of(number, SHARDS) == 0 for number in owned[0])
+    return owned
 
 
 @dataclass
@@ -75,6 +101,7 @@ class ShardMoves(RuleBasedStateMachine):
         self.pins: dict[str, str] = {}
         self.attempts: list[SteppedAttempt] = []
         self.wires: list[Wire] = []
+        self.strategy: Strategy = "hash"
         self.portal, self.engine, self.stack = Portal(), a_table(), ExitStack()
         self.broker = WiredBroker(Path(self.stack.enter_context(TemporaryDirectory())) / "data")
         for name, substitute in (("dial", self.dial), ("BrokerServiceStub", lambda wire: wire), ("backoff", at_once)):
@@ -87,6 +114,10 @@ class ShardMoves(RuleBasedStateMachine):
     async def pin(self, attempt: AttemptKey, name: str, value: str) -> str:
         return self.pins.setdefault(name, value)
 
+    @initialize(strategy=st.sampled_from(STRATEGIES))
+    def scan_by(self, strategy: Strategy) -> None:
+        self.strategy = strategy
+
     @rule(index=st.integers(0, SHARDS - 1), batch=st.integers(1, 3), clock_stands=st.booleans())
     def assign(self, index: int, batch: int, clock_stands: bool) -> None:
         """Where nobody holds it, or the lease has lapsed."""
@@ -96,7 +127,8 @@ class ShardMoves(RuleBasedStateMachine):
         kept.term, kept.lease_until = kept.term + 1, self.now + LEASE
         assignment = Assignment(AttemptKey(RunId("r"), index, Term(kept.term)), "job", "handler", SHARDS)
         cancellation = Cancellation(begun_at + LEASE, lambda: begun_at if clock_stands else self.now)
-        kept.holder = SteppedAttempt(assignment, cancellation, self.pin, self.portal, Table(self.engine, batch))
+        table = Table(self.engine, self.strategy, batch)
+        kept.holder = SteppedAttempt(assignment, cancellation, self.pin, self.portal, table)
         self.attempts.append(kept.holder)
 
     @rule(seconds=st.integers(1, 4))
@@ -182,7 +214,7 @@ class ShardMoves(RuleBasedStateMachine):
     @invariant()
     def each_shard_is_stored_up_to_some_row_once_and_in_order(self) -> None:
         queues = [[*map(int, bodies)] for bodies in self.broker.stored()]
-        for index, owned in enumerate(OWNED):
+        for index, owned in enumerate(owned_by(self.strategy)):
             found = [[number for number in queue if number in owned] for queue in queues]
             assert found == [sorted(ids) for ids in found]
             stored = sorted(chain(*found))
@@ -254,35 +286,42 @@ def test_no_order_of_events_loses_or_repeats_a_row_for_long() -> None:
     print(f"{examples} runs")
 
 
-def test_a_publish_that_arrives_behind_a_takeover_is_refused_and_nothing_is_lost() -> None:
+@contextmanager
+def by_hand() -> Iterator[ShardMoves]:
     machine = ShardMoves()
-    machine.assign(0, batch=2, clock_stands=True)
-    machine.go_on(0, steps=2)
-    machine.time_passes(3)
-    machine.assign(0, batch=3, clock_stands=False)
-    machine.go_on(0, steps=1)
-    machine.arrive(0, count=1)
-    machine.commit(answers_arrive=True)
-    late, heir = machine.attempts
-    late.step()
-    late.step()
-    assert (late.was_fenced, late.acknowledged) == (True, 0)
-    machine.teardown()
+    try:
+        yield machine
+    finally:
+        machine.teardown()
+
+
+def test_a_publish_that_arrives_behind_a_takeover_is_refused_and_nothing_is_lost() -> None:
+    with by_hand() as machine:
+        machine.assign(0, batch=2, clock_stands=True)
+        machine.go_on(0, steps=2)
+        machine.time_passes(3)
+        machine.assign(0, batch=3, clock_stands=False)
+        machine.go_on(0, steps=1)
+        machine.arrive(0, count=1)
+        machine.commit(answers_arrive=True)
+        late, heir = machine.attempts
+        late.step()
+        late.step()
+        assert (late.was_fenced, late.acknowledged) == (True, 0)
     assert not heir.was_fenced
 
 
 def test_an_answer_that_is_lost_leads_to_a_second_copy_that_is_stored_once() -> None:
-    machine = ShardMoves()
-    machine.assign(0, batch=2, clock_stands=False)
-    machine.go_on(0, steps=4)
-    machine.arrive(0, count=2)
-    machine.commit(answers_arrive=False)
-    assert len(machine.sending[0].up) == 2, "the same publishes again"
-    machine.arrive(0, count=2)
-    machine.commit(answers_arrive=True)
-    assert machine.attempts[0].acknowledged == 4
-    machine.each_shard_is_stored_up_to_some_row_once_and_in_order()
-    machine.teardown()
+    with by_hand() as machine:
+        machine.assign(0, batch=2, clock_stands=False)
+        machine.go_on(0, steps=4)
+        machine.arrive(0, count=2)
+        machine.commit(answers_arrive=False)
+        assert len(machine.sending[0].up) == 2, "the same publishes again"
+        machine.arrive(0, count=2)
+        machine.commit(answers_arrive=True)
+        assert machine.attempts[0].acknowledged == 4
+        machine.each_shard_is_stored_up_to_some_row_once_and_in_order()
 
 
 def test_without_the_fence_at_publish_it_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +329,7 @@ def test_without_the_fence_at_publish_it_is_found_out(monkeypatch: pytest.Monkey
         assert state is not None
         return judge_publish(producer_id, state, state.term, state.holder_id, sequence)
 
-    monkeypatch.setattr(table, "judge_publish", trusting)
+    monkeypatch.setattr(producers_table, "judge_publish", trusting)
     rounds = settings(stateful_step_count=40, max_examples=300, deadline=None, phases=[Phase.generate])
     with pytest.raises(AssertionError):
         run_state_machine_as_test(ShardMoves, settings=rounds)

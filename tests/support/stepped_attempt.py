@@ -18,6 +18,8 @@ from executor.running.cancellation import Cancellation
 from executor.running.context import Context
 from executor.running.runlog import RunLog
 from executor.running.shard import AttemptShard, Pin
+from executor.sharding.plan import Strategy
+from executor.sharding.plans import Plans
 from executor.sharding.publish import Producer
 from executor.sharding.scan import Rows
 from tests.support.broker_engine import TOPIC
@@ -68,6 +70,7 @@ class Table:
     """What is scanned, in batches of so many rows."""
 
     engine: sa.Engine
+    strategy: Strategy
     batch: int
 
 
@@ -84,7 +87,7 @@ class SteppedAttempt:
         self.was_fenced = False
         self._portal = portal
         self._table = table
-        self._shard = AttemptShard(assignment, cancellation, self._open_producer, pin)
+        self._shard = AttemptShard(assignment, cancellation, self._open_producer, pin, Plans())
         log = RunLog(assignment.key, 1, lambda: datetime.now(UTC))
         self._context = Context(self._shard, None, None, log, portal)  # type: ignore[arg-type]
         self._scan: Iterator[Rows] | None = None
@@ -102,7 +105,9 @@ class SteppedAttempt:
             return
         with self._ending():
             if self._scan is None:
-                self._scan = self._context.scan(self._table.engine, "users", batch=self._table.batch)
+                self._scan = self._context.scan(
+                    self._table.engine, "users", strategy=self._table.strategy, batch=self._table.batch
+                )
             if self._rows is not None:
                 messages = [Message(str(user.id).encode()) for user in self._rows]
                 self._context.publisher(TOPIC.name).publish(messages, checkpoint=self._rows.cursor)
