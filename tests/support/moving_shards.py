@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ class Fleet:
         with self.installation.api() as api:
             job = {"name": name, "group": "moving", "handler": "copy", "shards": SHARDS}
             api.post("/jobs", {**job, "params": {**params, "topic": name}})
-            return Copying(self, name, str(api.post(f"/jobs/{name}/trigger", {})["id"]))
+            return Copying(self, name, params, str(api.post(f"/jobs/{name}/trigger", {})["id"]))
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Copying:
 
     fleet: Fleet
     topic: str
+    params: Mapping[str, Any]
     run_id: str
 
     def shards(self) -> list[dict[str, Any]]:
@@ -179,7 +181,12 @@ class Copying:
         assert not unsuccessful, [(shard["index"], shard["state"], shard["error_message"]) for shard in unsuccessful]
         queues = self.fleet.portal.call(_read, self.fleet.broker, self.topic)
         found = sorted((row, shard) for queue in queues for shard, row in queue)
-        assert found == [(row, shard_of(row[0], SHARDS)) for row in self.fleet.table], self._difference(found)
+        assert [row for row, _ in found] == self.fleet.table, self._difference(found)
+        shards = [shard for _, shard in found]
+        if self.params["scan"].get("strategy", "hash") == "hash":
+            assert shards == [shard_of(row[0], SHARDS) for row, _ in found]
+        else:  # each has its part of the key's order
+            assert [shard for shard, _ in groupby(shards)] == [*range(SHARDS)]
         for queue in queues:
             for index in range(SHARDS):
                 ids = [row[0] for shard, row in queue if shard == index]
