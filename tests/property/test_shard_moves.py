@@ -49,7 +49,7 @@ IDS = [*range(1, 41, 3)]
 STRATEGIES: Sequence[Strategy] = ("hash", "ranges")
 LEASE = 3.0
 STEPS = 4 * len(IDS)  # of a handler that nothing holds up; more than enough
-ANY = st.integers(0, 4)
+ANY = st.sampled_from((0, 1, 2, 3))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -114,9 +114,16 @@ class ShardMoves(RuleBasedStateMachine):
     async def pin(self, attempt: AttemptKey, name: str, value: str) -> str:
         return self.pins.setdefault(name, value)
 
-    @initialize(strategy=st.sampled_from(STRATEGIES))
-    def scan_by(self, strategy: Strategy) -> None:
+    @initialize(strategy=st.sampled_from(STRATEGIES), batch=st.integers(1, 3), clock_stands=st.booleans())
+    def begin(self, strategy: Strategy, batch: int, clock_stands: bool) -> None:
         self.strategy = strategy
+        for index in range(SHARDS):
+            self.assign(index, batch, clock_stands)
+
+    @rule(index=st.integers(0, SHARDS - 1), batch=st.integers(1, 3), clock_stands=st.booleans())
+    def take_over(self, index: int, batch: int, clock_stands: bool) -> None:
+        self.now = max(self.now, self.kept[index].lease_until)
+        self.assign(index, batch, clock_stands)
 
     @rule(index=st.integers(0, SHARDS - 1), batch=st.integers(1, 3), clock_stands=st.booleans())
     def assign(self, index: int, batch: int, clock_stands: bool) -> None:
@@ -159,12 +166,24 @@ class ShardMoves(RuleBasedStateMachine):
             kept.lease_until = self.now
 
     @precondition(lambda self: self.attempts)
-    @rule(number=ANY, steps=st.integers(1, 5))
+    @rule(number=ANY, steps=st.sampled_from((1, 2, 4, 8)))
     def go_on(self, number: int, steps: int) -> None:
         """The handler; nothing of what it sends has arrived behind that."""
         for _ in range(steps):
             self.attempt(number).step()
         self.portal.turn()
+
+    @precondition(lambda self: self.attempts)
+    @rule(number=ANY, steps=st.sampled_from((1, 2, 4, 12)))
+    def go_well(self, number: int, steps: int) -> None:
+        """With all that it sends."""
+        name = str(self.attempt(number).key)
+        for _ in range(steps):
+            self.go_on(number, 1)
+            for stream in [stream for wire in self.wires if wire.name == name for stream in wire.streams]:
+                while stream.up:
+                    self.broker.arrive(stream)
+            self.commit(answers_arrive=True)
 
     @precondition(lambda self: self.attempts)
     @rule(number=ANY)
@@ -270,7 +289,7 @@ class ShardMoves(RuleBasedStateMachine):
 
 
 TestShardMoves = ShardMoves.TestCase
-TestShardMoves.settings = settings(stateful_step_count=40, max_examples=40, deadline=None)
+TestShardMoves.settings = settings(stateful_step_count=40, max_examples=60, deadline=None)
 
 
 @pytest.mark.proof
