@@ -343,6 +343,17 @@ def test_an_answer_that_is_lost_leads_to_a_second_copy_that_is_stored_once() -> 
         machine.each_shard_is_stored_up_to_some_row_once_and_in_order()
 
 
+def test_a_holder_that_has_sent_everything_has_not_succeeded_before_all_is_acknowledged() -> None:
+    with by_hand() as machine:
+        machine.assign(0, batch=2, clock_stands=False)
+        machine.go_on(0, steps=STEPS)
+        machine.report(0)
+        assert (machine.attempts[0].has_succeeded, machine.kept[0].is_done) == (False, False)
+        machine.go_well(0, steps=2)
+        machine.report(0)
+        assert (machine.attempts[0].has_succeeded, machine.kept[0].is_done) == (True, True)
+
+
 def test_without_the_fence_at_publish_it_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def trusting(producer_id: ProducerId, state: Producer | None, _: int, __: HolderId, sequence: int) -> Verdict:
         assert state is not None
