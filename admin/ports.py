@@ -215,7 +215,7 @@ class Executor:
     is_draining: bool
     version: str
     connected_at: datetime
-    seen_at: datetime
+    seen_at: datetime  # its last beat, no other message
     schemas: Mapping[HandlerName, str] = field(default_factory=dict, hash=False)
     """JSON schemas of parameters, as text, of those handlers that said one."""
 

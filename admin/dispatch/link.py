@@ -120,8 +120,10 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         handling = [asyncio.create_task(self._handle(session, inbox)) for inbox in (beats, others)]
         try:
             async for request in requests:
-                session.see(self._clock())
-                await (beats if request.WhichOneof("kind") == "beat" else others).put(request)
+                is_beat = request.WhichOneof("kind") == "beat"
+                if is_beat:  # alone: who seems alive for longer than its leases last gets back what it let lapse
+                    session.see(self._clock())
+                await (beats if is_beat else others).put(request)
             await beats.close()
             await others.close()
             await asyncio.gather(*handling)

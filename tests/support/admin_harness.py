@@ -142,8 +142,10 @@ class FakeExecutor:
             await asyncio.sleep(BEAT_SECONDS)
 
     async def report(self, attempt: pb.Attempt, state: pb.OutcomeState = pb.OUTCOME_STATE_SUCCEEDED, **fields: object):
-        """Reports, and gives the verdict of this report."""
+        """Reports, and gives the verdict of this report. Beats first, as it goes on living."""
         before = len(self._answers(attempt))
+        held = [given.attempt for given in self.assignments() if not self._answers(given.attempt)]
+        await self.say(beat=pb.Beat(number=next(self._beats), held=held))
         outcome = pb.Outcome(attempt=attempt, state=state, **fields)
         await self.say(report=pb.Report(outcomes=[outcome]))
         answers = await self.until(lambda _: found if len(found := self._answers(attempt)) > before else None)
