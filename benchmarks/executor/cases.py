@@ -69,9 +69,9 @@ def _memory(table: Table, directory: Path, options: argparse.Namespace) -> Itera
     trial = _trial(table, "ranges", 1, options)
     course = _held(trial, directory)
     settings = _settings(trial, course)
-    words = WORDS.get(table.rows, f"{table.rows:,}")
+    words = WORDS.get(table.rows, table.rows)
     yield Figure(NAME, f"{words} ranges", course.rate, "rows/s", bare.rate, settings=settings)
-    yield Figure(NAME, f"peak memory executor, {words} rows", max(course.peak_mb), "MiB", settings=settings)
+    yield Figure(NAME, f"peak memory executor {table.rows}", max(course.peak_mb), "MiB", settings=settings)
 
 
 def _trial(table: Table, strategy: str, executors: int, options: argparse.Namespace) -> Trial:
