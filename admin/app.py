@@ -100,6 +100,16 @@ class Admin:
             self._sessions.end()
             ringing.cancel()
 
+    def clock_was_set(self, by: timedelta) -> None:
+        """To be called in the same step of the loop that sets the clock which `build` was given, forward by so much.
+
+        What is due is served now; whoever is alive stays so, and no lease lapses by it. Attempts whose timeout is over
+        by the new time are taken away.
+        """
+        self._sessions.shift(by)
+        for loop in self._loops:
+            loop.clock_was_set()
+
     def stop(self) -> None:
         self._http.stop()
 

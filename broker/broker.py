@@ -38,6 +38,13 @@ class Broker:
         self.measuring = Measuring(parts, self.describing, self.groups)
         self._waiters = parts.waiters
 
+    async def look_again(self) -> None:
+        """The clock was set: what is due by now is moved, and who waits is served. Raises BrokerStopping, DiskFull."""
+        while (await self.delays.deliverer.run_once()).count:
+            pass
+        self.delays.deliverer.wake()
+        self._waiters.wake_all()
+
     def drain(self) -> None:
         """Long polls end with nothing, and nothing new is taken."""
         self.stopping.set()

@@ -90,9 +90,17 @@ class House:
             self.broker.awake()
 
     async def _is_stopping_within(self, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.broker.stopping.wait(), seconds)
+        with suppress(TimeoutError):  # not by `asyncio.wait_for`, which may swallow a cancellation
+            async with asyncio.timeout(seconds):
+                await self.broker.stopping.wait()
         return self.broker.stopping.is_set()
+
+    async def clock_was_set(self) -> None:
+        """To be called when the clock that `build` was given was set: returns when what is due by now is in its queue.
+
+        Leases of messages are judged by that clock like everything that is due.
+        """
+        await self.broker.look_again()
 
     def stop(self) -> None:
         self.broker.drain()

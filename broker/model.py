@@ -15,6 +15,11 @@ MemberId = NewType("MemberId", str)
 LogId = NewType("LogId", str)
 TransactionId = NewType("TransactionId", str)
 
+KEY_BYTES = 1_024  # at most, of a message; the next two as well
+TAG_BYTES = 255
+PROPERTIES_BYTES = 32 << 10
+PUBLISH_MESSAGES = 65_536  # at most, of one publish
+
 
 def message_id(log_id: str, topic_id: int, queue: int, offset: int) -> str:
     """Unique as long as the log id is: topic ids are never reused, offsets neither."""

@@ -6,7 +6,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from broker.daemon import build
+from broker.log.commit_log import Durability
 from broker.settings import BrokerSettings
+
+
+def light_settings(data: Path) -> BrokerSettings:
+    """On a free port and any disk, whatever the environment says, without fsync: for data that need not outlive the
+    machine."""
+    return BrokerSettings.model_construct(data=data, port=0, durability=Durability.OS, disk_reserve_bytes=0)
 
 
 @asynccontextmanager

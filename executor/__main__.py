@@ -20,10 +20,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs an app until a signal ends it; a start that fails exits with one sentence."""
     parser = argparse.ArgumentParser("shardcast executor", description="Runs the handlers of an app.")
     parser.add_argument("app", metavar="MODULE:APP", help="where the Executor object is")
-    target = parser.parse_args(argv).app
+    parser.add_argument(
+        "--probe-port", type=int, metavar="P", help="port of the probe, 0 for any free one (default: none)"
+    )
+    flags = vars(parser.parse_args(argv))
+    target = flags.pop("app")
     with one_sentence():
         refuse_shadows(Path.cwd())
-        settings = ExecutorSettings.from_env()
+        settings = ExecutorSettings.from_env(**flags)
         live("executor", build(settings, load_app(target)))
 
 

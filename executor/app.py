@@ -7,6 +7,8 @@ from typing import Literal, TypeVar, overload
 
 from broker.model import Mode
 from executor.errors import BadHandler
+from executor.limits.limits import Limits
+from executor.limits.sql.engines import Engine
 from executor.registry import Function, Listener, Registry, describe, takes_one
 from executor.running.context import AsyncContext, Context
 
@@ -18,10 +20,14 @@ SHORTEST_LEASE, LONGEST_LEASE = timedelta(seconds=1), timedelta(hours=12)  # as 
 class Executor:
     """An executor group's handlers and listeners; run by `shardcast executor MODULE:APP`."""
 
-    def __init__(self, group: str) -> None:
+    def __init__(self, group: str, *, limits: Limits | Engine | str | None = None) -> None:
+        """`limits` are those that `once` and `current_limits` ask within handlers and listeners: a URL or a SQLAlchemy
+        engine as Limits takes it, or Limits. Raises BadLimits.
+        """
         if not group:
             raise ValueError("an executor needs the name of its group")
         self.group = group
+        self.limits = Limits(limits) if isinstance(limits, Engine | str) else limits
         self.registry = Registry()
 
     @overload

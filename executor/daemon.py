@@ -14,11 +14,14 @@ import structlog
 
 from broker.client.publishing.shard_producer import ShardProducer
 from executor.app import Executor
+from executor.limits.current import using
+from executor.limits.limits import Limits
 from executor.link.link import Desk
 from executor.link.outbox import open_outbox
 from executor.link.outgoing import Outgoing, Pins, Reports
 from executor.link.session import Identity, Session
 from executor.model import AttemptKey, ExecutorId
+from executor.probe.tally import Figures
 from executor.running.attempt import World
 from executor.running.listening.joining import BrokerGroups
 from executor.running.listening.listening import Listening
@@ -33,7 +36,7 @@ FLUSH_SECONDS = 5.0  # of a drain, for the admin to accept the last reports; the
 
 
 class Daemon:
-    """An executor that dials an admin and listens nowhere."""
+    """An executor that dials an admin and listens to probes alone, if at all."""
 
     def __init__(
         self,
@@ -42,17 +45,22 @@ class Daemon:
         runner: Runner,
         reports: Reports,
         listening: Sequence[Listening],
+        *,
+        endpoints: Mapping[str, str],
+        limits: Limits | None = None,
     ) -> None:
         self._settings = settings
         self._session = session
         self._runner = runner
         self._reports = reports
         self._listening = listening
+        self._endpoints = endpoints
+        self._limits = limits
         self._stopping = asyncio.Event()
 
     @property
     def endpoints(self) -> Mapping[str, str]:
-        return {}
+        return self._endpoints
 
     async def ready(self) -> None:
         """Returns once an admin has let it in."""
@@ -62,7 +70,17 @@ class Daemon:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Runs shards and listeners until `stop`, then drains. Raises a group of what Session.run raises."""
+        """Runs shards and listeners until `stop`, then drains. Raises a group of what Session.run raises.
+
+        Cancelled, it leaves at once, without a word to anybody.
+        """
+        try:
+            with using(self._limits):  # tasks and threads inherit it, down to handlers and listeners
+                await self._work()
+        finally:
+            await self._runner.leave()
+
+    async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
             linking = group.create_task(self._session.run())
             listening = [group.create_task(listener.run()) for listener in self._listening]
@@ -90,7 +108,7 @@ class Daemon:
 async def build(
     settings: ExecutorSettings, app: Executor, *, chance: Callable[[], float] = random.random
 ) -> AsyncIterator[Daemon]:
-    """An executor that is about to dial. Raises DirectoryUnusable."""
+    """An executor that is about to dial. Raises DirectoryUnusable or AddressInUse."""
     executor_id = ExecutorId(uuid.uuid4().hex)
     with open_outbox(settings.data, executor_id) as outbox:
         outgoing = Outgoing()
@@ -103,7 +121,39 @@ async def build(
         session = Session(identity, desk, connect_seconds=settings.connect_seconds, jitter=chance)
         groups = BrokerGroups(settings.broker, settings.broker_token)
         listening = [Listening(listener, groups) for listener in app.registry.listeners]
-        yield Daemon(settings, session, runner, reports, listening)
+        try:
+            async with _probed(settings, partial(_look, runner, session, reports)) as endpoints:
+                yield Daemon(settings, session, runner, reports, listening, endpoints=endpoints, limits=app.limits)
+        finally:
+            if app.limits is not None:
+                app.limits.close()
+
+
+@asynccontextmanager
+async def _probed(settings: ExecutorSettings, look: Callable[[], Figures]) -> AsyncIterator[Mapping[str, str]]:
+    """Where probes are answered, if they are."""
+    if settings.probe_port is None:
+        yield {}
+        return
+    from executor.probe.server import serve_probe  # its web server takes memory that most executors do not need
+
+    async with serve_probe(settings.host, settings.probe_port, look) as port:
+        yield {"probe": f"{settings.host}:{port}"}
+
+
+def _look(runner: Runner, session: Session, reports: Reports) -> Figures:
+    rows, published = runner.gained
+    return Figures(
+        tally=runner.tally,
+        rows=rows,
+        published=published,
+        in_progress=runner.in_progress,
+        slots=runner.slots,
+        reports_waiting=len(reports.keys),
+        was_welcomed=session.welcomed.is_set(),
+        is_linked=session.is_linked,
+        is_draining=runner.is_draining,
+    )
 
 
 def _identity(settings: ExecutorSettings, app: Executor, executor_id: ExecutorId) -> Identity:

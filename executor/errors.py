@@ -23,6 +23,20 @@ class Retry(ExecutorError):
         super().__init__(reason=reason)
 
 
+class ClaimHeld(Retry):
+    """Somebody else is at work on {key!r:.80} ({count} keys in all); the last of these claims lapses in {seconds:g} s.
+
+    A Retry: what a listener was called with comes again behind that.
+    """
+
+    code = "claim_held"
+    status = Status.ABORTED
+
+    def __init__(self, key: str, count: int = 1, after: timedelta = timedelta(0)) -> None:
+        self.after = after
+        ExecutorError.__init__(self, key=key, count=count, seconds=after.total_seconds())
+
+
 class Fail(ExecutorError):
     """The handler gave up: {reason}"""
 
@@ -94,6 +108,13 @@ class CheckpointOrder(ExecutorError):
     """Rows {first} to {last} of scan {scan} cannot be the checkpoint now: row {expected} is next, counted from 0."""
 
     code = "checkpoint_order"
+    status = Status.FAILED_PRECONDITION
+
+
+class RowFailed(ExecutorError):
+    """Row {key!r} of {table} (scan {scan}) cannot be published: {reason}."""
+
+    code = "row_failed"
     status = Status.FAILED_PRECONDITION
 
 
@@ -177,6 +198,13 @@ class BadPlan(ScanError):
     code = "bad_plan"
 
 
+class BadFilter(ScanError):
+    """The filter cannot be used: {reason}."""
+
+    code = "bad_filter"
+    status = Status.INVALID_ARGUMENT
+
+
 class DatabaseUnreachable(ScanError):
     """The database {database} cannot be read: {reason}."""
 
@@ -188,6 +216,33 @@ class ReplicaBehind(DatabaseUnreachable):
     """The replica {database} does not show the rows of {table} up to {upper!r} after {seconds:g} s."""
 
     code = "replica_behind"
+
+
+class LimitsError(ExecutorError):
+    """The limits cannot be asked."""
+
+    code = "limits_error"
+
+
+class NoLimits(LimitsError):
+    """No limits are known here: they are given to Executor(group, limits=...), for its handlers and listeners."""
+
+    code = "no_limits"
+    status = Status.FAILED_PRECONDITION
+
+
+class BadLimits(LimitsError):
+    """{store} cannot keep limits: {reason}."""
+
+    code = "bad_limits"
+    status = Status.INVALID_ARGUMENT
+
+
+class LimitsUnreachable(LimitsError):
+    """The limits in {store} cannot be read or written: {reason}."""
+
+    code = "limits_unreachable"
+    status = Status.UNAVAILABLE
 
 
 class BadApp(ExecutorError):

@@ -17,6 +17,8 @@ class ExecutorSettings(Settings):
     token: str = Field(default="", repr=False)  # of the executor group, for the admin
     broker_token: str = Field(default="", repr=False)
     data: Path = Path("shardcast-data/executor")  # holds reports that the admin has not accepted yet
+    host: str = "127.0.0.1"  # of the probe
+    probe_port: int | None = Field(default=None, ge=0, le=65_535)  # none: it listens nowhere
     slots: int = Field(default=4, ge=1, le=1024)  # shards run side by side
     name: str = Field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     drain_seconds: float = Field(default=25.0, ge=0)

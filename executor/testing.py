@@ -12,11 +12,15 @@ from pydantic_core import to_json
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
+from executor.errors import Fail, Retry, Skip
+from executor.limits.current import using
+from executor.limits.limits import Limits
 from executor.model import Assignment, AttemptKey, RunId, Term
 from executor.registry import describe
 from executor.running.cancellation import Cancellation
 from executor.running.context import AsyncContext, Context, current
 from executor.running.isolation import Portal
+from executor.running.outcome import encode_result
 from executor.running.runlog import RunLog
 from executor.running.shard import AttemptShard
 from executor.sharding.plans import Plans
@@ -43,14 +47,20 @@ class MemoryProducer:
     async def flush(self) -> None:
         return None
 
+    def by_topic(self) -> Mapping[str, Sequence[Message]]:
+        topics = dict.fromkeys(topic for topic, _ in self.published)
+        return {topic: [message for at, message in self.published if at == topic] for topic in topics}
+
 
 @dataclass(frozen=True, slots=True)
 class LocalRun:
-    """What a handler returned, and what it published by topic."""
+    """What a handler returned, and what it published by topic, logged and told of its progress."""
 
     result: object
     published: Mapping[str, Sequence[Message]]
     cursor: bytes | None  # hand it to the next run_local to go on behind it
+    lines: Sequence[str]  # as they would stand in the run's log: at level info and above
+    progress: tuple[int, int] | None  # (done, total) as it was told last
 
     @property
     def messages(self) -> Sequence[Message]:
@@ -64,32 +74,40 @@ def run_local(
     shard: tuple[int, int] = (0, 1),
     *,
     cursor: bytes | None = None,
+    limits: Limits | None = None,
 ) -> LocalRun:
-    """Runs a handler on shard (index, total) in the calling thread, and raises what it raises.
+    """Runs a handler on shard (index, total) and raises what it raises; one that is not async in the calling thread.
 
-    `params` are converted as a run's parameters are. Nothing but the handler's own database is needed.
+    A Retry, Fail or Skip that it returns is the result. `params` are converted as a run's parameters are, and any other
+    result must be one that a run can keep: BadParams, BadResult. `limits` are those of the app (None: new ones in
+    memory). Nothing but the handler's own database is needed.
     """
     described = describe(getattr(handler, "__qualname__", "handler"), handler, (Context, AsyncContext))
     index, total = shard
     key = AttemptKey(RunId(str(uuid4())), index, Term(1))
     assignment = Assignment(key, job="local", handler=described.name, total=total, params=to_json(params).decode())
     given, producer = described.decode(assignment.params), MemoryProducer(cursor=cursor)
+    log = RunLog(key, 1, lambda: datetime.now(UTC))
     with _loop_in_thread() as loop:
         portal = Portal(loop)
         attempt = portal(_shard(assignment, producer))
         kind = AsyncContext if described.is_async else Context
-        context = kind(attempt, given, None, RunLog(key, 1, lambda: datetime.now(UTC)), portal)
+        context = kind(attempt, given, None, log, portal)
         token = current.set(context)
         try:
-            returned = described.call(context, given)
-            result = portal(returned) if asyncio.iscoroutine(returned) else returned
+            with using(limits or Limits("memory://")):
+                returned = described.call(context, given)
+                result = portal(returned) if asyncio.iscoroutine(returned) else returned
+            if not isinstance(result, Retry | Fail | Skip):
+                encode_result(described.name, result)
             portal(attempt.finish())
         finally:
             current.reset(token)
             portal(attempt.close())
-    topics = dict.fromkeys(topic for topic, _ in producer.published)
-    published = {topic: [message for at, message in producer.published if at == topic] for topic in topics}
-    return LocalRun(result, published, producer.cursor)
+    said, counters = log.take(), attempt.counters
+    lines = [line.text for line in said.lines] if said else []
+    progress = None if (counters.done, counters.total) == (0, 0) else (counters.done, counters.total)
+    return LocalRun(result, producer.by_topic(), producer.cursor, lines, progress)
 
 
 async def _shard(assignment: Assignment, producer: MemoryProducer) -> AttemptShard:

@@ -12,33 +12,43 @@ if TYPE_CHECKING:
     from admin.domain.trigger import fire_times
     from broker.client import STORED_BEFORE, Batch, Message, Receipt, Receipts, ReceivedMessage
     from executor.app import Executor
-    from executor.errors import Cancelled, CheckpointOrder, Fail, Retry, Skip
+    from executor.errors import Cancelled, CheckpointOrder, ClaimHeld, Fail, Retry, RowFailed, Skip
+    from executor.limits.current import current_limits, once, once_all
+    from executor.limits.limits import Limits
     from executor.running.context import Context, current_context
     from executor.sharding.hash import shard_of, stable_hash
+    from executor.sharding.plan import Bucket
     from protos.errors import ShardcastError
     from shardcast.blocking import Consumer, Producer, Transaction
 
 __all__ = [
     "STORED_BEFORE",
     "Batch",
+    "Bucket",
     "Cancelled",
     "CheckpointOrder",
+    "ClaimHeld",
     "Consumer",
     "Context",
     "Executor",
     "Fail",
     "InvalidTrigger",
+    "Limits",
     "Message",
     "Producer",
     "Receipt",
     "Receipts",
     "ReceivedMessage",
     "Retry",
+    "RowFailed",
     "ShardcastError",
     "Skip",
     "Transaction",
     "current_context",
+    "current_limits",
     "fire_times",
+    "once",
+    "once_all",
     "shard_of",
     "stable_hash",
 ]
@@ -48,9 +58,12 @@ _HOMES = {
     "admin.domain.trigger": ("fire_times",),
     "broker.client": ("STORED_BEFORE", "Batch", "Message", "Receipt", "Receipts", "ReceivedMessage"),
     "executor.app": ("Executor",),
-    "executor.errors": ("Cancelled", "CheckpointOrder", "Fail", "Retry", "Skip"),
+    "executor.errors": ("Cancelled", "CheckpointOrder", "ClaimHeld", "Fail", "Retry", "RowFailed", "Skip"),
+    "executor.limits.current": ("current_limits", "once", "once_all"),
+    "executor.limits.limits": ("Limits",),
     "executor.running.context": ("Context", "current_context"),
     "executor.sharding.hash": ("shard_of", "stable_hash"),
+    "executor.sharding.plan": ("Bucket",),
     "protos.errors": ("ShardcastError",),
     "shardcast.blocking": ("Consumer", "Producer", "Transaction"),
 }

@@ -11,14 +11,19 @@ from broker.client import (
     ReceivedMessage,
     Transaction,
 )
+from executor.limits.current import current_async_limits as current_limits
+from executor.limits.current import once, once_all
+from executor.limits.limits import AsyncLimits as Limits
 from executor.running.context import AsyncContext as Context
 from executor.running.context import current_async_context as current_context
+from shardcast.embedded import running
 
 __all__ = [
     "STORED_BEFORE",
     "Batch",
     "Consumer",
     "Context",
+    "Limits",
     "Message",
     "Producer",
     "Receipt",
@@ -26,4 +31,8 @@ __all__ = [
     "ReceivedMessage",
     "Transaction",
     "current_context",
+    "current_limits",
+    "once",
+    "once_all",
+    "running",
 ]

@@ -1,16 +1,28 @@
-"""A small client of the admin's REST API, for the command line and the demo."""
+"""A small client of the admin's REST API, for programs, the command line and the demo."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import broker.errors  # noqa: F401  # what the admin passes on comes out as the class that declares its code
-from protos.errors import InvalidArgument, PermissionDenied, RemoteError, ShardcastError, TimedOut, Unreachable, restore
+from protos.errors import (
+    BadConfiguration,
+    InvalidArgument,
+    PermissionDenied,
+    RemoteError,
+    ShardcastError,
+    TimedOut,
+    Unreachable,
+    restore,
+)
 
 if TYPE_CHECKING:
     import httpx  # at run time by those who call: its import is a tenth of the time that a daemon takes to start
 
 CALL_SECONDS = 30.0
+DEFAULT_SERVER = "http://127.0.0.1:8080"
 _NEAREST: Mapping[int, type[ShardcastError]] = {
     400: InvalidArgument,
     403: PermissionDenied,
@@ -34,6 +46,12 @@ class RestClient:
         self._http = httpx.Client(
             base_url=f"{self._server}/api/v1", headers=headers, timeout=CALL_SECONDS, trust_env=False
         )
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """As the command line finds the admin: SHARDCAST_SERVER, SHARDCAST_TOKEN or SHARDCAST_TOKEN_FILE."""
+        server, token = os.environ.get("SHARDCAST_SERVER"), os.environ.get("SHARDCAST_TOKEN")
+        return cls(server or DEFAULT_SERVER, token or token_from_file())
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +100,17 @@ class RestClient:
         if response.is_error:
             raise _problem(response, self._server)
         return response.json() if response.content else None
+
+
+def token_from_file() -> str:
+    """What stands in the file that SHARDCAST_TOKEN_FILE names; "" if it names none. Raises BadConfiguration."""
+    path = os.environ.get("SHARDCAST_TOKEN_FILE")
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise BadConfiguration(faults=f"SHARDCAST_TOKEN_FILE {path}: {error.strerror}") from error
 
 
 def _problem(response: "httpx.Response", server: str) -> ShardcastError:

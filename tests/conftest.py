@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-pytest_plugins = ["tests.support.admin_databases", "tests.support.admin_stores"]
+pytest_plugins = ["tests.support.admin_databases", "tests.support.admin_stores", "tests.support.limit_stores"]
 
 
 @pytest.fixture(scope="session")

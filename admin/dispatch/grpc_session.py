@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from admin.dispatch.convert import assign_message, cancel_message, lost_message
 from admin.domain.names import Attempt, ExecutorId
@@ -51,6 +51,10 @@ class Session:
     def see(self, now: datetime) -> None:
         self._executor = replace(self._executor, seen_at=now)
 
+    def shift(self, by: timedelta) -> None:
+        """The clock was set: it has been silent for as long as before."""
+        self.see(self._executor.seen_at + by)
+
     def drain(self, is_draining: bool) -> None:
         self._executor = replace(self._executor, is_draining=is_draining)
 
@@ -88,6 +92,11 @@ class Sessions:
         """Ends every link, for a drain."""
         for session in list(self._by_id.values()):
             self.close(session)
+
+    def shift(self, by: timedelta) -> None:
+        """The clock by which sessions are seen was set."""
+        for session in self._by_id.values():
+            session.shift(by)
 
     def list(self) -> Sequence[Executor]:
         found = (session.executor for session in self._by_id.values())

@@ -4,6 +4,8 @@ import enum
 from dataclasses import dataclass
 from datetime import timedelta
 
+_MS = timedelta(milliseconds=1)
+
 
 class Backoff(enum.StrEnum):
     """How the pause grows from try to try."""
@@ -28,8 +30,11 @@ class RetryPolicy:
 
 
 def pause_before_retry(policy: RetryPolicy, attempt: int, chance: float) -> timedelta:
-    """How long a shard waits whose try number `attempt` (from 1) failed; `chance` is random, from 0 up to 1."""
-    return _whole_pause(policy, attempt) * (1 - policy.jitter * chance)
+    """How long a shard waits whose try number `attempt` (from 1) failed; `chance` is random, from 0 up to 1.
+
+    In whole milliseconds, as stores keep instants.
+    """
+    return _whole_pause(policy, attempt) * (1 - policy.jitter * chance) // _MS * _MS
 
 
 def _whole_pause(policy: RetryPolicy, attempt: int) -> timedelta:

@@ -49,6 +49,10 @@ class Loop(ABC):
                 if not self._stopping.is_set():
                     await asyncio.sleep(next_at - time.monotonic())
 
+    def clock_was_set(self) -> None:
+        """What is due by now is found now."""
+        self._wakeup.ring(self.name)
+
     def stop(self) -> None:
         self._stopping.set()
         self._wakeup.ring(self.name)

@@ -2,10 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
-from admin.domain.run import on_lapse
+from admin.domain.run import Run, on_lapse
+from admin.domain.shard import Event, Shard
 from admin.operations.runs import ring_for
 from admin.ports import Changed, Clock, Dispatch, RunStore, Wakeup
 from admin.scheduler.loop import Counts, Loop
@@ -49,9 +51,19 @@ class Reaper(Loop):
             self._awake_at = now
             return {"extended": await self._runs.extend(self._lease), "lost": 0}
         self._awake_at = now
-        changed = await self._runs.claim_lapsed(SHARDS_A_ROUND, on_lapse)
+        changed = await self._runs.claim_lapsed(SHARDS_A_ROUND, partial(self._lapse, now))
         self._tell(changed)
         return {"extended": 0, "lost": sum(changed.steps)}
+
+    def clock_was_set(self) -> None:
+        """However little it was: much may come of many times."""
+        self._awake_at = None
+        super().clock_was_set()
+
+    def _lapse(self, looked_at: datetime, shard: Shard, run: Run, now: datetime) -> Event | None:
+        """None also where the clock was set since the round began: that is for the next one to see."""
+        is_set = not timedelta() <= self._clock() - looked_at <= self._lease / 2
+        return None if is_set else on_lapse(shard, run, now)
 
     def pause_seconds(self) -> float:
         """Well within what counts as away."""

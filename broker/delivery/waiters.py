@@ -47,5 +47,5 @@ class Waiters:
                     future.set_result(None)
 
     def wake_all(self) -> None:
-        """Nothing more will come."""
+        """Everybody looks again."""
         self.wake([*self._waiting])

@@ -56,8 +56,9 @@ class DueDeliverer:
             await self._sleep(None if left_ms is None else min(left_ms / 1_000, LONGEST_SLEEP_SECONDS))
 
     async def _sleep(self, seconds: float | None) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._awake.wait(), seconds)
+        with suppress(TimeoutError):  # not by `asyncio.wait_for`, which may swallow a cancellation
+            async with asyncio.timeout(seconds):
+                await self._awake.wait()
         self._awake.clear()
 
 

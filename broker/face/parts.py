@@ -99,8 +99,9 @@ class Parts:
 
     async def is_stopping_within(self, seconds: float) -> bool:
         """Returns after so many seconds, or at once when the broker drains."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.stopping.wait(), seconds)
+        with suppress(TimeoutError):  # not by `asyncio.wait_for`, which may swallow a cancellation
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
         return self.stopping.is_set()
 
     def check_not_stopping(self) -> None:

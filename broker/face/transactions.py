@@ -159,8 +159,9 @@ class TransactionChecker:
         """Until the broker stops."""
         with suppress(BrokerStopping):
             while not self._stopping.is_set():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), CHECK_SECONDS)
+                with suppress(TimeoutError):  # not by `asyncio.wait_for`, which may swallow a cancellation
+                    async with asyncio.timeout(CHECK_SECONDS):
+                        await self._stopping.wait()
                 await self.run_once()
 
     async def _give_up(self, check: Check) -> bool:

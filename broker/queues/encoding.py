@@ -9,12 +9,9 @@ from broker.errors import BadRequest, DelayTooLong, TooLarge, UnknownQueue
 from broker.log.attributes import encode_attributes
 from broker.log.index.keys import key_hashes
 from broker.log.record import Columns, Records, encode_records
-from broker.model import Attributes, QueueKey, Topic, TopicBatch
+from broker.model import KEY_BYTES, PROPERTIES_BYTES, TAG_BYTES, Attributes, QueueKey, Topic, TopicBatch
 from broker.queues.placement import Run, place
 
-KEY_BYTES = 1_024
-TAG_BYTES = 255
-PROPERTIES_BYTES = 32 << 10
 LONGEST_DELAY = timedelta(days=7)
 
 

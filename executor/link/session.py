@@ -72,6 +72,10 @@ class Session:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 
+    @property
+    def is_linked(self) -> bool:
+        return self._link is not None
+
     def urge(self) -> None:
         """Tells the admin at once that something changed."""
         if self._link is not None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 
@@ -16,9 +16,11 @@ from executor.running.shard import AttemptShard, Scan
 from executor.sharding.plan import Bucket, Strategy
 from executor.sharding.scan import BATCH_ROWS, Rows
 from executor.sharding.table.source import Condition, Engine, KeyNames, Table, TableSource
+from executor.sharding.units import Limits
 from protos.errors import InvalidArgument
 
 MAX_COUNT = 2**63 - 1
+LIMITS = Limits()
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -67,6 +69,12 @@ class _Attempt:
     def _read(self, scan: Scan, name: str | None) -> Iterator[Rows]:
         return self._shard.read(name or str(next(self._names)), scan, self._portal)
 
+    def _make_publisher(
+        self, topic: str, max_messages: int, max_bytes: int, linger: timedelta | float, pace: float | None
+    ) -> AsyncPublisher:
+        seconds = linger.total_seconds() if isinstance(linger, timedelta) else linger
+        return AsyncPublisher(self._shard, topic, Limits(max_messages, max_bytes, seconds), pace)
+
 
 class Context(_Attempt):
     """The attempt, for a handler that is a plain function."""
@@ -105,9 +113,22 @@ class Context(_Attempt):
         source = partial(TableSource, engine, table, key=key, where=where, columns=columns, replica=replica)
         return self._read(Scan(source, strategy, bucket, batch), name)
 
-    def publisher(self, topic: str) -> Publisher:
-        """Publishes to a topic as this shard's producer; a context manager."""
-        return Publisher(AsyncPublisher(self._shard, topic), self._portal)
+    def publisher(
+        self,
+        topic: str,
+        *,
+        max_messages: int = LIMITS.messages,
+        max_bytes: int = LIMITS.size,
+        linger: timedelta | float = LIMITS.linger,
+        pace: float | None = None,
+    ) -> Publisher:
+        """Publishes to a topic as this shard's producer; a context manager.
+
+        `publish_each` gathers units of at most `max_messages` and `max_bytes` (of keys, bodies and headers), and what
+        is gathered waits at most `linger` (in seconds where it is a number). `pace` is messages per second (None: as
+        fast as the broker takes them) and may be changed at any time: `publisher.pace = 500`. Raises InvalidArgument.
+        """
+        return Publisher(self._make_publisher(topic, max_messages, max_bytes, linger, pace), self._portal)
 
 
 class AsyncContext(_Attempt):
@@ -131,9 +152,17 @@ class AsyncContext(_Attempt):
         source = partial(TableSource, engine, table, key=key, where=where, columns=columns, replica=replica)
         return _in_threads(self._read(Scan(source, strategy, bucket, batch), name))
 
-    def publisher(self, topic: str) -> AsyncPublisher:
-        """Publishes to a topic as this shard's producer; an async context manager."""
-        return AsyncPublisher(self._shard, topic)
+    def publisher(
+        self,
+        topic: str,
+        *,
+        max_messages: int = LIMITS.messages,
+        max_bytes: int = LIMITS.size,
+        linger: timedelta | float = LIMITS.linger,
+        pace: float | None = None,
+    ) -> AsyncPublisher:
+        """As Context.publisher; an async context manager."""
+        return self._make_publisher(topic, max_messages, max_bytes, linger, pace)
 
 
 async def _in_threads(batches: Iterator[Rows]) -> AsyncIterator[Rows]:

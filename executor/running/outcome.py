@@ -18,6 +18,7 @@ from executor.errors import (
     DatabaseUnreachable,
     Fail,
     Retry,
+    RowFailed,
     ScanError,
     ScanRepeated,
     Skip,
@@ -96,7 +97,8 @@ def _raised(ending: Ending, error: BaseException) -> Outcome:
         return replace(failed, is_retryable=True, retry_after=error.after)
     if isinstance(error, Fail):
         return failed
-    is_hopeless = isinstance(error, HOPELESS) and not isinstance(error, DatabaseUnreachable)
+    fault = error.__cause__ if isinstance(error, RowFailed) else error
+    is_hopeless = isinstance(fault, HOPELESS) and not isinstance(fault, DatabaseUnreachable)
     is_retryable = not is_hopeless and find(error, ProducerUnknown) is None
     return replace(failed, is_retryable=is_retryable, traceback=_trace(error))
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import structlog
 
 from executor.model import Assignment, AttemptKey, Counters, Outcome
+from executor.probe.tally import Tally
 from executor.running.attempt import Attempt, World
 from executor.running.cancellation import Why
 from executor.running.runlog import EndedLogs, LogBatch
@@ -31,6 +32,7 @@ class Runner:
 
     def __init__(self, world: World, slots: int, deliver: Callable[[Outcome], Awaitable[None]]) -> None:
         self.slots = slots
+        self.tally = Tally()
         self._world = world
         self._deliver = deliver
         self._attempts: dict[AttemptKey, Attempt] = {}
@@ -60,6 +62,16 @@ class Runner:
     def held(self) -> list[AttemptKey]:
         """The attempts whose leases are to be extended."""
         return [key for key, attempt in self._attempts.items() if attempt.cancellation.why is not Why.LOST]
+
+    @property
+    def in_progress(self) -> int:
+        return len(self._attempts)
+
+    @property
+    def gained(self) -> tuple[int, int]:
+        """Rows handed out and messages acknowledged since the start of this process."""
+        gains = [(self.tally.rows, self.tally.published), *(each.shard.gained for each in self._attempts.values())]
+        return sum(rows for rows, _ in gains), sum(published for _, published in gains)
 
     def extend(self, keys: Iterable[AttemptKey], until: float) -> None:
         """Their leases last until then, by the monotonic clock."""
@@ -106,28 +118,43 @@ class Runner:
     def take_log_lines(self) -> list[LogBatch]:
         """What attempts logged since the last call, also those that have ended since."""
         logs = (*self._ended_logs.pop_all(), *(attempt.log for attempt in self._attempts.values()))
-        return [batch for batch in (each.take() for each in logs) if batch is not None]
+        return self._noted([batch for batch in (each.take() for each in logs) if batch is not None])
 
     def take_log_lines_of(self, key: AttemptKey) -> LogBatch | None:
         """What one attempt logged since, also if it has ended."""
         attempt = self._attempts.get(key)
         log = attempt.log if attempt is not None else self._ended_logs.pop(key)
-        return log.take() if log is not None else None
+        batch = log.take() if log is not None else None
+        return None if batch is None else self._noted([batch])[0]
 
     async def _run(self, attempt: Attempt) -> None:
         key = attempt.assignment.key
         try:
-            outcome = await attempt.run()
+            outcome = await self._counted(attempt)
             if outcome is not None:
                 await self._deliver(outcome)
         except Exception:  # nothing is reported: the lease runs out, and the shard goes to another holder
             log.exception("attempt broke", action="attempt_broke", attempt=str(key))
         finally:
             del self._attempts[key]
+            self.tally.add_gain(*attempt.shard.gained)
             self._ended_logs.add(attempt.log)
             if attempt.body is not None and not attempt.body.done():
                 self._left.add(attempt.body)
                 attempt.body.add_done_callback(self._left.discard)
+
+    async def _counted(self, attempt: Attempt) -> Outcome | None:
+        began, outcome = self._world.monotonic(), None
+        try:
+            outcome = await attempt.run()
+        finally:
+            state = None if outcome is None else outcome.state
+            self.tally.add_attempt(attempt.assignment.handler, state, self._world.monotonic() - began)
+        return outcome
+
+    def _noted(self, batches: list[LogBatch]) -> list[LogBatch]:
+        self.tally.log_lines_dropped += sum(batch.dropped for batch in batches)
+        return batches
 
     def _refusal(self, assignment: Assignment) -> Refusal | None:
         if self.is_draining:
@@ -144,6 +171,14 @@ class Runner:
         if key in self._attempts:
             self._attempts[key].cancellation.request(why, reason)
 
+    async def leave(self) -> None:
+        """Ends what runs here without a report, coroutines at once; threads are left to find out by themselves."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for body in list(self._left):
+            body.cancel()
+
     async def _drain(self, grace: float, limit: float) -> None:
         await self._wait(min(grace, limit))
         for key in self.held:
@@ -151,8 +186,7 @@ class Runner:
         await self._wait(max(limit - grace, 0))
         for task in self._tasks:
             log.warning("attempt left", action="attempt_left", attempt=task.get_name())
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.leave()
 
     async def _wait(self, seconds: float) -> None:
         if self._tasks:

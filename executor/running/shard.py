@@ -69,6 +69,11 @@ class AttemptShard:
         state = self._publisher.state
         return Counters(state.rows, state.published, state.encode().decode(), self.done, self.total)
 
+    @property
+    def gained(self) -> tuple[int, int]:
+        """Rows handed out and messages acknowledged by this attempt alone."""
+        return self._publisher.gained if self._publisher is not None else (0, 0)
+
     async def open(self) -> ShardPublisher:
         """Opens the producer once, which fences every other holder of the shard.
 
@@ -101,7 +106,7 @@ class AttemptShard:
         for piece in read_shard(pages, plan.stretches(shard), begin, batch=scan.batch, monotonic=clock):
             self.cancellation.check()
             if piece.rows:
-                yield Rows(piece, publisher.hand_out(name, piece.position, len(piece.rows)))
+                yield Rows(piece, publisher.hand_out(name, piece.position, len(piece.rows)), source.name)
             else:
                 portal(publisher.pass_over(name, piece.position))
 

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
+from broker.errors import Abandoned
 from executor.errors import ScanRepeated
 from executor.sharding.cursor import Cursor, Position, ShardCursor
 
@@ -61,7 +62,7 @@ class ShardPublisher:
         self._guard = guard
         self._lock = asyncio.Lock()
         self._scans: dict[str, _Scan] = {}
-        self._sent = self._acknowledged = ShardCursor.decode(producer.cursor)
+        self._sent = self._acknowledged = self._begun = ShardCursor.decode(producer.cursor)
         self._rows_handed = self._sent.rows
         self._has_published = False
 
@@ -71,6 +72,11 @@ class ShardPublisher:
         if self._has_published:
             return self._acknowledged
         return replace(self._acknowledged, rows=self._rows_handed)
+
+    @property
+    def gained(self) -> tuple[int, int]:
+        """Rows handed out and messages acknowledged by this attempt alone."""
+        return self._rows_handed - self._begun.rows, self._acknowledged.published - self._begun.published
 
     def begin(self, scan: str) -> Position:
         """Where the scan goes on. Raises ScanRepeated."""
@@ -114,7 +120,7 @@ class ShardPublisher:
             checkpoint.check_follows(checkpoint.scan, scan.checkpointed)
             passed = scan.passed if checkpoint.last == scan.handed else None
             moved = self._moved(checkpoint.scan, passed or checkpoint.position, checkpoint.rows)
-            await self._send(topic, messages, moved)
+            await self._send(topic, messages, moved, checkpoint)
             scan.checkpointed = checkpoint.last
 
     async def _pass_over(self, scan: str, position: Position) -> None:
@@ -126,7 +132,13 @@ class ShardPublisher:
                 state.passed = position
 
     async def _send(
-        self, topic: str, messages: Sequence[Message], state: ShardCursor, *, has_cursor: bool = True
+        self,
+        topic: str,
+        messages: Sequence[Message],
+        state: ShardCursor,
+        checkpoint: Cursor | None = None,
+        *,
+        has_cursor: bool = True,
     ) -> None:
         """Under the lock: `state` is where the shard stands once this is acknowledged."""
         self._guard.check()
@@ -134,14 +146,22 @@ class ShardPublisher:
         cursor = state.encode() if has_cursor else None
         receipts = await self._guard.unless_stopped(self._producer.publish(topic, messages, cursor))
         self._sent, self._has_published = state, True
-        receipts.add_done_callback(partial(self._acknowledge, state))
+        receipts.add_done_callback(partial(self._acknowledge, state, checkpoint))
 
     def _moved(self, scan: str, position: Position, rows: int) -> ShardCursor:
         return replace(self._sent, rows=rows, scans={**self._sent.scans, scan: position})
 
-    def _acknowledge(self, state: ShardCursor, receipts: asyncio.Future[Receipts]) -> None:
-        if not receipts.cancelled() and receipts.exception() is None:
+    def _acknowledge(self, state: ShardCursor, checkpoint: Cursor | None, receipts: asyncio.Future[Receipts]) -> None:
+        if receipts.cancelled():
+            return
+        refusal = receipts.exception()
+        if refusal is None:
             self._acknowledged = state
+        elif checkpoint is not None and not isinstance(refusal, Abandoned):
+            rows = f"rows {checkpoint.first} to {checkpoint.last - 1} of scan {checkpoint.scan}"
+            refusal.add_note(
+                f"Refused were the messages of {rows}, counted from 0, up to key {checkpoint.position.after!r}."
+            )
 
 
 async def _to_its_end(sending: Coroutine[None, None, None]) -> None:

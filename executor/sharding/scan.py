@@ -38,14 +38,15 @@ class Piece:
 
 
 class Rows(Sequence[Row]):
-    """A batch of rows with their columns as attributes; `cursor` is the checkpoint to publish it under."""
+    """A batch of rows of `table` with their columns as attributes; `cursor` is the checkpoint to publish it under."""
 
-    __slots__ = ("_piece", "_rows", "cursor")
+    __slots__ = ("_piece", "_rows", "cursor", "table")
 
-    def __init__(self, piece: Piece, cursor: Cursor) -> None:
+    def __init__(self, piece: Piece, cursor: Cursor, table: str) -> None:
         self._piece = piece
         self._rows = piece.rows
         self.cursor = cursor
+        self.table = table
 
     def part(self, start: int, stop: int) -> "Rows":
         """The rows from `start` up to, not including, `stop`, at least one, with a cursor of their own.
@@ -55,7 +56,7 @@ class Rows(Sequence[Row]):
         if not 0 <= start < stop <= len(self):
             raise InvalidArgument(reason=f"of {len(self)} rows those from {start} up to {stop} are no part")
         piece = self._piece.part(start, stop)
-        return Rows(piece, self.cursor.part(start, stop, piece.position))
+        return Rows(piece, self.cursor.part(start, stop, piece.position), self.table)
 
     def key(self, index: int) -> Key:
         """What names this row in its table."""

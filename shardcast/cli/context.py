@@ -1,22 +1,20 @@
 """What the commands that talk to an admin share: where it is, who asks, how answers are shown."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 
-from protos.errors import BadConfiguration, InvalidArgument
+from protos.errors import InvalidArgument
 from protos.exits import Exit, fail
-from shardcast.rest import RestClient
+from shardcast.rest import DEFAULT_SERVER as DEFAULT_SERVER  # of all commands
+from shardcast.rest import RestClient, token_from_file
 
-DEFAULT_SERVER = "http://127.0.0.1:8080"
 POLL_SECONDS = 0.2
 MAX_LINE = 1_000  # an id that is cut cannot be copied: long lines are the terminal's to wrap
 
@@ -39,17 +37,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def connect(server: str, token: str | None) -> RestClient:
     """A client of the admin; the token may stand in the file that SHARDCAST_TOKEN_FILE names."""
-    return RestClient(server, token or _token_from_file())
-
-
-def _token_from_file() -> str:
-    path = os.environ.get("SHARDCAST_TOKEN_FILE")
-    if not path:
-        return ""
-    try:
-        return Path(path).read_text().strip()
-    except OSError as error:
-        raise BadConfiguration(faults=f"SHARDCAST_TOKEN_FILE {path}: {error.strerror}") from error
+    return RestClient(server, token or token_from_file())
 
 
 def show(body: Any, output: Output, columns: Sequence[str], rows: Sequence[Mapping[str, Any]] | None = None) -> None:

@@ -71,11 +71,17 @@ def broker(
     main([*_flags(data=data, port=port), *(["--insecure"] if insecure else [])])
 
 
-def executor(app: Annotated[str, typer.Argument(metavar="MODULE:APP", help="Where the Executor object is.")]) -> None:
+def executor(
+    app: Annotated[str, typer.Argument(metavar="MODULE:APP", help="Where the Executor object is.")],
+    probe_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Answer /livez, /readyz and /metrics here; 0 is any free port."),
+    ] = None,
+) -> None:
     """Run an executor: its settings come from the environment or shardcast.toml."""
     from executor.__main__ import main
 
-    main([app])
+    main([app, *_flags(probe_port=probe_port)])
 
 
 def _flags(**given: object) -> list[str]:

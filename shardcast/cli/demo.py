@@ -30,6 +30,9 @@ def demo(
     id_column: Annotated[
         str | None, typer.Option(help="Names each row once. Default: row number of a CSV, id.")
     ] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="FILTER", help="Only rows like: age >= 18 and city = 'Rome'")
+    ] = None,
     shards: Annotated[int, typer.Option(min=1, max=1024)] = 8,
     executors: Annotated[int, typer.Option(min=1, max=64)] = 2,
     consumers: Annotated[int, typer.Option(min=1, max=64)] = 2,
@@ -38,14 +41,17 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Report as one JSON line.")] = False,
 ) -> None:
     """Push a promotion to every row of a table, and prove that each got it exactly once."""
+    from executor.sharding.filter import parse_filter
     from shardcast.demo.campaign import Campaign, hold
 
     _refuse_mixtures(users, csv, database, table)
+    if where is not None:
+        parse_filter(where)  # before anything is made
     with ExitStack() as stack:
         directory = _directory(data, stack)
         if deliveries is not None:
             _truncate(deliveries)
-        audience = _audience(directory, users, csv, database, table, id_column)
+        audience = _audience(directory, users, csv, database, table, id_column, where)
         show = stack.enter_context(_bars(audience.size))
         campaign = Campaign(audience, directory, shards, executors, consumers, deliveries)
         report = asyncio.run(hold(campaign, show))
@@ -85,14 +91,15 @@ def _audience(
     database: str | None,
     table: str | None,
     id_column: str | None,
+    where: str | None,
 ) -> "Audience":
     from shardcast.demo import audience
 
     if csv is not None:
-        return audience.from_csv(directory / "audience.db", csv, id_column)
+        return audience.from_csv(directory / "audience.db", csv, id_column, where)
     if database is not None and table is not None:
-        return audience.from_database(database, table, id_column or "id")
-    return audience.generated(directory / "audience.db", DEFAULT_USERS if users is None else users)
+        return audience.from_database(database, table, id_column or "id", where)
+    return audience.generated(directory / "audience.db", DEFAULT_USERS if users is None else users, where)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from shardcast.cli.context import (
     show,
     wait_for_run,
 )
+from shardcast.job_files import JobLoader
 from shardcast.rest import RestClient
 
 app = typer.Typer(
@@ -36,15 +37,6 @@ app = typer.Typer(
 COLUMNS = ("name", "group", "handler", "trigger", "shards", "paused", "next_fire_at")
 SET_BY_THE_ADMIN = ("paused", "version", "created_at", "updated_at", "next_fire_at")
 Name = Annotated[str, typer.Argument(help="The job's name.")]
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads dates and instants as the text they are, since the API takes them as text."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
 
 @app.command("list")
@@ -157,7 +149,7 @@ def delete(
 
 def _read_jobs(file: Path) -> list[dict[str, Any]]:
     try:
-        document = yaml.load(sys.stdin if str(file) == "-" else file.read_text(), _Loader)
+        document = yaml.load(sys.stdin if str(file) == "-" else file.read_text(), JobLoader)
         json.dumps(document, allow_nan=False)
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.", Exit.UNFIT_INPUT)

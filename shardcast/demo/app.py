@@ -18,6 +18,7 @@ class PushParams(BaseModel):
     promotion_id: int
     table: str
     id_column: str
+    where: str | None = None  # a filter as text
 
 
 @app.job("promotion.push")
@@ -26,8 +27,9 @@ def push(context: Context, params: PushParams) -> dict[str, int]:
     engine = _engine()
     published = 0
     try:
+        key = params.id_column
         with context.publisher(TOPIC) as publisher:
-            for users in context.scan(engine, params.table, key=params.id_column, columns=[params.id_column]):
+            for users in context.scan(engine, params.table, key=key, where=params.where, columns=[key]):
                 publisher.publish([_message(params.promotion_id, user[0]) for user in users], checkpoint=users.cursor)
                 published += len(users)
     finally:

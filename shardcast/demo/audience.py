@@ -10,9 +10,24 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from sqlalchemy import Column, Engine, Index, Integer, MetaData, Table, Text, create_engine, func, insert, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    func,
+    insert,
+    select,
+    true,
+)
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from executor.sharding.filter import condition, parse_filter
 from executor.sharding.table.planning import ask, make_plan
 from executor.sharding.table.source import TableSource
 from protos.errors import ShardcastError, Status
@@ -31,12 +46,13 @@ class UnfitInput(ShardcastError):
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Where the users are. `size` is the number of rows."""
+    """Where the users are. `size` is the number of rows that `where`, a filter as text, finds; None: all."""
 
     url: str
     table: str
     id_column: str
     size: int
+    where: str | None = None
 
     def ids(self) -> Iterator[str]:
         """All ids as text, in no order, with constant memory."""
@@ -44,14 +60,18 @@ class Audience:
         table = Table(self.table, MetaData(), autoload_with=engine)
         try:
             with engine.connect().execution_options(stream_results=True, yield_per=ROWS_A_WRITE) as connection:
-                for rows in connection.execute(select(table.c[self.id_column])).partitions():
+                ids = select(table.c[self.id_column]).where(_condition(self.where, table))
+                for rows in connection.execute(ids).partitions():
                     yield from (str(row[0]) for row in rows)
         finally:
             engine.dispose()
 
 
-def generated(database: Path, users: int) -> Audience:
-    """`users` rows with ids 1, 2, ... in a SQLite file; one that is there with as many is used again."""
+def generated(database: Path, users: int, where: str | None = None) -> Audience:
+    """`users` rows with ids 1, 2, ... in a SQLite file; one that is there with as many is used again.
+
+    Raises what `from_database` raises of a filter.
+    """
     url = f"sqlite:///{database}"
     engine = create_engine(url)
     table = Table(
@@ -61,17 +81,15 @@ def generated(database: Path, users: int) -> Audience:
         Column("name", Text, nullable=False),
         Column("city", Text, nullable=False),
     )
-    with suppress(SQLAlchemyError), engine.connect() as connection:
-        if connection.execute(select(func.count(), func.max(table.c.id))).one() == (users, users):
-            return Audience(url, GENERATED_TABLE, "id", users)
-    cities = ("Shanghai", "Berlin", "Lagos", "Lima")
-    rows = ({"id": i, "name": f"user {i}", "city": cities[i % len(cities)]} for i in range(1, users + 1))
-    _fill(engine, table, rows)
+    if not _holds(engine, table, users):
+        cities = ("Shanghai", "Berlin", "Lagos", "Lima")
+        rows = ({"id": i, "name": f"user {i}", "city": cities[i % len(cities)]} for i in range(1, users + 1))
+        _fill(engine, table, rows)
     engine.dispose()
-    return Audience(url, GENERATED_TABLE, "id", users)
+    return from_database(url, GENERATED_TABLE, "id", where)
 
 
-def from_csv(database: Path, path: Path, id_column: str | None) -> Audience:
+def from_csv(database: Path, path: Path, id_column: str | None, where: str | None = None) -> Audience:
     """The file's rows (plain or .gz, first line names the columns) in a SQLite file, every value as text.
 
     Without an id column the row number, from 1, is the id. Raises UnfitInput, and what `from_database` raises.
@@ -87,27 +105,32 @@ def from_csv(database: Path, path: Path, id_column: str | None) -> Audience:
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UnfitInput(reason=f"The CSV file {path} cannot be read: {reason}.") from error
-    audience = from_database(url, table.name, id_column or ROW_NUMBER)
+    audience = from_database(url, table.name, id_column or ROW_NUMBER, where)
     if id_column is not None:
         Index("ix_csv_id", table.c[id_column], unique=True).create(engine)
     engine.dispose()
     return audience
 
 
-def from_database(url: str, table: str, id_column: str) -> Audience:
+def from_database(url: str, table: str, id_column: str, where: str | None = None) -> Audience:
     """A table of any database that SQLAlchemy reaches; id_column must name each row once.
 
-    Raises DatabaseUnreachable, UnknownTable, UnknownColumn, UnfitKey, NullKey or DoubleKey.
+    Raises DatabaseUnreachable, UnknownTable, UnknownColumn, UnfitKey, NullKey, DoubleKey or BadFilter.
     """
     engine = _engine(url)
     try:
         source = TableSource(engine, table, key=id_column)
+        matching = _condition(where, source.table)
         make_plan(source, ask(source, total=1))
         with source.connect() as connection:
-            size = connection.scalar(select(func.count()).select_from(source.table)) or 0
+            size = connection.scalar(select(func.count()).select_from(source.table).where(matching)) or 0
     finally:
         engine.dispose()
-    return Audience(url, table, id_column, size)
+    return Audience(url, table, id_column, size, where)
+
+
+def _condition(where: str | None, table: Table) -> ColumnElement[bool]:
+    return true() if where is None else condition(parse_filter(where), table)
 
 
 def _engine(url: str) -> Engine:
@@ -158,6 +181,12 @@ def _csv_rows(
         elif not row[id_column]:
             row[id_column] = None  # an empty id is no id
         yield row
+
+
+def _holds(engine: Engine, table: Table, users: int) -> bool:
+    with suppress(SQLAlchemyError), engine.connect() as connection:
+        return connection.execute(select(func.count(), func.max(table.c.id))).one() == (users, users)
+    return False
 
 
 def _fill(engine: Engine, table: Table, rows: Iterable[dict[str, object]]) -> None:

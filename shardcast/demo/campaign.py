@@ -149,6 +149,7 @@ def _order(api: RestClient, campaign: Campaign, key: str) -> dict[str, Any]:
             "promotion_id": campaign.promotion_id,
             "table": campaign.audience.table,
             "id_column": campaign.audience.id_column,
+            "where": campaign.audience.where,
         },
         "retry": {"attempts": 3, "initial": "1s"},
     }

@@ -66,6 +66,20 @@ def test_a_table_that_is_unfit_is_told_before_anything_starts(
     assert not (tables / "d" / "admin").exists()
 
 
+@pytest.mark.parametrize(
+    ("where", "exit_code", "words"),
+    [
+        ("city = ", 2, ["at character 8"]),
+        ("city = 5", 2, ["column city is TEXT and cannot be compared with 5"]),
+        ("town = 'Rome'", 66, ["no column town", "id, city"]),
+    ],
+)
+def test_a_filter_that_cannot_be_used_is_told(tables: Path, where: str, exit_code: int, words: list[str]) -> None:
+    options = ("--database", "sqlite:///shop.db", "--table", "users", "--where", where)
+    assert_one_sentence(shardcast("demo", "--data", "d", *options, cwd=tables), exit_code, *words)
+    assert not (tables / "d" / "admin").exists()
+
+
 @pytest.mark.parametrize("url", ["nonsense://x", "not a url", "sqlite:///missing.db", "postgresql://u@127.0.0.1:1/x"])
 def test_a_database_that_cannot_be_used_is_told(tmp_path: Path, url: str) -> None:
     assert_one_sentence(shardcast("demo", "--database", url, "--table", "users", cwd=tmp_path), 66)
@@ -115,6 +129,13 @@ def test_a_port_in_use_is_told(tmp_path: Path, command: str, flag: str) -> None:
         ports = {"--http-port": "0", "--grpc-port": "0"} if command == "admin" else {}
         flags = [word for pair in {**ports, flag: port}.items() for word in pair]
         assert_one_sentence(_without_logs(shardcast(command, "--data", "d", *flags, cwd=tmp_path)), 73, port)
+
+
+def test_a_probe_port_in_use_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = shardcast("executor", "shardcast.demo.app:app", "--probe-port", port, cwd=tmp_path)
+        assert_one_sentence(_without_logs(done), 73, port)
 
 
 def test_up_passes_on_why_a_daemon_does_not_start(tmp_path: Path) -> None:

@@ -93,6 +93,17 @@ def test_the_executor_is_measured_by_each_strategy_and_reads_every_row_once() ->
     assert printed["rows hash sqlite"]["peer"] > 0
 
 
+def test_limits_are_measured_in_every_case_and_on_every_store_that_is_installed() -> None:
+    printed = {
+        figure["case"]: figure for figure in figures("limits", "--keys", "200", "--batch", "100", "--calls", "3")
+    }
+    stores = {case.rpartition(" ")[2] for case in printed}
+    assert {"sqlite"} <= stores <= {"sqlite", "postgresql", "redis"}
+    calls = [f"{verb}{size}" for verb in ("once", "take", "cap") for size in ("", "_all 100")]
+    assert set(printed) == {f"{call} {store}" for call in calls for store in stores}
+    assert all(figure["value"] > 0 and figure["floor"] > 0 for figure in printed.values())
+
+
 def test_triggers_are_measured_for_every_expression_and_zone() -> None:
     printed = {figure["case"]: figure["value"] for figure in figures("triggers", "--fires", "20")}
     assert len(printed) == 27

@@ -41,6 +41,13 @@ def test_an_empty_table_is_a_success(tmp_path: Path) -> None:
     assert (report["audience"], report["delivered"], len(calls)) == (0, 0, 0)
 
 
+def test_a_filter_chooses_who_gets_a_push(tmp_path: Path) -> None:
+    where = "city = 'Lima' and not (id < 1000 or name like '%9')"
+    report, calls = pushed(tmp_path, "--users", "3000", "--shards", "3", "--where", where)
+    wanted = Counter(str(n) for n in range(1000, 3001) if n % 4 == 3 and n % 10 != 9)
+    assert (calls, report["audience"]) == (wanted, len(wanted))
+
+
 def test_a_csv_without_an_id_column_is_counted_by_row(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text("name,city\n" + "".join(f"user {n},Lima\n" for n in range(777)))
     _, calls = pushed(tmp_path, "--csv", str(tmp_path / "users.csv"))

@@ -15,6 +15,8 @@ from executor.running.context import Context
 from executor.sharding.hash import shard_of, stable_hash
 from executor.sharding.keys import Key, parts_of
 from executor.sharding.plan import Bucket
+from executor.sharding.stretches import Stretch
+from executor.sharding.table.questions import Questions
 from executor.sharding.table.source import TableSource
 from executor.sharding.table.sql_hash import shard_in_sql
 from executor.testing import run_local
@@ -109,6 +111,29 @@ def test_the_database_hashes_where_it_can(engine: sa.Engine) -> None:
         with engine.connect() as connection:
             found = connection.execute(sa.select(*source.key[:2], in_sql)).all()
         assert [shard for *_, shard in found] == [shard_of((text, number), 1_000) for text, number, _ in found]
+
+
+EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN ", "mysql": "EXPLAIN "}
+BY_INDEX = {"sqlite": "SEARCH users USING", "postgresql": "using users_pkey", "mysql": "'range', 'PRIMARY'"}
+
+
+def test_a_page_of_a_key_of_several_columns_is_found_by_its_index(engine: sa.Engine) -> None:
+    kinds: Sequence[sa.types.TypeEngine[object]] = [sa.Integer(), sa.Integer()]
+    table = a_table(engine, kinds, [(n // 100, n % 100) for n in range(20_000)])
+    asked: list[tuple[str, object]] = []
+    questions, stretch = Questions(TableSource(engine, table)), Stretch((199, 99))
+    with engine.connect() as connection:
+        if engine.dialect.name != "sqlite":
+            connection.exec_driver_sql("ANALYZE TABLE users" if engine.dialect.name == "mysql" else "ANALYZE users")
+            connection.commit()
+    sa.event.listen(engine, "before_cursor_execute", lambda _c, _, text, values, *_rest: asked.append((text, values)))
+    questions.rows(stretch, (100, 50), 10)
+    questions.keys(stretch, (100, 50), 10)
+    questions.end(stretch, (100, 50), 10)
+    with engine.connect() as connection:
+        for text, values in list(asked):
+            plan = connection.exec_driver_sql(EXPLAIN[engine.dialect.name] + text, values).all()  # type: ignore
+            assert BY_INDEX[engine.dialect.name] in str(plan), plan
 
 
 def test_a_wrong_bucket_is_told(engine: sa.Engine) -> None:

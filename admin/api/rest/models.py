@@ -11,7 +11,7 @@ from admin.domain.form import form_of, is_shallow
 from admin.domain.job import Job
 from admin.domain.logs import LoggedLine
 from admin.domain.run import Run
-from admin.domain.shard import Shard
+from admin.domain.shard import Shard, ShardState
 from admin.operations.logs.reading import LogPage
 from admin.ports import Executor, Token
 
@@ -127,6 +127,7 @@ class ShardBody(BaseModel):
     result: object
     done: int
     done_total: int
+    due_at: Instant | None
     started_at: Instant | None
     ended_at: Instant | None
 
@@ -247,6 +248,7 @@ def shard_body(shard: Shard) -> ShardBody:
         result=_value(shard.result),
         done=shard.counters.done,
         done_total=shard.counters.total,
+        due_at=shard.due_at if shard.state is ShardState.WAITING else None,
         started_at=shard.started_at,
         ended_at=shard.ended_at,
     )

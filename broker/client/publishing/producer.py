@@ -21,6 +21,7 @@ from broker.errors import Abandoned, BadRequest, NotOpen, ProducerUnknown
 from protos.broker.v1 import broker_pb2 as pb
 from protos.errors import ShardcastError, Unreachable
 
+WINDOW_BYTES = 64 << 20
 SILENT_SECONDS = 1_800.0  # half of the hour after which the broker forgets a plain producer
 
 
@@ -190,6 +191,7 @@ class Producer:
                 term=self._term,
                 holder_id=uuid.uuid4().hex,
                 window=self._window_size,
+                window_bytes=WINDOW_BYTES,
                 token=self._token,
             )
             try:

@@ -16,6 +16,7 @@ from broker.client import convert
 from broker.client.backoff import backoff
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
+from broker.client.publishing.window import Window
 from broker.errors import Abandoned, BrokerStopping, ProducerUnknown, SequenceGap
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
@@ -33,6 +34,7 @@ class _Pending:
     request: pb.PublishRequest
     receipts: asyncio.Future[Receipts]
     sent_as: Sequence[int]
+    size: int
 
 
 class _SendAgain(Exception):
@@ -43,7 +45,8 @@ class ShardProducer:
     """Publishes under one producer id, term and holder id; an async context manager.
 
     Entering fences every other holder and waits for the broker as long as it takes. `window` publishes may be in
-    flight. After a refusal nothing more is sent: it is raised by `flush` and by every later `publish`.
+    flight, of `window_bytes` together unless it is a single one. After a refusal nothing more is sent: it is raised by
+    `flush` and by every later `publish`.
     """
 
     log_id: str
@@ -55,14 +58,22 @@ class ShardProducer:
     """Whether that was about the stream as a whole, and about none of the publishes."""
 
     def __init__(
-        self, endpoint: str, producer_id: str, *, term: int, holder_id: str, window: int = 8, token: str = ""
+        self,
+        endpoint: str,
+        producer_id: str,
+        *,
+        term: int,
+        holder_id: str,
+        window: int = 8,
+        window_bytes: int = 16 << 20,
+        token: str = "",
     ) -> None:
         self.endpoint = endpoint
         self.producer_id = producer_id
         self.term = term
         self.holder_id = holder_id
         self._metadata = bearer(token)
-        self._window = asyncio.Semaphore(window)
+        self._window = Window(window, window_bytes)
         self._pending: dict[int, _Pending] = {}
         self._unsent = asyncio.Event()
         self.failure = None
@@ -117,14 +128,15 @@ class ShardProducer:
             batches=convert.topic_batches(topic, messages, queue),
             transaction=transaction,
         )
-        await self._window.acquire()
+        size = request.ByteSize()
+        await self._window.acquire(size)
         if self.failure is not None:
-            self._window.release()
+            self._window.release(size)
             raise self.failure
         request.sequence = self._next
         self._next += 1
         pending = self._pending[request.sequence] = _Pending(
-            request, asyncio.get_running_loop().create_future(), convert.sent_as(topic, messages)
+            request, asyncio.get_running_loop().create_future(), convert.sent_as(topic, messages), size
         )
         self._unsent.set()
         receipts = asyncio.shield(pending.receipts)  # who stops waiting does not take the acknowledgement along
@@ -200,7 +212,7 @@ class ShardProducer:
         if response.HasField("refusal"):
             raise self._refused(response)
         pending = self._pending.pop(response.sequence)
-        self._window.release()
+        self._window.release(pending.size)
         pending.receipts.set_result(Receipts(response.published, pending.sent_as))
 
     def _refused(self, response: pb.PublishResponse) -> Exception:
@@ -211,7 +223,7 @@ class ShardProducer:
                 return _SendAgain()
             error = ProducerUnknown(producer_id=self.producer_id, reason="it lost a publish that it had acknowledged")
         refused = self._pending.pop(response.sequence)
-        self._window.release()
+        self._window.release(refused.size)
         refused.receipts.set_exception(error)
         self._fail(error)
         return error
@@ -226,7 +238,7 @@ class ShardProducer:
         self.failure = error
         for sequence, pending in self._pending.items():
             pending.receipts.set_exception(Abandoned(sequence=sequence, cause=error))
-            self._window.release()
+            self._window.release(pending.size)
         self._pending.clear()
 
 

@@ -3,6 +3,7 @@
 from broker.errors import BadRequest, BrokerError, TooMany
 from broker.face.publishing import MOST_AT_ONCE
 from broker.model import (
+    PUBLISH_MESSAGES,
     Attributes,
     HolderId,
     LogId,
@@ -18,7 +19,6 @@ from broker.model import (
 from broker.producers.rules import Producer
 from protos.broker.v1 import broker_pb2 as pb
 
-MOST_MESSAGES = 65_536  # of one publish
 _MOST_BATCHES = 1_024  # of one publish; hundreds of thousands of empty ones would hold up everybody else
 
 
@@ -34,8 +34,8 @@ def is_quick(request: pb.PublishRequest) -> bool:
         has_attributes = len(batch.attributes)
         messages += max(len(batch.bodies), len(batch.keys), len(batch.tags), has_attributes)
         attributes += has_attributes
-    if messages > MOST_MESSAGES:
-        raise TooMany(what="messages in one publish", limit=MOST_MESSAGES)
+    if messages > PUBLISH_MESSAGES:
+        raise TooMany(what="messages in one publish", limit=PUBLISH_MESSAGES)
     return attributes <= MOST_AT_ONCE
 
 

@@ -8,12 +8,14 @@ import sqlalchemy as sa
 from sqlalchemy.sql.elements import Grouping
 
 from executor.errors import DatabaseUnreachable, NoKey, UnfitKey, UnknownColumn, UnknownTable
+from executor.sharding.filter import condition, parse_filter
 from executor.sharding.keys import Key
 from executor.sharding.table.keyset import Keyset
 
 Engine = sa.Engine
 Table = sa.Table | str
-Condition = sa.ColumnElement[bool] | sa.TextClause
+Condition = sa.ColumnElement[bool] | sa.TextClause | str
+"""Of SQLAlchemy, or a text as docs/scans.md has it."""
 KeyNames = str | Sequence[str] | None
 
 MAX_FILTER_CHARACTERS = 1_000  # of a filter told in a plan; of a longer one the beginning and a digest
@@ -36,7 +38,7 @@ class TableSource:
     ) -> None:
         """`key` None is the table's primary key; pages are read from `replica`, if there is one.
 
-        Raises UnknownTable, UnknownColumn, NoKey, UnfitKey or DatabaseUnreachable.
+        Raises UnknownTable, UnknownColumn, NoKey, UnfitKey, BadFilter or DatabaseUnreachable.
         """
         self._engine = engine
         self.replica = replica
@@ -44,7 +46,7 @@ class TableSource:
         self.name = self.table.fullname
         self.key = self._key(key)
         self.keyset = Keyset(self.key, has_row_values=engine.dialect.name in ("sqlite", "postgresql"))
-        self.where = Grouping(where) if isinstance(where, sa.TextClause) else where  # an OR in it voids no bounds
+        self.where = self._condition(where)
         self.wanted = [self.column(name) for name in columns] if columns else list(self.table.columns)
 
     @property
@@ -136,6 +138,15 @@ class TableSource:
             if not isinstance(column.type, _KEY_TYPES) or isinstance(column.type, sa.Enum):
                 raise UnfitKey(what=f"Column {column.name} of {self.name}, of type {column.type},")
         return columns
+
+    def _condition(self, where: Condition | None) -> sa.ColumnElement[bool] | None:
+        match where:
+            case str():
+                return condition(parse_filter(where), self.table)
+            case sa.TextClause():
+                return Grouping(where)  # SQLAlchemy sets no brackets around text: an OR would void the page's bounds
+            case _:
+                return where
 
     @contextmanager
     def _renamed(self, engine: Engine) -> Iterator[None]:

@@ -149,3 +149,8 @@ def test_jitter_makes_a_pause_shorter_by_its_share_at_most():
     policy = RetryPolicy(9, Backoff.FIXED, timedelta(seconds=10), timedelta(seconds=30), jitter=0.5)
     pauses = [pause_before_retry(policy, 1, chance).total_seconds() for chance in (0.0, 0.5, 0.999)]
     assert pauses == pytest.approx([10, 7.5, 5.005])
+
+
+def test_a_pause_has_whole_milliseconds_as_stores_keep_them():
+    policy = RetryPolicy(9, Backoff.FIXED, timedelta(seconds=1), jitter=1.0)
+    assert pause_before_retry(policy, 1, 0.1234567) == timedelta(milliseconds=876)

@@ -11,9 +11,9 @@ import pytest
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
-from broker.errors import ProducerUnknown, StaleTerm
+from broker.errors import ProducerUnknown, StaleTerm, TooLarge
 from executor.app import Executor
-from executor.errors import Cancelled, Fail, Retry, Skip
+from executor.errors import Cancelled, Fail, Retry, RowFailed, Skip
 from executor.link.convert import outcome_of
 from executor.model import Assignment, AttemptKey, Outcome, OutcomeState, RunId, Term
 from executor.running.attempt import Attempt, World
@@ -216,12 +216,18 @@ async def test_what_a_handler_left_behind_cannot_publish_any_more() -> None:
         await contexts[0].publisher("t").publish([Message(b"")])
 
 
+def too_large_row() -> None:
+    fault = TooLarge(what="message", size=2, limit=1)
+    raise RowFailed(table="users", scan="1", key=7, reason=str(fault)) from fault
+
+
 @pytest.mark.parametrize(
     ("handler", "params", "code"),
     [
         (lambda params=None: None, "{", "bad_params"),
         (lambda: object(), "null", "bad_result"),
         (lambda: "x" * 70_000, "null", "bad_result"),
+        (too_large_row, "null", "row_failed"),
     ],
 )
 async def test_what_another_try_cannot_mend_is_not_retryable(
@@ -416,6 +422,28 @@ async def test_an_assignment_is_started_at_most_once() -> None:
             await asyncio.sleep(0.001)
     assert (shards.start(0), shards.start(0, term=2)) == (Refusal.STARTED_BEFORE, None)
     await shards.runner.drain(5, 5)
+
+
+async def test_a_runner_counts_what_attempts_published_while_they_run_and_when_they_have_ended() -> None:
+    shards = Shards(slots=1)
+
+    async def publish(context: AsyncContext) -> None:
+        async with context.publisher("t") as publisher:
+            await publisher.publish([Message(b"1"), Message(b"2")])
+        began.set()
+        await go_on.wait()
+
+    began, go_on = asyncio.Event(), asyncio.Event()
+    shards.given.app.job("publish")(publish)
+    assert shards.start(0, handler="publish") is None
+    async with asyncio.timeout(5):
+        await began.wait()
+    running = (shards.runner.gained, shards.runner.in_progress, shards.runner.tally.published)
+    go_on.set()
+    await shards.runner.drain(5, 5)
+    assert running == ((0, 2), 1, 0)
+    assert (shards.runner.gained, shards.runner.in_progress, shards.runner.tally.published) == ((0, 2), 0, 2)
+    assert shards.runner.tally.attempts == {"succeeded": 1}
 
 
 async def test_a_runner_refuses_what_it_does_not_know_and_what_comes_while_it_drains() -> None:

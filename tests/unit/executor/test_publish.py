@@ -7,6 +7,7 @@ import pytest
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
+from broker.errors import DelayTooLong
 from executor.errors import BadCursor, Cancelled, CheckpointOrder, ScanRepeated
 from executor.running.cancellation import Cancellation, Why
 from executor.sharding.cursor import Position, ShardCursor
@@ -74,6 +75,19 @@ async def test_a_takeover_goes_on_behind_the_cursor_and_goes_on_counting() -> No
     assert ShardCursor.decode(producer.cursor) == expected
 
 
+async def test_what_an_attempt_gained_leaves_out_earlier_ones_and_never_falls() -> None:
+    producer = SlowProducer(ShardCursor(rows=10, published=20).encode())
+    publisher, _ = a_publisher(producer)
+    publisher.begin("a")
+    batch = publisher.hand_out("a", Position(7), 3)
+    gains = [publisher.gained]
+    await publisher.publish("t", TWO, batch)
+    gains.append(publisher.gained)
+    await producer.acknowledge()
+    gains.append(publisher.gained)
+    assert gains == [(3, 0), (3, 0), (3, 2)]
+
+
 async def test_a_checkpoint_out_of_order_is_refused_before_anything_is_sent() -> None:
     producer = MemoryProducer()
     publisher, _ = a_publisher(producer)
@@ -123,6 +137,17 @@ async def test_counters_follow_acknowledgements_only() -> None:
     assert (publisher.state.rows, publisher.state.published) == (2, 2)
     await producer.acknowledge()
     assert publisher.state == ShardCursor(rows=4, published=4, scans={"s": Position(2)})
+
+
+async def test_a_refusal_says_which_rows_it_was_about() -> None:
+    producer = SlowProducer()
+    publisher, _ = a_publisher(producer)
+    publisher.begin("s")
+    await publisher.publish("t", TWO, publisher.hand_out("s", Position(7), 2))
+    refusal = DelayTooLong(deliver_at_ms=2, latest_ms=1)
+    producer.waiting[0].set_exception(refusal)
+    await asyncio.sleep(0)
+    assert refusal.__notes__ == ["Refused were the messages of rows 0 to 1 of scan s, counted from 0, up to key 7."]
 
 
 async def test_an_empty_stretch_is_kept_only_when_all_before_it_is() -> None:

@@ -1,20 +1,11 @@
 """Rows that are published in parts: each has a cursor of its own, and together they are the batch's."""
 
-from typing import cast
-
 import pytest
 
 from executor.errors import CheckpointOrder
 from executor.sharding.cursor import Cursor, Position
-from executor.sharding.scan import Piece, Row, Rows
 from protos.errors import InvalidArgument
-
-
-def some_rows(keys: str = "abcd", first: int = 10, before: int = 100) -> Rows:
-    """Rows that follow `first` others of this attempt, and `before` of the shard."""
-    end = Position(is_done=True)
-    cursor = Cursor("s", first, first + len(keys), end, before + len(keys))
-    return Rows(Piece(cast(list[Row], list(keys)), end, list(keys), [None] * len(keys)), cursor)
+from tests.support.rows import some_rows
 
 
 def test_parts_carry_cursors_of_their_own() -> None:

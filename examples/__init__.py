@@ -1,0 +1,1 @@
+"""Applications that use Shardcast as their users do."""

@@ -1,0 +1,1 @@
+"""A web application that runs its jobs and listeners in its own process."""

@@ -1,0 +1,1 @@
+"""Limits in SQLite, PostgreSQL, MariaDB and MySQL."""

@@ -1,0 +1,1 @@
+"""What monitors ask an executor over HTTP: alive, ready, metrics in the format of Prometheus."""

@@ -1,5 +1,0 @@
-"""Helpers for users' tests."""
-
-from executor.testing import LocalRun, run_local
-
-__all__ = ["LocalRun", "run_local"]
