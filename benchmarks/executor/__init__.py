@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--executors", type=int, nargs="+", default=(1, 2), help="numbers of them, a case each")
-    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--shards", type=int, default=8, help="for `indexed` a divisor of 1024")
     parser.add_argument("--batch", type=int, default=1_000, help="rows of a batch, which is one publish")
     parser.add_argument(
         "--memory-rows",

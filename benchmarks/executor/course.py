@@ -66,13 +66,15 @@ async def hold(trial: Trial, directory: Path) -> Course:
         before = _cpu(fleet, trial.table)
         run, shards = await asyncio.to_thread(_run, fleet, trial)
         after = _cpu(fleet, trial.table)
+        if run["state"] != "succeeded":
+            raise SystemExit(f"the run {run['state']}: {shards}")
         async with TopicClient(fleet.endpoints.broker) as topics:
             kept = (await topics.get(TOPIC)).messages
         peaks = [peak_rss_mb(pid) for pid in _pids(fleet)["executors"]]
     rows, published = [shard["rows"] for shard in shards], sum(shard["published"] for shard in shards)
-    if run["state"] != "succeeded" or not sum(rows) == published == kept == trial.table.rows:
+    if not sum(rows) == published == kept == trial.table.rows:
         told = f"{trial.table.rows} rows, {sum(rows)} read, {published} published, {kept} in the topic"
-        raise SystemExit(f"the run was not exact: {run['state']}, {told}: {shards}")
+        raise SystemExit(f"the run was not exact: {told}: {shards}")
     seconds = _at(run["ended_at"]) - min(_at(shard["started_at"]) for shard in shards)
     return Course(seconds, rows, {kind: after[kind] - before[kind] for kind in after}, peaks)
 

@@ -85,7 +85,7 @@ def test_the_scheduler_is_measured_in_every_case_and_nothing_is_lost() -> None:
 @pytest.mark.timeout(2 * SECONDS)
 def test_the_executor_is_measured_by_each_strategy_and_reads_every_row_once() -> None:
     """A run that is not exact ends the benchmark, also one of the bare readers'."""
-    how = ("--databases", "sqlite", "--rows", "4000", "--executors", "1", "--shards", "3", "--memory-rows", "3000")
+    how = ("--databases", "sqlite", "--rows", "4000", "--executors", "1", "--shards", "4", "--memory-rows", "3000")
     printed = {figure["case"]: figure for figure in figures("executor", *how, seconds=1.8 * SECONDS)}
     assert set(printed) == {*EXECUTOR, "peak memory executor 3000"}
     assert all(figure["value"] > 0 for figure in printed.values())
