@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from executor.sharding.keys import Key
 
-FIRST_STEP = 16  # keys
+FIRST_STEP, LEAST_STEP = 1_024, 16  # keys
 MARKS_A_SHARD = 64  # so many at least once the step has grown: a shard is then within 2 % of its share
 MIN_MARKS, MAX_MARKS = 1_024, 32_768
 
@@ -22,11 +22,22 @@ class Mark:
 
 
 def walk(find_end: FindEnd, total: int) -> list[Mark]:
-    """Marks at even distances in keys, in constant memory: when there are too many, every other one is kept and the
-    step doubled."""
+    """Marks at even distances in keys, in constant memory.
+
+    A table in which the first step finds too few is walked again with a smaller one: to begin with that would be four
+    times as many questions about a large table.
+    """
     most = min(max(2 * MARKS_A_SHARD * total, MIN_MARKS), MAX_MARKS)
+    marks = _walk(find_end, FIRST_STEP, most)
+    if len(marks) >= most // 2:
+        return marks
+    return _walk(find_end, max(len(marks) * FIRST_STEP // most, LEAST_STEP), most)
+
+
+def _walk(find_end: FindEnd, step: int, most: int) -> list[Mark]:
+    """When there are too many marks, every other one is kept and the step doubled."""
     marks: list[Mark] = []
-    step, after, rows = FIRST_STEP, None, 0
+    after, rows = None, 0
     while (end := find_end(after, step)) is not None:
         after, rows = end[0], rows + end[1]
         marks.append(Mark(after, rows))

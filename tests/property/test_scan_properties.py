@@ -17,7 +17,7 @@ from executor.sharding.cursor import Position, ShardCursor
 from executor.sharding.hash import Id, shard_of, shards_of, stable_hash
 from executor.sharding.keys import Key, key_from_json, key_to_json, parts_of
 from executor.sharding.plan import Bucket, ScanPlan
-from executor.sharding.quantiles import bounds, walk
+from executor.sharding.quantiles import MARKS_A_SHARD, FindEnd, bounds, walk
 from executor.sharding.scan import PAGE_SECONDS, QUIET_PAGES, Piece, next_size, read_shard
 from executor.sharding.table.pages import pages_of
 from executor.sharding.table.planning import ask, make_plan
@@ -170,14 +170,29 @@ def test_a_long_stretch_without_rows_still_moves_the_cursor() -> None:
     assert pieces[0].position == Position(foreign[QUIET_PAGES - 1])
 
 
-@given(st.integers(0, 5_000), shards)
-def test_ranges_are_of_equal_size(rows: int, total: int) -> None:
+def ends_among(rows: int, asked: list[int]) -> FindEnd:
+    """Of a table with keys from 1 to `rows`; `asked` gets the limits."""
+
     def find_end(after: Key | None, limit: int) -> tuple[Key, int] | None:
+        asked.append(limit)
         begin = 0 if after is None else int(str(after))
         end = min(begin + limit, rows)
         return (end, end - begin) if end > begin else None
 
-    marks = walk(find_end, total)
+    return find_end
+
+
+@pytest.mark.parametrize(("rows", "questions"), [(20_000, 1_200), (500_000, 1_600), (1_000_000, 1_100), (10**7, 2_800)])
+def test_a_plan_by_ranges_asks_few_questions(rows: int, questions: int) -> None:
+    asked: list[int] = []
+    marks = walk(ends_among(rows, asked), 8)
+    assert len(asked) <= questions
+    assert len(marks) >= 8 * MARKS_A_SHARD
+
+
+@given(st.integers(0, 5_000), shards)
+def test_ranges_are_of_equal_size(rows: int, total: int) -> None:
+    marks = walk(ends_among(rows, []), total)
     ends = [0, *(int(str(bound)) for bound in bounds(marks, total)), rows] if rows else [0] * (total + 1)
     found = [end - begin for begin, end in pairwise(ends)]
     assert sum(found) == rows
