@@ -7,7 +7,7 @@ from typing import Literal, TypeVar, overload
 
 from broker.model import Mode
 from executor.errors import BadHandler
-from executor.registry import Function, Listener, Registry, describe, takes_one
+from executor.registry import Errors, Function, Isolation, Listener, Manner, Registry, describe, takes_one
 from executor.running.context import AsyncContext, Context
 
 F = TypeVar("F", bound=Function)
@@ -28,20 +28,42 @@ class Executor:
     def job(self, name: F) -> F: ...
 
     @overload
-    def job(self, name: str | None = None) -> Callable[[F], F]: ...
+    def job(
+        self,
+        name: str | None = None,
+        *,
+        isolation: Literal["async", "thread", "process"] | None = None,
+        slots: int | None = None,
+        retry_on: Errors = (),
+        give_up_on: Errors = (),
+    ) -> Callable[[F], F]: ...
 
-    def job(self, name: F | str | None = None) -> F | Callable[[F], F]:
+    def job(
+        self,
+        name: F | str | None = None,
+        *,
+        isolation: Literal["async", "thread", "process"] | None = None,
+        slots: int | None = None,
+        retry_on: Errors = (),
+        give_up_on: Errors = (),
+    ) -> F | Callable[[F], F]:
         """Offers a function, plain or async, as a handler; with or without parentheses. The function stays as it is.
 
         It may take a `context` and one more parameter, which gets the run's parameters as the type of its annotation.
-        The handler's name is that of module and function unless given. Raises BadHandler or HandlerExists.
+        The handler's name is that of module and function unless given.
+
+        Async functions run in the executor's loop and plain ones in a thread; `isolation="process"` gives a plain one a
+        process of its own, which is killed where the attempt is to stop. At most `slots` attempts of the handler run
+        side by side in one executor. An error of the types `give_up_on` is final; where `retry_on` names types, so is
+        every other one. Raises BadHandler or HandlerExists.
         """
         if callable(name):
             return self.job()(name)
 
         def offer(function: F) -> F:
             called = name or f"{function.__module__}.{function.__qualname__}"
-            self.registry.add(describe(called, function, (Context, AsyncContext)))
+            manner = _manner(called, isolation, slots, retry_on, give_up_on)
+            self.registry.add(describe(called, function, (Context, AsyncContext), manner))
             return function
 
         return offer
@@ -86,6 +108,27 @@ class Executor:
             return function
 
         return offer
+
+
+def _manner(name: str, isolation: str | None, slots: object, retry_on: Errors, give_up_on: Errors) -> Manner:
+    """Raises BadHandler."""
+    if isolation is not None and isolation not in set(Isolation):
+        raise BadHandler(name=name, reason=f"isolation is async, thread or process, not {isolation!r}")
+    if slots is not None and (not isinstance(slots, int) or slots < 1):
+        raise BadHandler(name=name, reason=f"slots are a whole number from 1, not {slots!r}")
+    again, final = _types(name, retry_on), _types(name, give_up_on)
+    if both := set(again) & set(final):
+        told = ", ".join(sorted(each.__name__ for each in both))
+        raise BadHandler(name=name, reason=f"{told} cannot be both in retry_on and in give_up_on")
+    return Manner(Isolation(isolation) if isolation else None, slots, again, final)
+
+
+def _types(name: str, errors: Errors) -> tuple[type[Exception], ...]:
+    given: Sequence[object] = (errors,) if isinstance(errors, type) else tuple(errors)
+    types = tuple(each for each in given if isinstance(each, type) and issubclass(each, Exception))
+    if unfit := [each for each in given if each not in types]:
+        raise BadHandler(name=name, reason=f"retry_on and give_up_on take types of exceptions, not {unfit[0]!r}")
+    return types
 
 
 def _unfit(

@@ -1,5 +1,6 @@
 """The handlers and listeners of an app: what a function asks for, read once from its signature."""
 
+import enum
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -15,6 +16,34 @@ from broker.model import Mode
 from executor.errors import BadHandler, BadParams, HandlerExists, UnknownHandler
 
 Function = Callable[..., object]
+Errors = type[Exception] | tuple[type[Exception], ...]
+
+
+class Isolation(enum.StrEnum):
+    """Where a handler runs."""
+
+    ASYNC = enum.auto()  # in the executor's loop
+    THREAD = enum.auto()  # of its own
+    PROCESS = enum.auto()  # of its own, which can be killed
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a handler is to be run. None: async functions in the loop, others in a thread; as many as there are slots."""
+
+    isolation: Isolation | None = None
+    slots: int | None = None  # attempts side by side in one executor
+    retry_on: tuple[type[Exception], ...] = ()  # where there are any, only these are tried again
+    give_up_on: tuple[type[Exception], ...] = ()
+
+    def may_retry(self, error: BaseException) -> bool | None:
+        """What was said of such an error that a handler raised; None: nothing."""
+        if isinstance(error, self.give_up_on):
+            return False
+        return isinstance(error, self.retry_on) if self.retry_on else None
+
+
+PLAIN = Manner()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +52,15 @@ class Handler:
 
     name: str
     function: Function
-    is_async: bool
+    manner: Manner
+    isolation: Isolation
     context: str | None  # name of the parameter that takes the context
     params: str | None  # name of the parameter that takes the run's parameters
     adapter: TypeAdapter[object]
+
+    @property
+    def is_async(self) -> bool:
+        return self.isolation is Isolation.ASYNC
 
     @property
     def params_schema(self) -> str:
@@ -87,7 +121,12 @@ class Registry:
         return self.handlers[name]
 
 
-def describe(name: str, function: Function, context_types: Sequence[type]) -> Handler:
+def describe(
+    name: str,
+    function: Function,
+    context_types: Sequence[type],
+    manner: Manner = PLAIN,
+) -> Handler:
     """Reads a signature: at most a context, known by its type or its name, and the parameters. Raises BadHandler."""
     context: str | None = None
     params: str | None = None
@@ -100,8 +139,8 @@ def describe(name: str, function: Function, context_types: Sequence[type]) -> Ha
             annotation = object if parameter.annotation is parameter.empty else parameter.annotation
         elif parameter.default is parameter.empty:
             raise BadHandler(name=name, reason=f"it takes more than a context and parameters: {parameter.name!r}")
-    is_async = inspect.iscoroutinefunction(function)
-    return Handler(name, function, is_async, context, params, _adapter(name, annotation))
+    isolation = _isolation(name, function, manner)
+    return Handler(name, function, manner, isolation, context, params, _adapter(name, annotation))
 
 
 def takes_one(name: str, function: Function) -> bool:
@@ -118,6 +157,31 @@ def _signature(name: str, function: Function) -> inspect.Signature:
         return inspect.signature(function, eval_str=True)
     except NameError as error:
         raise BadHandler(name=name, reason=f"an annotation cannot be resolved: {error}") from error
+
+
+def _isolation(name: str, function: Function, manner: Manner) -> Isolation:
+    """Where it is to run. Raises BadHandler for what cannot be."""
+    is_async = inspect.iscoroutinefunction(function)
+    isolation = manner.isolation or (Isolation.ASYNC if is_async else Isolation.THREAD)
+    if is_async and isolation is not Isolation.ASYNC:
+        raise BadHandler(name=name, reason=f"an async function runs in the loop, not in a {isolation} of its own")
+    if not is_async and isolation is Isolation.ASYNC:
+        raise BadHandler(name=name, reason="isolation async is for async functions, and this is a plain one")
+    if isolation is Isolation.PROCESS and (reason := _unreachable(function)) is not None:
+        raise BadHandler(name=name, reason=f"its process imports it by module and name, and {reason}")
+    return isolation
+
+
+def _unreachable(function: Function) -> str | None:
+    """Why another process cannot import a function; None: it can."""
+    module, path = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not module or not path:
+        return "it has none"
+    if "<" in path:
+        return f"{path} is a lambda or stands inside of another function"
+    if module == "__main__":
+        return "__main__ is another module there: put the app into a module"
+    return None
 
 
 def _adapter(name: str, annotation: object) -> TypeAdapter[object]:

@@ -48,6 +48,11 @@ def schemas_of(register: pb.Register) -> Mapping[HandlerName, str]:
     return found
 
 
+def limits_of(register: pb.Register) -> Mapping[HandlerName, int]:
+    """The slots of those handlers that have a limit of their own."""
+    return {HandlerName(each.name): min(each.slots, MAX_COUNT) for each in register.handlers if each.slots}
+
+
 def attempt_of(message: pb.Attempt) -> Attempt:
     return Attempt(RunId(message.run_id), min(message.shard, MAX_INDEX), min(message.term, MAX_NUMBER))
 

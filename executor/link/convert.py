@@ -46,7 +46,10 @@ def assignment_of(message: pb.Assignment) -> Assignment:
 
 def handlers_of(registry: Registry) -> list[pb.Handler]:
     handlers = registry.handlers.values()
-    return [pb.Handler(name=handler.name, params_schema=handler.params_schema) for handler in handlers]
+    return [
+        pb.Handler(name=handler.name, params_schema=handler.params_schema, slots=handler.manner.slots or 0)
+        for handler in handlers
+    ]
 
 
 def counters_of(counters: Counters) -> pb.Counters:

@@ -10,7 +10,7 @@ import structlog
 
 from executor.errors import Cancelled, Fail, Retry, Skip
 from executor.model import Assignment, Outcome
-from executor.registry import Handler, Registry
+from executor.registry import PLAIN, Handler, Registry
 from executor.running.cancellation import Cancellation, Why
 from executor.running.context import AsyncContext, Context, current
 from executor.running.isolation import Portal, contained, in_thread
@@ -134,6 +134,7 @@ class Attempt:
         return asyncio.get_running_loop().call_later(timeout.total_seconds(), order)
 
     def _ending(self, started_at: datetime) -> Ending:
+        handler = self._world.registry.handlers.get(self.assignment.handler)
         return Ending(
             key=self.assignment.key,
             started_at=started_at,
@@ -142,6 +143,7 @@ class Attempt:
             why=self.cancellation.why,
             reason=self.cancellation.reason,
             timeout=self.assignment.timeout,
+            manner=handler.manner if handler is not None else PLAIN,
         )
 
     def _tell(self, outcome: Outcome, has_lapsed: bool) -> None:

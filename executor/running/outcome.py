@@ -24,6 +24,7 @@ from executor.errors import (
     UnknownHandler,
 )
 from executor.model import AttemptKey, Counters, Outcome, OutcomeState
+from executor.registry import PLAIN, Manner
 from executor.running.cancellation import Why
 from protos.errors import ShardcastError
 
@@ -49,6 +50,7 @@ class Ending:
     why: Why | None = None  # it was told to stop
     reason: str = ""
     timeout: timedelta | None = None
+    manner: Manner = PLAIN
 
 
 def encode_result(handler: str, value: object) -> str:
@@ -96,9 +98,15 @@ def _raised(ending: Ending, error: BaseException) -> Outcome:
         return replace(failed, is_retryable=True, retry_after=error.after)
     if isinstance(error, Fail):
         return failed
+    return replace(failed, is_retryable=_may_retry(ending.manner, error), traceback=_trace(error))
+
+
+def _may_retry(manner: Manner, error: BaseException) -> bool:
+    """What its handler's author said of such errors; else all are tried again that may go better."""
+    if (is_said := manner.may_retry(error)) is not None:
+        return is_said
     is_hopeless = isinstance(error, HOPELESS) and not isinstance(error, DatabaseUnreachable)
-    is_retryable = not is_hopeless and find(error, ProducerUnknown) is None
-    return replace(failed, is_retryable=is_retryable, traceback=_trace(error))
+    return not is_hopeless and find(error, ProducerUnknown) is None
 
 
 def _outcome(ending: Ending, state: OutcomeState, error: BaseException | None = None) -> Outcome:

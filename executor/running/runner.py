@@ -36,7 +36,7 @@ class Runner:
         self._attempts: dict[AttemptKey, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._started: deque[AttemptKey] = deque(maxlen=MAX_STARTED)  # an assignment is started at most once
-        self._left: set[asyncio.Future[object]] = set()  # handlers that go on although their attempt has ended
+        self._left: dict[asyncio.Future[object], str] = {}  # handlers that go on although their attempt has ended
         self._ended_logs = EndedLogs()
         self._draining: asyncio.Task[None] | None = None
         self._told: dict[AttemptKey, Counters] = {}
@@ -126,17 +126,20 @@ class Runner:
             del self._attempts[key]
             self._ended_logs.add(attempt.log)
             if attempt.body is not None and not attempt.body.done():
-                self._left.add(attempt.body)
-                attempt.body.add_done_callback(self._left.discard)
+                self._left[attempt.body] = attempt.assignment.handler
+                attempt.body.add_done_callback(self._left.pop)
 
     def _refusal(self, assignment: Assignment) -> Refusal | None:
         if self.is_draining:
             return Refusal.DRAINING
         if assignment.key in self._started:
             return Refusal.STARTED_BEFORE
-        if assignment.handler not in self._world.registry.handlers:
+        handler = self._world.registry.handlers.get(assignment.handler)
+        if handler is None:
             return Refusal.UNKNOWN_HANDLER
-        if len(self._attempts) + len(self._left) >= self.slots:
+        running = [*(attempt.assignment.handler for attempt in self._attempts.values()), *self._left.values()]
+        limit = handler.manner.slots
+        if len(running) >= self.slots or (limit is not None and running.count(handler.name) >= limit):
             return Refusal.NO_FREE_SLOT
         return None
 

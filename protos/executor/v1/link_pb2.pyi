@@ -258,18 +258,22 @@ class Handler(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     PARAMS_SCHEMA_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     params_schema: _builtins.str
     """JSON schema as text, "" if unknown"""
+    slots: _builtins.int
+    """shards of it that it runs side by side; 0: no limit of its own"""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         params_schema: _builtins.str = ...,
+        slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "params_schema", b"params_schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "params_schema", b"params_schema", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from tests.support.admin_factories import NOW, order
 RUN = order().id
 MOST = 2**64 - 1
 FIRST, SECOND, THIRD = (Attempt(RUN, index, 1) for index in range(3))
+PUSH, SLOW = HandlerName("push"), HandlerName("slow")
 
 
 @pytest.mark.parametrize("term", [2**63 - 1, MOST])
@@ -40,28 +41,37 @@ def test_texts_have_no_nul_and_an_end():
 
 
 def _session(slots: int) -> Session:
-    handlers = frozenset({HandlerName("push")})
-    return Session(Executor(ExecutorId("one"), "one", Group("g"), handlers, slots, 0, False, "", NOW, NOW))
+    who = (ExecutorId("one"), "one", Group("g"), frozenset({PUSH, SLOW}))
+    return Session(Executor(*who, slots, 0, False, "", NOW, NOW, limits={SLOW: 1}))
 
 
 def test_what_beats_name_no_more_is_over_and_what_none_has_named_yet_is_held():
     session = _session(slots=2)
-    session.hold([FIRST, SECOND])
+    session.hold({FIRST: PUSH, SECOND: PUSH})
     assert not session.name([]), "both are on their way to the executor"
     assert not session.name([FIRST])
     assert session.executor.used == 2
     assert session.name([SECOND]), "there is a slot where there was none"
     assert (session.holds(FIRST), session.holds(SECOND)) == (False, True)
-    session.hold([THIRD])
+    session.hold({THIRD: PUSH})
     assert not session.name([SECOND])
     assert session.executor.used == 2
 
 
 def test_a_slot_is_told_to_be_free_only_where_none_was_and_one_is():
     session = _session(slots=2)
-    session.hold([FIRST])
+    session.hold({FIRST: PUSH})
     assert not session.free([FIRST]), "there was another one"
-    session.hold([FIRST, SECOND])
+    session.hold({FIRST: PUSH, SECOND: PUSH})
     assert not session.free([])
     assert not session.free([THIRD])
     assert session.free([SECOND])
+
+
+def test_a_handler_with_a_limit_of_its_own_is_not_offered_while_it_is_reached():
+    session = _session(slots=4)
+    session.hold({FIRST: SLOW, SECOND: PUSH})
+    assert (session.executor.room.handlers, session.executor.room.left) == ({PUSH}, {SLOW: 0})
+    assert not session.free([SECOND]), "there was room for others, and there is none for it"
+    assert session.free([FIRST]), "whoever waits for it is to hear of it"
+    assert session.executor.room.handlers == {PUSH, SLOW}
