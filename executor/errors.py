@@ -69,6 +69,12 @@ class HandlerExists(ExecutorError):
     status = Status.ALREADY_EXISTS
 
 
+class HandlerDied(ExecutorError):
+    """The process of handler {name} died: {how}."""
+
+    code = "handler_died"
+
+
 class BadParams(ExecutorError):
     """The parameters do not fit handler {name}: {reason}."""
 

@@ -167,16 +167,18 @@ def _isolation(name: str, function: Function, manner: Manner) -> Isolation:
         raise BadHandler(name=name, reason=f"an async function runs in the loop, not in a {isolation} of its own")
     if not is_async and isolation is Isolation.ASYNC:
         raise BadHandler(name=name, reason="isolation async is for async functions, and this is a plain one")
-    if isolation is Isolation.PROCESS and (reason := _unreachable(function)) is not None:
-        raise BadHandler(name=name, reason=f"its process imports it by module and name, and {reason}")
+    if isolation is Isolation.PROCESS:
+        for each in (function, *manner.retry_on, *manner.give_up_on):
+            if (reason := _unreachable(each)) is not None:
+                raise BadHandler(name=name, reason=f"its process imports by module and name, and {reason}")
     return isolation
 
 
-def _unreachable(function: Function) -> str | None:
-    """Why another process cannot import a function; None: it can."""
+def _unreachable(function: object) -> str | None:
+    """Why another process cannot import a function or a class; None: it can."""
     module, path = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not module or not path:
-        return "it has none"
+        return f"{function!r} has none"
     if "<" in path:
         return f"{path} is a lambda or stands inside of another function"
     if module == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -9,14 +10,17 @@ from functools import partial
 import structlog
 
 from executor.errors import Cancelled, Fail, Retry, Skip
-from executor.model import Assignment, Outcome
-from executor.registry import PLAIN, Handler, Registry
+from executor.model import Assignment, AttemptKey, Counters, Outcome
+from executor.registry import PLAIN, Handler, Isolation, Registry
 from executor.running.cancellation import Cancellation, Why
 from executor.running.context import AsyncContext, Context, current
 from executor.running.isolation import Portal, contained, in_thread
 from executor.running.outcome import Ending, encode_result, ended_by, succeeded
+from executor.running.process.process import HandlerProcess
 from executor.running.runlog import RunLog
 from executor.running.shard import AttemptShard, OpenProducer, Pin
+from executor.sharding.publish import Producer
+from protos.errors import InvalidArgument
 
 log = structlog.get_logger(__name__)
 
@@ -41,9 +45,16 @@ class Attempt:
         self.assignment = assignment
         self.cancellation = Cancellation(lease_until, world.monotonic)
         self.log = RunLog(assignment.key, assignment.attempt_number, world.now)
-        self.shard = AttemptShard(assignment, self.cancellation, world.open_producer, world.pin)
+        self._handler = world.registry.handlers.get(assignment.handler)
+        self._process = self._of_its_own(world)
+        opener = world.open_producer if self._process is None else _opened_there
+        self.shard = AttemptShard(assignment, self.cancellation, opener, world.pin)
         self.body: asyncio.Future[object] | None = None
         self._world = world
+
+    @property
+    def counters(self) -> Counters:
+        return self.shard.counters if self._process is None else self._process.counters
 
     async def run(self) -> Outcome | None:
         """Runs the handler to its end, or until it was told to stop and had its time for that.
@@ -99,9 +110,11 @@ class Attempt:
         try:
             await asyncio.wait((self.body, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not self.body.done():
-                await self._end(self.body, handler.is_async)
+                await self._end(self.body, can_be_cancelled=handler.isolation is not Isolation.THREAD)
         finally:
             stopping.cancel()
+            if self._process is not None:
+                self.body.cancel()  # also where the daemon leaves: it must not outlive that
             if timer is not None:
                 timer.cancel()
         if not self.body.done():
@@ -111,18 +124,22 @@ class Attempt:
     def _begin(self, handler: Handler, context: Context | AsyncContext, params: object) -> asyncio.Future[object]:
         token = current.set(context)
         try:
+            if self._process is not None:
+                return asyncio.ensure_future(contained(self._process.run(context.deadline)))
             if handler.is_async:
                 return asyncio.ensure_future(_awaited(handler, context, params))
             return in_thread(partial(handler.call, context, params), name=str(self.assignment.key))
         finally:
             current.reset(token)
 
-    async def _end(self, body: asyncio.Future[object], is_async: bool) -> None:
-        """A thread stops at its next batch; a coroutine is cancelled, at once or, in a drain, when its time is over."""
-        if is_async and self.cancellation.why is not Why.RELEASED:
+    async def _end(self, body: asyncio.Future[object], *, can_be_cancelled: bool) -> None:
+        """A thread stops at its next batch; a coroutine is cancelled and a process killed, at once or, in a drain, when
+        its time is over.
+        """
+        if can_be_cancelled and self.cancellation.why is not Why.RELEASED:
             body.cancel()
         await asyncio.wait((body,), timeout=STOP_SECONDS)
-        if is_async and not body.done():
+        if can_be_cancelled and not body.done():
             body.cancel()
             await asyncio.wait((body,), timeout=STOP_SECONDS)
 
@@ -134,16 +151,27 @@ class Attempt:
         return asyncio.get_running_loop().call_later(timeout.total_seconds(), order)
 
     def _ending(self, started_at: datetime) -> Ending:
-        handler = self._world.registry.handlers.get(self.assignment.handler)
         return Ending(
             key=self.assignment.key,
             started_at=started_at,
             ended_at=self._world.now(),
-            counters=self.shard.counters,
+            counters=self.counters,
             why=self.cancellation.why,
             reason=self.cancellation.reason,
             timeout=self.assignment.timeout,
-            manner=handler.manner if handler is not None else PLAIN,
+            manner=self._handler.manner if self._handler is not None else PLAIN,
+        )
+
+    def _of_its_own(self, world: World) -> HandlerProcess | None:
+        if self._handler is None or self._handler.isolation is not Isolation.PROCESS:
+            return None
+        return HandlerProcess(
+            self._handler,
+            self.assignment,
+            cancellation=self.cancellation,
+            log=self.log,
+            open_producer=world.open_producer,
+            pin=world.pin,
         )
 
     def _tell(self, outcome: Outcome, has_lapsed: bool) -> None:
@@ -158,6 +186,11 @@ class Attempt:
             published=outcome.counters.published,
             lease_lost=has_lapsed,
         )
+
+
+def _opened_there(key: AttemptKey) -> AbstractAsyncContextManager[Producer]:
+    """One that is opened here too would fence the handler's."""
+    raise InvalidArgument(reason=f"the producer of {key} belongs to its handler, which runs in a process of its own")
 
 
 async def _awaited(handler: Handler, context: AsyncContext | Context, params: object) -> object:

@@ -11,12 +11,14 @@ from broker.errors import ProducerUnknown, StaleTerm, TooLarge
 from executor.errors import (
     AttemptTimedOut,
     BadCursor,
+    BadHandler,
     BadParams,
     BadResult,
     Cancelled,
     CheckpointOrder,
     DatabaseUnreachable,
     Fail,
+    HandlerDied,
     Retry,
     ScanError,
     ScanRepeated,
@@ -33,10 +35,18 @@ MAX_TRACEBACK_BYTES = 32 << 10
 MAX_ERROR_CHARACTERS = 4_096
 
 HOPELESS = (
-    *(BadParams, BadResult, UnknownHandler, CheckpointOrder, ScanRepeated, ScanError, BadCursor),
+    *(BadHandler, BadParams, BadResult, UnknownHandler, CheckpointOrder, ScanRepeated, ScanError, BadCursor),
     *(ProducerUnknown, TooLarge),
 )
 """Errors that another try of the same handler with the same parameters meets again."""
+
+
+class EndedElsewhere(Exception):
+    """A handler ended in its own process, otherwise than by returning."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(f"{outcome.error_code}: {outcome.error_message}")
+        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,9 @@ def ended_by(ending: Ending, error: BaseException) -> Outcome:
     if (stale := find(error, StaleTerm)) is not None:
         current = int(str(stale.fields.get("current", 0)))
         return replace(_outcome(ending, OutcomeState.FENCED, stale), broker_term=current)
+    if isinstance(error, EndedElsewhere) and (ending.why is None or error.outcome.state is OutcomeState.FENCED):
+        started_at, ended_at, counters = ending.started_at, ending.ended_at, ending.counters
+        return replace(error.outcome, started_at=started_at, ended_at=ended_at, counters=counters)
     match ending.why:
         case Why.CANCELLED | Why.LOST:
             return _outcome(ending, OutcomeState.CANCELLED, Cancelled(reason=ending.reason))
@@ -103,6 +116,8 @@ def _raised(ending: Ending, error: BaseException) -> Outcome:
 
 def _may_retry(manner: Manner, error: BaseException) -> bool:
     """What its handler's author said of such errors; else all are tried again that may go better."""
+    if isinstance(error, HandlerDied):
+        return not isinstance(error, manner.give_up_on)
     if (is_said := manner.may_retry(error)) is not None:
         return is_said
     is_hopeless = isinstance(error, HOPELESS) and not isinstance(error, DatabaseUnreachable)

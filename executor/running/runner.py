@@ -98,7 +98,7 @@ class Runner:
 
     def take_progress(self) -> list[tuple[AttemptKey, Counters]]:
         """The counters that changed since the last call."""
-        now = {key: attempt.shard.counters for key, attempt in self._attempts.items()}
+        now = {key: attempt.counters for key, attempt in self._attempts.items()}
         changed = [(key, counters) for key, counters in now.items() if self._told.get(key, Counters()) != counters]
         self._told = now
         return changed

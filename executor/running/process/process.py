@@ -1,0 +1,206 @@
+"""The executor's end of a handler's process: starts it, serves what it asks for, and kills it with all its children."""
+
+import asyncio
+import json
+import os
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime
+from functools import partial
+
+from broker.client.publishing.receipts import Receipts
+from executor.errors import HandlerDied
+from executor.model import Assignment, Counters, Outcome, OutcomeState
+from executor.registry import Handler
+from executor.running.cancellation import Cancellation
+from executor.running.outcome import EndedElsewhere
+from executor.running.process import frames
+from executor.running.process.frames import Acknowledged, Answer, Ask, Begin, Counted, Ended, Logged, Stop
+from executor.running.runlog import RunLog
+from executor.running.shard import OpenProducer, Pin
+from executor.sharding.publish import Producer
+
+EXIT_SECONDS = 2.0  # for a process that has said its last word, or whose socket is closed, to end by itself
+PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
+    " from executor.running.process.child import main; main(int(sys.argv[1]))"
+)
+
+
+class HandlerProcess:
+    """One attempt's handler in a new interpreter. Belongs to the daemon's loop."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        assignment: Assignment,
+        *,
+        cancellation: Cancellation,
+        log: RunLog,
+        open_producer: OpenProducer,
+        pin: Pin,
+    ) -> None:
+        self.counters = Counters()
+        self.pid: int | None = None
+        self._handler = handler
+        self._assignment = assignment
+        self._cancellation = cancellation
+        self._log = log
+        self._open_producer = open_producer
+        self._pin = pin
+        self._stack = AsyncExitStack()
+        self._producer: Producer | None = None
+        self._asks: set[asyncio.Task[None]] = set()
+
+    async def run(self, deadline: datetime | None) -> object:
+        """What the handler returned, as JSON values. Cancelled, it kills the process and its children.
+
+        Raises EndedElsewhere for a handler that ended in another way, HandlerDied where the process did.
+        """
+        async with self._stack, self._started() as (process, reader, writer):
+            writer.write(frames.packed(self._begin(deadline)))
+            stopping = asyncio.create_task(self._pass_on_stop(writer))
+            try:
+                outcome = await self._ended(process, reader, writer)
+            finally:
+                stopping.cancel()
+                for ask in self._asks:
+                    ask.cancel()
+        if outcome is None:
+            raise HandlerDied(name=self._handler.name, how=_told(process.returncode))
+        if outcome.state is not OutcomeState.SUCCEEDED:
+            raise EndedElsewhere(outcome)
+        return json.loads(outcome.result)
+
+    def _begin(self, deadline: datetime | None) -> Begin:
+        function, manner = self._handler.function, pickle.dumps(self._handler.manner)
+        return Begin(function.__module__, function.__qualname__, manner, self._assignment, deadline)
+
+    @asynccontextmanager
+    async def _started(
+        self,
+    ) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamWriter]]:
+        """In a session of its own, so that it is the head of a group of processes. It ends when its socket does."""
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            with theirs:
+                given = (str(theirs.fileno()), json.dumps(sys.path))
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-c", PROGRAM, *given),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            self.pid = process.pid
+            try:
+                yield process, reader, writer
+            finally:
+                _kill(process)
+                await process.wait()
+        finally:
+            writer.close()
+
+    async def _ended(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Outcome | None:
+        """Its last word, once it has exited; None where it died without one."""
+        reading, exiting = asyncio.create_task(self._read(reader, writer)), asyncio.create_task(process.wait())
+        try:
+            await asyncio.wait((reading, exiting), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((exiting,), timeout=EXIT_SECONDS)
+            _kill(process)  # what it left behind may hold the socket open
+            return await reading
+        finally:
+            reading.cancel()
+            exiting.cancel()
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Outcome | None:
+        while (frame := await _next(reader)) is not None:
+            match frame:
+                case Ended():
+                    self.counters = frame.outcome.counters
+                    return frame.outcome
+                case Counted():
+                    self.counters = frame.counters
+                case Logged():
+                    self._log.keep(frame.line)
+                case Ask():
+                    ask = asyncio.create_task(self._answer(frame, writer))
+                    self._asks.add(ask)
+                    ask.add_done_callback(self._asks.discard)
+        return None
+
+    async def _answer(self, ask: Ask, writer: asyncio.StreamWriter) -> None:
+        try:
+            self._cancellation.check()
+            answer = Answer(ask.number, await self._cancellation.unless_stopped(self._served(ask, writer)))
+        except Exception as error:  # is the handler's, as if it ran here
+            answer = Answer(ask.number, refused=frames.refused(error))
+        _say(writer, answer)
+
+    async def _served(self, ask: Ask, writer: asyncio.StreamWriter) -> object:
+        key = self._assignment.key
+        match ask.what:
+            case frames.Open():
+                self._producer = await self._stack.enter_async_context(self._open_producer(key))
+                return self._producer.log_id, self._producer.cursor
+            case frames.Propose(name, value):
+                return await self._pin(key, name, value)
+            case frames.Publish(topic, messages, cursor):
+                receipts = await self._opened.publish(topic, messages, cursor)
+                receipts.add_done_callback(partial(_acknowledge, ask.number, writer))
+                return None
+            case frames.Flush():
+                await self._opened.flush()
+                return None
+
+    @property
+    def _opened(self) -> Producer:
+        if self._producer is None:
+            raise RuntimeError("the producer is opened before it is used")
+        return self._producer
+
+    async def _pass_on_stop(self, writer: asyncio.StreamWriter) -> None:
+        await self._cancellation.wait()
+        _say(writer, Stop(self._cancellation.reason))
+
+
+def _acknowledge(number: int, writer: asyncio.StreamWriter, receipts: asyncio.Future[Receipts]) -> None:
+    if receipts.cancelled():
+        return
+    error = receipts.exception()
+    _say(writer, Acknowledged(number, frames.refused(error) if error is not None else None))
+
+
+def _say(writer: asyncio.StreamWriter, frame: frames.ToProcess) -> None:
+    if not writer.is_closing():
+        writer.write(frames.packed(frame))
+
+
+async def _next(reader: asyncio.StreamReader) -> frames.OfProcess | None:
+    """None where the process has ended, however."""
+    try:
+        size = frames.size_of(await reader.readexactly(frames.HEAD.size))
+        frame: frames.OfProcess = pickle.loads(await reader.readexactly(size))
+    except (asyncio.IncompleteReadError, OSError):
+        return None
+    return frame
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """With all that it has started: they are of its group unless they left it."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _told(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"it exited with {code} before its handler returned"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+    hint = ", as the system does where memory runs out" if -code == signal.SIGKILL else ""
+    return f"it was ended by {name}{hint}"
