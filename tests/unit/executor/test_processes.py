@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from executor.running.cancellation import Why
 from executor.testing import MemoryProducer
 from tests.support.attempts import NOW, opening
 from tests.support.process_app import app
+from tests.support.processes import is_gone, until
 
 pytestmark = pytest.mark.anyio
 
@@ -55,22 +55,6 @@ class Given:
 def lines_of(attempt: Attempt) -> list[str]:
     batch = attempt.log.take()
     return [line.text for line in batch.lines] if batch is not None else []
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """What another process does gives no signal here."""
-    async with asyncio.timeout(20):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
-def is_gone(pid: int) -> bool:
-    """Ended, and not left as a zombie; one whose parent died first is the system's to collect."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state[0] == "Z" and int(state[1]) != os.getpid()
 
 
 async def test_a_handler_in_a_process_sees_its_attempt_and_its_result_is_kept() -> None:

@@ -1,0 +1,75 @@
+"""An executor that is killed or drained leaves no handler's process behind."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from protos.executor.v1 import link_pb2 as pb
+from tests.support.fake_admin import FakeAdmin, serving
+from tests.support.processes import is_gone, until
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def executing(admin: FakeAdmin, data: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A daemon of its own, with the handlers of tests.support.process_app."""
+    async with serving(admin) as server:
+        where = {"SHARDCAST_ADMIN": f"127.0.0.1:{server.port}", "SHARDCAST_DATA": str(data / "executor")}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "executor", "tests.support.process_app:app"),
+            env={**os.environ, **where, "SHARDCAST_RELEASE_SECONDS": "0"},
+            stderr=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            await admin.until(lambda: admin.beats, 60)
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def test_an_executor_that_is_killed_leaves_no_process_behind_however_busy(tmp_path: Path) -> None:
+    admin, told = FakeAdmin(), tmp_path / "pids"
+    async with executing(admin, tmp_path) as executor:
+        admin.assign("run", "spin", params=json.dumps(str(told)))
+        await admin.until(lambda: admin.lines, 60)
+        pids = json.loads(told.read_text())
+        assert not any(map(is_gone, pids))
+        executor.kill()
+        await until(lambda: all(map(is_gone, pids)))
+
+
+async def test_a_process_that_is_killed_from_outside_is_a_failure_of_its_attempt_alone(tmp_path: Path) -> None:
+    admin, told = FakeAdmin(), tmp_path / "pids"
+    async with executing(admin, tmp_path):
+        key = admin.assign("run", "spin", params=json.dumps(str(told)))
+        await admin.until(lambda: admin.lines, 60)
+        handler, child = json.loads(told.read_text())
+        os.kill(handler, signal.SIGKILL)
+        outcome = await admin.outcome(key)
+        assert (outcome.error_code, outcome.retryable) == ("handler_died", True)
+        await until(lambda: is_gone(handler) and is_gone(child))
+        after = await admin.outcome(admin.assign("run", "see", shard=1, params='{"a": 1}'))
+        assert after.state == pb.OUTCOME_STATE_SUCCEEDED
+
+
+async def test_a_drain_hands_back_what_runs_in_a_process(tmp_path: Path) -> None:
+    admin = FakeAdmin()
+    async with executing(admin, tmp_path) as executor:
+        key = admin.assign("run", "watch")
+        await admin.until(lambda: admin.lines, 60)
+        executor.terminate()
+        outcome = await admin.outcome(key)
+        assert outcome.state == pb.OUTCOME_STATE_RELEASED
+        assert await executor.wait() == 0
+        assert admin.lines == ["watching", "told"]
