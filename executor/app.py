@@ -2,26 +2,45 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar, overload
 
 from broker.model import Mode
 from executor.errors import BadHandler
-from executor.registry import Errors, Function, Isolation, Listener, Manner, Registry, describe, takes_one
+from executor.registry import (
+    Errors,
+    Function,
+    Isolation,
+    Listener,
+    Manner,
+    Registry,
+    describe,
+    read_listener,
+    read_middleware,
+)
 from executor.running.context import AsyncContext, Context
 
 F = TypeVar("F", bound=Function)
+
+Lifespan = Callable[[], AbstractAsyncContextManager[object]]
 
 SHORTEST_LEASE, LONGEST_LEASE = timedelta(seconds=1), timedelta(hours=12)  # as the broker takes them
 
 
 class Executor:
-    """An executor group's handlers and listeners; run by `shardcast executor MODULE:APP`."""
+    """An executor group's handlers and listeners; run by `shardcast executor MODULE:APP`.
 
-    def __init__(self, group: str) -> None:
+    `lifespan` is a function that gives an async context manager (e.g. one decorated with asynccontextmanager). It is
+    entered before the executor takes anything, and left when all that ran has ended; what it yields is the `state` of
+    contexts and providers.
+    """
+
+    def __init__(self, group: str, *, lifespan: Lifespan | None = None) -> None:
         if not group:
             raise ValueError("an executor needs the name of its group")
         self.group = group
+        self.lifespan = lifespan
         self.registry = Registry()
 
     @overload
@@ -68,6 +87,16 @@ class Executor:
 
         return offer
 
+    def middleware(self, function: F) -> F:
+        """Calls `function(context, call_next)`, plain or async, around each attempt of the app's handlers.
+
+        It returns what `call_next()` returned (awaited in an async one), or what else is to be the result; it may raise
+        or return Retry, Fail and Skip. What was added first is outermost. A plain one has a thread of its own. Another
+        error of its own fails the attempt with MiddlewareFailed. Raises BadHandler.
+        """
+        self.registry.middleware.append(read_middleware(function))
+        return function
+
     def consumer(
         self,
         *topics: str,
@@ -102,8 +131,8 @@ class Executor:
             raise BadHandler(name=group, reason=reason)
 
         def offer(function: F) -> F:
-            is_async, is_single = inspect.iscoroutinefunction(function), takes_one(group, function)
-            how = (is_async, is_single, Mode(mode), slots, max_messages, tuple(tags), start, lease)
+            is_async, (is_single, providers) = inspect.iscoroutinefunction(function), read_listener(group, function)
+            how = (is_async, is_single, Mode(mode), slots, max_messages, tuple(tags), start, lease, providers)
             self.registry.listeners.append(Listener(topics, group, function, *how))
             return function
 

@@ -5,7 +5,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +14,7 @@ import structlog
 
 from broker.client.publishing.shard_producer import ShardProducer
 from executor.app import Executor
+from executor.errors import LifespanFailed
 from executor.link.link import Desk
 from executor.link.outbox import open_outbox
 from executor.link.outgoing import Outgoing, Pins, Reports
@@ -90,20 +91,37 @@ class Daemon:
 async def build(
     settings: ExecutorSettings, app: Executor, *, chance: Callable[[], float] = random.random
 ) -> AsyncIterator[Daemon]:
-    """An executor that is about to dial. Raises DirectoryUnusable."""
+    """An executor that is about to dial. Raises DirectoryUnusable, LifespanFailed."""
     executor_id = ExecutorId(uuid.uuid4().hex)
-    with open_outbox(settings.data, executor_id) as outbox:
+    async with AsyncExitStack() as stack:
+        outbox = stack.enter_context(open_outbox(settings.data, executor_id))
+        state = await stack.enter_async_context(_living(app))
         outgoing = Outgoing()
         pins, reports = Pins(outgoing), Reports(outbox, outgoing)
-        world = World(app.registry, _opener(settings), pins.propose, lambda: datetime.now(UTC), time.monotonic)
+        world = World(app.registry, _opener(settings), pins.propose, lambda: datetime.now(UTC), time.monotonic, state)
         runner = Runner(world, settings.slots, reports.deliver)
         drain = partial(runner.drain, settings.release_seconds, settings.drain_seconds)
         desk = Desk(runner, outgoing, pins, reports, drain, time.monotonic)
         identity = _identity(settings, app, executor_id)
         session = Session(identity, desk, connect_seconds=settings.connect_seconds, jitter=chance)
         groups = BrokerGroups(settings.broker, settings.broker_token)
-        listening = [Listening(listener, groups) for listener in app.registry.listeners]
+        listening = [Listening(listener, groups, state) for listener in app.registry.listeners]
         yield Daemon(settings, session, runner, reports, listening)
+
+
+@asynccontextmanager
+async def _living(app: Executor) -> AsyncIterator[object]:
+    """What the app's lifespan yields, until all that ran has ended. Raises LifespanFailed."""
+    async with AsyncExitStack() as stack:
+        try:
+            state = await stack.enter_async_context(app.lifespan()) if app.lifespan is not None else None
+        except Exception as error:
+            raise LifespanFailed(what="began", reason=f"{type(error).__name__}: {error}") from error
+        yield state
+        try:
+            await stack.aclose()
+        except Exception as error:
+            raise LifespanFailed(what="ended", reason=f"{type(error).__name__}: {error}") from error
 
 
 def _identity(settings: ExecutorSettings, app: Executor, executor_id: ExecutorId) -> Identity:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from admin.domain.trigger import fire_times
     from broker.client import STORED_BEFORE, Batch, Message, Receipt, Receipts, ReceivedMessage
     from executor.app import Executor
+    from executor.depends import Depends
     from executor.errors import Cancelled, CheckpointOrder, Fail, Retry, Skip
     from executor.running.context import Context, current_context
     from executor.sharding.hash import shard_of, stable_hash
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointOrder",
     "Consumer",
     "Context",
+    "Depends",
     "Executor",
     "Fail",
     "InvalidTrigger",
@@ -48,6 +50,7 @@ _HOMES = {
     "admin.domain.trigger": ("fire_times",),
     "broker.client": ("STORED_BEFORE", "Batch", "Message", "Receipt", "Receipts", "ReceivedMessage"),
     "executor.app": ("Executor",),
+    "executor.depends": ("Depends",),
     "executor.errors": ("Cancelled", "CheckpointOrder", "Fail", "Retry", "Skip"),
     "executor.running.context": ("Context", "current_context"),
     "executor.sharding.hash": ("shard_of", "stable_hash"),

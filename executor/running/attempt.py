@@ -1,7 +1,7 @@
 """One attempt as a pipeline: decode, open, run, finish, and its outcome."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +15,7 @@ from executor.registry import PLAIN, Handler, Isolation, Registry
 from executor.running.cancellation import Cancellation, Why
 from executor.running.context import AsyncContext, Context, current
 from executor.running.isolation import Portal, contained, in_thread
+from executor.running.middleware import around
 from executor.running.outcome import Ending, encode_result, ended_by, succeeded
 from executor.running.process.process import HandlerProcess
 from executor.running.runlog import RunLog
@@ -36,6 +37,7 @@ class World:
     pin: Pin
     now: Callable[[], datetime]
     monotonic: Callable[[], float]  # seconds
+    state: object = None  # what the app's lifespan yielded
 
 
 class Attempt:
@@ -90,7 +92,8 @@ class Attempt:
         params = handler.decode(self.assignment.params)
         deadline = started_at + self.assignment.timeout if self.assignment.timeout else None
         kind = AsyncContext if handler.is_async else Context
-        context = kind(self.shard, params, deadline, self.log, Portal(asyncio.get_running_loop()))
+        portal = Portal(asyncio.get_running_loop())
+        context = kind(self.shard, params, deadline, self.log, portal, state=self._world.state)
         try:
             returned = await self._watched(handler, context, params)
         except (Retry, Fail, Skip) as word:
@@ -124,13 +127,18 @@ class Attempt:
     def _begin(self, handler: Handler, context: Context | AsyncContext, params: object) -> asyncio.Future[object]:
         token = current.set(context)
         try:
-            if self._process is not None:
-                return asyncio.ensure_future(contained(self._process.run(context.deadline)))
-            if handler.is_async:
-                return asyncio.ensure_future(_awaited(handler, context, params))
-            return in_thread(partial(handler.call, context, params), name=str(self.assignment.key))
+            call = partial(self._called, handler, context, params)
+            layers = self._world.registry.middleware
+            return asyncio.ensure_future(contained(around(layers, context, call)()) if layers else call())
         finally:
             current.reset(token)
+
+    def _called(self, handler: Handler, context: Context | AsyncContext, params: object) -> Awaitable[object]:
+        if self._process is not None:
+            return contained(self._process.run(context.deadline))
+        if handler.is_async:
+            return _awaited(handler, context, params)
+        return in_thread(partial(handler.call, context, params), name=str(self.assignment.key))
 
     async def _end(self, body: asyncio.Future[object], *, can_be_cancelled: bool) -> None:
         """A thread stops at its next batch; a coroutine is cancelled and a process killed, at once or, in a drain, when

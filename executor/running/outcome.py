@@ -19,6 +19,7 @@ from executor.errors import (
     DatabaseUnreachable,
     Fail,
     HandlerDied,
+    MiddlewareFailed,
     Retry,
     ScanError,
     ScanRepeated,
@@ -116,7 +117,7 @@ def _raised(ending: Ending, error: BaseException) -> Outcome:
 
 def _may_retry(manner: Manner, error: BaseException) -> bool:
     """What its handler's author said of such errors; else all are tried again that may go better."""
-    if isinstance(error, HandlerDied):
+    if isinstance(error, HandlerDied | MiddlewareFailed):  # not the handler's own
         return not isinstance(error, manner.give_up_on)
     if (is_said := manner.may_retry(error)) is not None:
         return is_said

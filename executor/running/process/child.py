@@ -22,7 +22,7 @@ from executor.errors import BadHandler, Fail, Retry, Skip
 from executor.model import AttemptKey, Counters, LogLine, Outcome
 from executor.registry import PLAIN, Function, Handler, Manner, describe
 from executor.running.cancellation import Cancellation, Why
-from executor.running.context import AsyncContext, Context, current
+from executor.running.context import ELSEWHERE, AsyncContext, Context, current
 from executor.running.isolation import Portal, harmless
 from executor.running.outcome import Ending, encode_result, ended_by, succeeded
 from executor.running.process import frames
@@ -172,7 +172,7 @@ class _Run:
         params = handler.decode(self._begin.assignment.params)
         assignment = self._begin.assignment
         log = PipeLog(assignment.key, assignment.attempt_number, self._pipe)
-        context = Context(self._shard, params, self._begin.deadline, log, self._portal)
+        context = Context(self._shard, params, self._begin.deadline, log, self._portal, state=ELSEWHERE)
         current.set(context)
         try:
             returned = handler.call(context, params)

@@ -8,19 +8,10 @@ from broker.errors import StaleTerm
 from executor.app import Executor
 from executor.errors import Fail, NullKey, Retry, Skip
 from executor.model import Assignment, AttemptKey, OutcomeState, RunId, Term
-from executor.running.attempt import Attempt, World
 from executor.running.runner import Refusal, Runner
-from executor.testing import MemoryProducer
-from tests.support.attempts import NOW, opening
+from tests.support.attempts import outcome_of, world_of
 
 pytestmark = pytest.mark.anyio
-
-
-def world(app: Executor) -> World:
-    async def keep(attempt: AttemptKey, name: str, value: str) -> str:
-        return value
-
-    return World(app.registry, opening(MemoryProducer()), keep, lambda: NOW, lambda: 0.0)
 
 
 @pytest.mark.parametrize(
@@ -47,9 +38,7 @@ async def test_errors_are_tried_again_as_the_author_says(
     def handler() -> None:
         raise error
 
-    assignment = Assignment(AttemptKey(RunId("run"), 0, Term(1)), "job", "handler", 1)
-    outcome = await Attempt(world(app), assignment, lease_until=10.0).run()
-    assert outcome is not None
+    outcome = await outcome_of(app)
     assert (outcome.state, outcome.is_retryable) == (OutcomeState.FAILED, is_retryable)
 
 
@@ -64,9 +53,7 @@ async def test_a_skip_and_a_fence_are_no_matter_of_retries(error: Exception, sta
     def handler() -> None:
         raise error
 
-    assignment = Assignment(AttemptKey(RunId("run"), 0, Term(1)), "job", "handler", 1)
-    outcome = await Attempt(world(app), assignment, lease_until=10.0).run()
-    assert outcome is not None
+    outcome = await outcome_of(app)
     assert outcome.state is state
 
 
@@ -80,7 +67,7 @@ async def test_a_handler_with_slots_of_its_own_leaves_the_others_to_the_rest() -
 
     async def deliver(outcome: object) -> None: ...
 
-    runner = Runner(world(app), 4, deliver)
+    runner = Runner(world_of(app), 4, deliver)
 
     def start(handler: str, shard: int) -> Refusal | None:
         key = AttemptKey(RunId("run"), shard, Term(1))
