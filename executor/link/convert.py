@@ -41,6 +41,7 @@ def assignment_of(message: pb.Assignment) -> Assignment:
         pins=dict(message.pins),
         fire_at=datetime.fromtimestamp(message.fire_at_ms / 1000, UTC) if message.fire_at_ms else None,
         cause=message.cause,
+        counts=dict(message.counts),
     )
 
 
@@ -59,6 +60,7 @@ def counters_of(counters: Counters) -> pb.Counters:
         cursor=counters.cursor,
         done=counters.done,
         total=counters.total,
+        counts=counters.counts,
     )
 
 

@@ -59,6 +59,13 @@ class _Attempt:
             raise InvalidArgument(reason=f"progress is told in whole numbers from 0, not {done!r} of {total!r}")
         self._shard.done, self._shard.total = done, total
 
+    def count(self, name: str, amount: int = 1) -> None:
+        """Adds to one of the shard's counts, which its next attempts go on from; for display, summed up over the run.
+
+        A name is letters, digits, "_", "." and "-", at most 64; a shard has 32 of them at most. Raises InvalidArgument.
+        """
+        self._shard.counts.add(name, amount)
+
     @property
     def state(self) -> object:
         """What the app's lifespan yielded. Raises NoState in a process of the handler's own."""

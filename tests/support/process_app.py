@@ -32,6 +32,7 @@ def see(context: Context, params: dict[str, timedelta]) -> object:
     assert current_context() is context
     context.log.info("seen by %d", os.getpid())
     context.progress(3, 4)
+    context.count("seen", 2)
     shard = [context.shard.index, context.shard.total]
     return {"shard": shard, "seconds": params["a"].total_seconds(), "pid": os.getpid(), "attempt": context.attempt}
 

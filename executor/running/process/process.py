@@ -44,7 +44,7 @@ class HandlerProcess:
         open_producer: OpenProducer,
         pin: Pin,
     ) -> None:
-        self.counters = Counters()
+        self.counters = Counters(counts=assignment.counts)
         self.pid: int | None = None
         self._handler = handler
         self._assignment = assignment

@@ -1,5 +1,7 @@
 """What an executor says becomes what can be kept, whatever it is; and which slots a link has taken."""
 
+import json
+
 import pytest
 
 from admin.dispatch.convert import MAX_NUMBER, MAX_RESULT, MAX_TEXT, attempt_of, counters_of, outcome_of
@@ -38,6 +40,13 @@ def test_texts_have_no_nul_and_an_end():
     kept = [outcome.result, outcome.counters.cursor, fault.code, fault.message, fault.traceback]
     assert all(text.startswith("a\ufffdb") and "\x00" not in text for text in kept)
     assert [len(text) for text in kept] == [MAX_RESULT, MAX_RESULT, 100, MAX_TEXT, MAX_TEXT]
+
+
+def test_counts_that_nobody_could_keep_are_left_out():
+    said = {f"c{number:02}": number for number in range(40)} | {"a": MOST, "b\n": 1, "": 1, "x" * 65: 1}
+    kept = json.loads(counters_of(pb.Counters(counts=said)).counts)
+    assert list(kept) == ["a", *(f"c{number:02}" for number in range(31))]
+    assert (kept["a"], kept["c30"]) == (MAX_NUMBER, 30)
 
 
 def _session(slots: int) -> Session:

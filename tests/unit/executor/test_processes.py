@@ -58,13 +58,14 @@ def lines_of(attempt: Attempt) -> list[str]:
 
 
 async def test_a_handler_in_a_process_sees_its_attempt_and_its_result_is_kept() -> None:
-    attempt = Given().attempt("see", {"a": 2}, attempt_number=2)
+    attempt = Given().attempt("see", {"a": 2}, attempt_number=2, counts={"seen": 1})
     outcome = await attempt.run()
     assert outcome is not None
     result = json.loads(outcome.result)
     assert result.pop("pid") != os.getpid()
     assert result == {"shard": [1, 4], "seconds": 2.0, "attempt": 2}
     assert (outcome.state, outcome.counters.done, outcome.counters.total) == (OutcomeState.SUCCEEDED, 3, 4)
+    assert outcome.counters.counts == {"seen": 3}
     assert len(lines_of(attempt)) == 1
 
 
