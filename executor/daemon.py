@@ -15,11 +15,13 @@ import structlog
 from broker.client.publishing.shard_producer import ShardProducer
 from executor.app import Executor
 from executor.errors import LifespanFailed
+from executor.handlers.shell import with_shell
 from executor.link.link import Desk
 from executor.link.outbox import open_outbox
 from executor.link.outgoing import Outgoing, Pins, Reports
 from executor.link.session import Identity, Session
 from executor.model import AttemptKey, ExecutorId
+from executor.registry import Registry
 from executor.running.attempt import World
 from executor.running.listening.joining import BrokerGroups
 from executor.running.listening.listening import Listening
@@ -96,16 +98,16 @@ async def build(
     async with AsyncExitStack() as stack:
         outbox = stack.enter_context(open_outbox(settings.data, executor_id))
         state = await stack.enter_async_context(_living(app))
-        outgoing = Outgoing()
+        registry, outgoing = with_shell(app.registry, settings.allowed_programs), Outgoing()
         pins, reports = Pins(outgoing), Reports(outbox, outgoing)
-        world = World(app.registry, _opener(settings), pins.propose, lambda: datetime.now(UTC), time.monotonic, state)
+        world = World(registry, _opener(settings), pins.propose, lambda: datetime.now(UTC), time.monotonic, state)
         runner = Runner(world, settings.slots, reports.deliver)
         drain = partial(runner.drain, settings.release_seconds, settings.drain_seconds)
         desk = Desk(runner, outgoing, pins, reports, drain, time.monotonic)
-        identity = _identity(settings, app, executor_id)
+        identity = _identity(settings, app.group, executor_id, registry)
         session = Session(identity, desk, connect_seconds=settings.connect_seconds, jitter=chance)
         groups = BrokerGroups(settings.broker, settings.broker_token)
-        listening = [Listening(listener, groups, state) for listener in app.registry.listeners]
+        listening = [Listening(listener, groups, state) for listener in registry.listeners]
         yield Daemon(settings, session, runner, reports, listening)
 
 
@@ -124,15 +126,15 @@ async def _living(app: Executor) -> AsyncIterator[object]:
             raise LifespanFailed(what="ended", reason=f"{type(error).__name__}: {error}") from error
 
 
-def _identity(settings: ExecutorSettings, app: Executor, executor_id: ExecutorId) -> Identity:
+def _identity(settings: ExecutorSettings, group: str, executor_id: ExecutorId, registry: Registry) -> Identity:
     return Identity(
         addresses=settings.admins,
         token=settings.token,
-        group=app.group,
+        group=group,
         executor_id=executor_id,
         name=settings.name,
         version=_version(),
-        registry=app.registry,
+        registry=registry,
     )
 
 

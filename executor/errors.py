@@ -75,6 +75,12 @@ class HandlerDied(ExecutorError):
     code = "handler_died"
 
 
+class ProgramFailed(ExecutorError):
+    """The program {program} ended with exit code {exit_code}: {output}"""
+
+    code = "program_failed"
+
+
 class MiddlewareFailed(ExecutorError):
     """The middleware {name} failed: {reason}"""
 

@@ -73,3 +73,18 @@ async def test_a_drain_hands_back_what_runs_in_a_process(tmp_path: Path) -> None
         assert outcome.state == pb.OUTCOME_STATE_RELEASED
         assert await executor.wait() == 0
         assert admin.lines == ["watching", "told"]
+
+
+async def test_programs_of_the_shell_handler_end_with_an_executor_that_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHARDCAST_SHELL_ALLOW", "sh")
+    admin = FakeAdmin()
+    async with executing(admin, tmp_path) as executor:
+        line = "trap '' TERM; sleep 600 & echo $! $$; while true; do sleep 1; done"
+        admin.assign("run", "shell", params=json.dumps({"command": line}))
+        await admin.until(lambda: admin.lines, 60)
+        pids = [int(pid) for pid in admin.lines[0].split()]
+        assert not any(map(is_gone, pids))
+        executor.kill()
+        await until(lambda: all(map(is_gone, pids)))
