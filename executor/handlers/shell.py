@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from executor.errors import Fail, ProgramFailed
 from executor.registry import Registry, describe
 from executor.running.context import AsyncContext, Logger
+from executor.running.process.spawn import Spawned
 
 NAME = "shell"
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL; an attempt that was told to stop is left after 10
@@ -117,28 +118,23 @@ def _environment(context: AsyncContext, params: JsonValue) -> dict[str, str]:
 
 async def _run(command: Sequence[str], environment: dict[str, str], output: "Output") -> int:
     """The exit code. When it returns, or is cancelled, nothing of the program's group is left."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", "-c", SUPERVISOR, str(GRACE_SECONDS), *command),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    reading = asyncio.create_task(output.read(process.stdout))
+    supervisor = (sys.executable, "-I", "-S", "-c", SUPERVISOR, str(GRACE_SECONDS))
+    spawned = Spawned((*supervisor, *command), has_pipes=True, environment=environment)
+    assert spawned.process.stdin is not None
     try:
-        await process.wait()
-    except asyncio.CancelledError:
-        process.stdin.close()
-        await asyncio.wait((asyncio.ensure_future(process.wait()),), timeout=GRACE_SECONDS + END_SECONDS)
-        raise
+        reading = asyncio.create_task(output.read(spawned))
+        try:
+            await spawned.wait()
+        except asyncio.CancelledError:
+            spawned.process.stdin.close()
+            await spawned.wait(GRACE_SECONDS + END_SECONDS)
+            raise
+        finally:
+            await asyncio.wait((reading,), timeout=END_SECONDS)  # a daemon that left the group may hold on to it
+            reading.cancel()
     finally:
-        process.stdin.close()
-        await asyncio.wait((reading,), timeout=END_SECONDS)  # a daemon that left the group may hold on to it
-        reading.cancel()
-    return await process.wait()
+        spawned.process.stdin.close()
+    return await spawned.exited
 
 
 class Output:
@@ -156,7 +152,16 @@ class Output:
     def last_line(self) -> str:
         return self._kept.strip().rpartition("\n")[2][:200]
 
-    async def read(self, stream: asyncio.StreamReader) -> None:
+    async def read(self, spawned: Spawned) -> None:
+        stream, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+        protocol = asyncio.StreamReaderProtocol(stream)
+        transport, _ = await loop.connect_read_pipe(lambda: protocol, spawned.process.stdout)
+        try:
+            await self._take_all(stream)
+        finally:
+            transport.close()
+
+    async def _take_all(self, stream: asyncio.StreamReader) -> None:
         waiting = b""
         while data := await stream.read(MAX_LINE_BYTES):
             *lines, waiting = (waiting + data).split(b"\n")

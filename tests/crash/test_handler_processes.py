@@ -3,17 +3,25 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from broker.client import Consumer
+from broker.testing import running_broker
+from executor.daemon import build
+from executor.settings import ExecutorSettings
 from protos.executor.v1 import link_pb2 as pb
+from tests.support import process_app
 from tests.support.fake_admin import FakeAdmin, serving
 from tests.support.processes import is_gone, until
+from tests.support.tables import table_of_users
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +47,7 @@ async def executing(admin: FakeAdmin, data: Path) -> AsyncIterator[asyncio.subpr
 
 
 async def test_an_executor_that_is_killed_leaves_no_process_behind_however_busy(tmp_path: Path) -> None:
-    admin, told = FakeAdmin(), tmp_path / "pids"
+    admin, told = FakeAdmin(lease_ms=30_000), tmp_path / "pids"
     async with executing(admin, tmp_path) as executor:
         admin.assign("run", "spin", params=json.dumps(str(told)))
         await admin.until(lambda: admin.lines, 60)
@@ -50,7 +58,7 @@ async def test_an_executor_that_is_killed_leaves_no_process_behind_however_busy(
 
 
 async def test_a_process_that_is_killed_from_outside_is_a_failure_of_its_attempt_alone(tmp_path: Path) -> None:
-    admin, told = FakeAdmin(), tmp_path / "pids"
+    admin, told = FakeAdmin(lease_ms=30_000), tmp_path / "pids"
     async with executing(admin, tmp_path):
         key = admin.assign("run", "spin", params=json.dumps(str(told)))
         await admin.until(lambda: admin.lines, 60)
@@ -60,11 +68,11 @@ async def test_a_process_that_is_killed_from_outside_is_a_failure_of_its_attempt
         assert (outcome.error_code, outcome.retryable) == ("handler_died", True)
         await until(lambda: is_gone(handler) and is_gone(child))
         after = await admin.outcome(admin.assign("run", "see", shard=1, params='{"a": 1}'))
-        assert after.state == pb.OUTCOME_STATE_SUCCEEDED
+        assert after.state == pb.OUTCOME_STATE_SUCCEEDED, after
 
 
 async def test_a_drain_hands_back_what_runs_in_a_process(tmp_path: Path) -> None:
-    admin = FakeAdmin()
+    admin = FakeAdmin(lease_ms=30_000)
     async with executing(admin, tmp_path) as executor:
         key = admin.assign("run", "watch")
         await admin.until(lambda: admin.lines, 60)
@@ -79,7 +87,7 @@ async def test_programs_of_the_shell_handler_end_with_an_executor_that_is_killed
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHARDCAST_SHELL_ALLOW", "sh")
-    admin = FakeAdmin()
+    admin = FakeAdmin(lease_ms=30_000)
     async with executing(admin, tmp_path) as executor:
         line = "trap '' TERM; sleep 600 & echo $! $$; while true; do sleep 1; done"
         admin.assign("run", "shell", params=json.dumps({"command": line}))
@@ -88,3 +96,30 @@ async def test_programs_of_the_shell_handler_end_with_an_executor_that_is_killed
         assert not any(map(is_gone, pids))
         executor.kill()
         await until(lambda: all(map(is_gone, pids)))
+
+
+ROWS = 2_000
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_a_shard_whose_processes_die_again_and_again_is_in_the_topic_once(tmp_path: Path, seed: int) -> None:
+    admin, lives = FakeAdmin(lease_ms=30_000), [random.Random(seed + n).randint(1, 40) for n in range(5)]
+    params = json.dumps(json.dumps([table_of_users(tmp_path / "users.db", ROWS), lives]))
+    async with running_broker(tmp_path / "broker") as broker, serving(admin) as server:
+        settings = ExecutorSettings(admin=f"127.0.0.1:{server.port}", broker=broker, data=tmp_path)
+        async with build(settings, process_app.app) as daemon:
+            task = asyncio.create_task(daemon.run())
+            await admin.until(lambda: admin.beats)
+            for term in range(1, len(lives) + 2):
+                given = {"params": params, "term": term, "attempt_number": term}
+                outcome = await admin.outcome(admin.assign("run", "perish", **given), 60)
+                died = term <= len(lives)
+                assert outcome.error_code == ("handler_died" if died else "")
+            daemon.stop()
+            await task
+        assert outcome.counters.rows == outcome.counters.published == ROWS
+        keys: Counter[str] = Counter()
+        async with Consumer(broker, "check", ["push"]) as consumer:
+            while keys.total() < ROWS:
+                keys.update(message.key or "" for message in await anext(consumer))
+        assert keys == Counter(str(n) for n in range(1, ROWS + 1))

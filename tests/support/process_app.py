@@ -106,6 +106,17 @@ def push(context: Context, params: str) -> int:
     return sent
 
 
+@process("perish")
+def perish(context: Context, params: str) -> None:
+    """Publishes the rows of a table; each attempt but the last dies behind so many batches."""
+    url, lives = json.loads(params)
+    with context.publisher("push") as publisher:
+        for number, rows in enumerate(context.scan(sa.create_engine(url), "users", batch=10), 1):
+            publisher.publish([Message(b"x", key=str(row.id)) for row in rows], checkpoint=rows.cursor)
+            if context.attempt <= len(lives) and number == lives[context.attempt - 1]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
 @process("publish")
 def publish(context: Context) -> None:
     with context.publisher("t") as publisher:

@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-import os
 import pickle
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
 
@@ -20,6 +19,7 @@ from executor.running.cancellation import Cancellation
 from executor.running.outcome import EndedElsewhere
 from executor.running.process import frames
 from executor.running.process.frames import Acknowledged, Answer, Ask, Begin, Counted, Ended, Logged, Stop
+from executor.running.process.spawn import Spawned
 from executor.running.runlog import RunLog
 from executor.running.shard import OpenProducer, Pin
 from executor.sharding.publish import Producer
@@ -61,17 +61,17 @@ class HandlerProcess:
 
         Raises EndedElsewhere for a handler that ended in another way, HandlerDied where the process did.
         """
-        async with self._stack, self._started() as (process, reader, writer):
+        async with self._stack, self._started() as (spawned, reader, writer):
             writer.write(frames.packed(self._begin(deadline)))
             stopping = asyncio.create_task(self._pass_on_stop(writer))
             try:
-                outcome = await self._ended(process, reader, writer)
+                outcome = await self._ended(spawned, reader, writer)
             finally:
                 stopping.cancel()
                 for ask in self._asks:
                     ask.cancel()
         if outcome is None:
-            raise HandlerDied(name=self._handler.name, how=_told(process.returncode))
+            raise HandlerDied(name=self._handler.name, how=_told(spawned.exited.result()))
         if outcome.state is not OutcomeState.SUCCEEDED:
             raise EndedElsewhere(outcome)
         return json.loads(outcome.result)
@@ -81,43 +81,35 @@ class HandlerProcess:
         return Begin(function.__module__, function.__qualname__, manner, self._assignment, deadline)
 
     @asynccontextmanager
-    async def _started(
-        self,
-    ) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamWriter]]:
-        """In a session of its own, so that it is the head of a group of processes. It ends when its socket does."""
+    async def _started(self) -> AsyncIterator[tuple[Spawned, asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Until the block ends, and then nothing is left of it."""
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
             with theirs:
                 given = (str(theirs.fileno()), json.dumps(sys.path))
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-c", PROGRAM, *given),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                )
-            self.pid = process.pid
+                spawned = Spawned((sys.executable, "-c", PROGRAM, *given), descriptors=(theirs.fileno(),))
+            self.pid = spawned.pid
             try:
-                yield process, reader, writer
+                yield spawned, reader, writer
             finally:
-                _kill(process)
-                await process.wait()
+                spawned.kill()
+                await spawned.wait()
         finally:
             writer.close()
 
     async def _ended(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, spawned: Spawned, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Outcome | None:
         """Its last word, once it has exited; None where it died without one."""
-        reading, exiting = asyncio.create_task(self._read(reader, writer)), asyncio.create_task(process.wait())
+        reading = asyncio.create_task(self._read(reader, writer))
         try:
-            await asyncio.wait((reading, exiting), return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait((exiting,), timeout=EXIT_SECONDS)
-            _kill(process)  # what it left behind may hold the socket open
+            await asyncio.wait((reading, spawned.exited), return_when=asyncio.FIRST_COMPLETED)
+            await spawned.wait(EXIT_SECONDS)
+            spawned.kill()  # what it left behind may hold the socket open
             return await reading
         finally:
             reading.cancel()
-            exiting.cancel()
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Outcome | None:
         while (frame := await _next(reader)) is not None:
@@ -192,14 +184,8 @@ async def _next(reader: asyncio.StreamReader) -> frames.OfProcess | None:
     return frame
 
 
-def _kill(process: asyncio.subprocess.Process) -> None:
-    """With all that it has started: they are of its group unless they left it."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _told(code: int | None) -> str:
-    if code is None or code >= 0:
+def _told(code: int) -> str:
+    if code >= 0:
         return f"it exited with {code} before its handler returned"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
     hint = ", as the system does where memory runs out" if -code == signal.SIGKILL else ""

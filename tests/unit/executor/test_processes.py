@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from broker.errors import StaleTerm
 from executor.model import Assignment, AttemptKey, Outcome, OutcomeState, RunId, Term
@@ -18,6 +17,7 @@ from executor.testing import MemoryProducer
 from tests.support.attempts import NOW, opening
 from tests.support.process_app import app
 from tests.support.processes import is_gone, until
+from tests.support.tables import table_of_users
 
 pytestmark = pytest.mark.anyio
 
@@ -148,20 +148,10 @@ async def test_an_executor_that_leaves_kills_it() -> None:
     await until(lambda: is_gone(process.pid or 0))
 
 
-def table(path: Path, rows: int) -> str:
-    url = f"sqlite:///{path}"
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(sa.text("CREATE TABLE users (id INTEGER PRIMARY KEY)"))
-        connection.execute(sa.text("INSERT INTO users VALUES (:id)"), [{"id": n} for n in range(1, rows + 1)])
-    engine.dispose()
-    return url
-
-
 async def test_a_shard_that_is_published_from_processes_goes_on_behind_the_cursor_of_one_that_died(
     tmp_path: Path,
 ) -> None:
-    given, params = Given(), json.dumps([table(tmp_path / "db", 200), 50])
+    given, params = Given(), json.dumps([table_of_users(tmp_path / "db", 200), 50])
     first = await given.outcome("push", params, total=2)
     assert (first.error_code, first.is_retryable) == ("handler_died", True)
     second = await given.outcome("push", params, total=2, attempt_number=2, pins=dict(given.pins))
