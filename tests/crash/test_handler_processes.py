@@ -57,6 +57,20 @@ async def test_an_executor_that_is_killed_leaves_no_process_behind_however_busy(
         await until(lambda: all(map(is_gone, pids)))
 
 
+async def test_the_processes_of_an_executor_that_is_frozen_end_with_their_leases(tmp_path: Path) -> None:
+    admin, told = FakeAdmin(lease_ms=30_000), tmp_path / "pids"
+    async with executing(admin, tmp_path) as executor:
+        admin.lease_ms = 3_000
+        admin.close()  # it registers again, and is told the shorter lease
+        await admin.until(lambda: len(admin.registered) == 2)
+        admin.assign("run", "spin", params=json.dumps(str(told)))
+        await until(lambda: told.exists() and told.read_text().endswith("]"), 60)
+        pids = json.loads(told.read_text())
+        executor.send_signal(signal.SIGSTOP)
+        assert not any(map(is_gone, pids))
+        await until(lambda: all(map(is_gone, pids)))
+
+
 async def test_a_process_that_is_killed_from_outside_is_a_failure_of_its_attempt_alone(tmp_path: Path) -> None:
     admin, told = FakeAdmin(lease_ms=30_000), tmp_path / "pids"
     async with executing(admin, tmp_path):

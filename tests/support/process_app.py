@@ -8,19 +8,24 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from typing import Annotated
 
 import sqlalchemy as sa
 
 from executor.app import Executor
 from executor.errors import Fail, Retry, Skip
 from executor.running.context import Context, current_context
-from shardcast import Message
+from shardcast import Depends, Message
 
 app = Executor("group")
 
 
 class Odd(Exception):
     """An error that only this module knows."""
+
+
+def job_of(context: Context) -> str:
+    return context.job
 
 
 def process(name: str, **manner: object):  # type: ignore[no-untyped-def]
@@ -115,6 +120,11 @@ def perish(context: Context, params: str) -> None:
             publisher.publish([Message(b"x", key=str(row.id)) for row in rows], checkpoint=rows.cursor)
             if context.attempt <= len(lives) and number == lives[context.attempt - 1]:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+@process("depend")
+def depend(context: Context, params: str, job: Annotated[str, Depends(job_of)]) -> object:
+    return context.state if params == "state" else job
 
 
 @process("publish")

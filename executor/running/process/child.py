@@ -26,13 +26,13 @@ from executor.running.context import ELSEWHERE, AsyncContext, Context, current
 from executor.running.isolation import Portal, harmless
 from executor.running.outcome import Ending, encode_result, ended_by, succeeded
 from executor.running.process import frames
-from executor.running.process.frames import Acknowledged, Answer, Ask, Begin, Counted, Ended, Logged, Stop
+from executor.running.process.frames import Acknowledged, Answer, Ask, Begin, Counted, Ended, Lease, Logged, Stop
 from executor.running.runlog import RunLog
 from executor.running.shard import AttemptShard
-from protos.broker.v1 import broker_pb2 as pb
 from protos.daemon import configure_logs
 
 TELL_SECONDS = 0.2  # between two looks at the counters
+WATCH_SECONDS = 0.1  # between two looks at the lease
 
 
 def main(descriptor: int) -> None:
@@ -103,7 +103,7 @@ class Pipe:
         elif isinstance(frame, Answer):
             cast("asyncio.Future[object]", answer).set_result(frame.value)
         else:
-            cast("asyncio.Future[Receipts]", answer).set_result(Receipts(pb.Published()))
+            cast("asyncio.Future[Receipts | None]", answer).set_result(frame.receipts)
 
     def _exactly(self, size: int) -> bytes:
         parts = bytearray()
@@ -218,21 +218,42 @@ def _found(begin: Begin, manner: Manner) -> Handler:
 
 
 async def _cancellation() -> Cancellation:
-    """The executor minds the lease."""
+    """The executor minds the lease, and `_Leash` beside it."""
     return Cancellation(float("inf"), time.monotonic)
 
 
 def _listen(pipe: Pipe, loop: asyncio.AbstractEventLoop, cancellation: Cancellation) -> None:
     """Passes on what the executor says. Where it is gone nobody may go on, nor what was started here."""
     tell: Callable[..., object] = loop.call_soon_threadsafe
+    leash = _Leash()
     while (frame := pipe.receive()) is not None:
         match frame:
             case Stop(reason):
                 tell(cancellation.request, Why.CANCELLED, reason)
             case Answer() | Acknowledged():
                 tell(pipe.settle, frame)
+            case Lease(seconds):
+                leash.until = time.monotonic() + seconds
             case Begin():
                 pass
+    _die()
+
+
+class _Leash:
+    """Ends this process with its lease, should an executor that is frozen not do it."""
+
+    def __init__(self) -> None:
+        self.until = float("inf")  # by this process's clock
+        threading.Thread(target=self._watch, name="lease", daemon=True).start()
+
+    def _watch(self) -> None:
+        while time.monotonic() < self.until:
+            time.sleep(WATCH_SECONDS)
+        _die()
+
+
+def _die() -> None:
+    """With all that was started here."""
     os.killpg(0, signal.SIGKILL)
 
 

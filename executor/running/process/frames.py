@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from broker.client.message import Message
+from broker.client.publishing.receipts import Receipts
 from executor.model import Assignment, Counters, LogLine, Outcome
 from protos.errors import ShardcastError, restore
 
@@ -32,6 +33,13 @@ class Stop:
     """To the process: the handler is to stop at its next call."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """To the process, again and again: how long the lease lasts as it is now."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ class Acknowledged:
     """A publish is durable, or refused."""
 
     number: int
+    receipts: Receipts | None = None
     refused: Refused | None = None
 
 
@@ -119,7 +128,7 @@ class Ended:
     outcome: Outcome
 
 
-ToProcess = Begin | Stop | Answer | Acknowledged
+ToProcess = Begin | Stop | Lease | Answer | Acknowledged
 OfProcess = Ask | Logged | Counted | Ended
 
 

@@ -18,13 +18,14 @@ from executor.registry import Handler
 from executor.running.cancellation import Cancellation
 from executor.running.outcome import EndedElsewhere
 from executor.running.process import frames
-from executor.running.process.frames import Acknowledged, Answer, Ask, Begin, Counted, Ended, Logged, Stop
+from executor.running.process.frames import Acknowledged, Answer, Ask, Begin, Counted, Ended, Lease, Logged, Stop
 from executor.running.process.spawn import Spawned
 from executor.running.runlog import RunLog
 from executor.running.shard import OpenProducer, Pin
 from executor.sharding.publish import Producer
 
 EXIT_SECONDS = 2.0  # for a process that has said its last word, or whose socket is closed, to end by itself
+LEASE_SECONDS = 0.2  # between two words of how long the lease lasts
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
     " from executor.running.process.child import main; main(int(sys.argv[1]))"
@@ -63,13 +64,12 @@ class HandlerProcess:
         """
         async with self._stack, self._started() as (spawned, reader, writer):
             writer.write(frames.packed(self._begin(deadline)))
-            stopping = asyncio.create_task(self._pass_on_stop(writer))
+            telling = [asyncio.create_task(part(writer)) for part in (self._pass_on_stop, self._pass_on_lease)]
             try:
                 outcome = await self._ended(spawned, reader, writer)
             finally:
-                stopping.cancel()
-                for ask in self._asks:
-                    ask.cancel()
+                for task in (*telling, *self._asks):
+                    task.cancel()
         if outcome is None:
             raise HandlerDied(name=self._handler.name, how=_told(spawned.exited.result()))
         if outcome.state is not OutcomeState.SUCCEEDED:
@@ -161,12 +161,20 @@ class HandlerProcess:
         await self._cancellation.wait()
         _say(writer, Stop(self._cancellation.reason))
 
+    async def _pass_on_lease(self, writer: asyncio.StreamWriter) -> None:
+        """So that the process ends with it, also where this one is frozen."""
+        while True:
+            _say(writer, Lease(self._cancellation.seconds_left))
+            await asyncio.sleep(LEASE_SECONDS)
+
 
 def _acknowledge(number: int, writer: asyncio.StreamWriter, receipts: asyncio.Future[Receipts]) -> None:
     if receipts.cancelled():
         return
-    error = receipts.exception()
-    _say(writer, Acknowledged(number, frames.refused(error) if error is not None else None))
+    if (error := receipts.exception()) is not None:
+        _say(writer, Acknowledged(number, refused=frames.refused(error)))
+    else:
+        _say(writer, Acknowledged(number, receipts.result()))
 
 
 def _say(writer: asyncio.StreamWriter, frame: frames.ToProcess) -> None:

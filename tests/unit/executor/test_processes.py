@@ -94,6 +94,11 @@ async def test_however_the_handler_ends_in_its_process_the_outcome_is_the_same_a
     assert ("only known there" in outcome.traceback) is (params == "odd")
 
 
+async def test_a_process_has_its_own_dependencies_and_no_state_of_the_lifespan() -> None:
+    assert (await Given().outcome("depend", "job")).result == '"job"'
+    assert (await Given().outcome("depend", "state")).error_code == "no_state"
+
+
 @pytest.mark.parametrize(
     ("params", "told"), [("exit", "exited with 3"), ("segfault", "SIGSEGV"), ("kill", "SIGKILL, as the system does")]
 )
