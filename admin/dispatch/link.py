@@ -84,7 +84,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         held = [convert.attempt_of(attempt) for attempt in register.held]
         beat = await self._attempts.beat(session.executor, held)
         session.tell(self._welcome())
-        session.hold(set(held) - set(beat.lost))
+        session.hold(beat.handlers)
         for attempt in beat.lost:
             session.tell(convert.lost_message(attempt))
         _tell_cancelled(session, beat)
@@ -108,6 +108,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
             connected_at=now,
             seen_at=now,
             schemas=schemas,
+            limits=convert.limits_of(register),
         )
 
     def _welcome(self) -> pb.ConnectResponse:
