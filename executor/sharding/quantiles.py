@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from executor.sharding.keys import Key
 
 FIRST_STEP, LEAST_STEP = 1_024, 16  # keys
-MARKS_A_SHARD = 64  # so many at least once the step has grown: a shard is then within 2 % of its share
+MARKS_A_SHARD = 32  # so many at least once the step has grown: a shard is then within 4 % of its share
 MIN_MARKS, MAX_MARKS = 1_024, 32_768
 
 FindEnd = Callable[[Key | None, int], tuple[Key, int] | None]

@@ -51,7 +51,8 @@ def make_plan(source: TableSource, asked: Asked) -> ScanPlan:
     if asked.strategy != "ranges":
         return ScanPlan(asked, upper)
     questions, everything = Questions(source), Stretch(upper)
-    marks = walk(lambda after, limit: questions.end(everything, after, limit), asked.total)
+    with source.holding():
+        marks = walk(lambda after, limit: questions.end(everything, after, limit), asked.total)
     return ScanPlan(asked, upper, bounds(marks, asked.total))
 
 

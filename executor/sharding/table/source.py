@@ -42,6 +42,7 @@ class TableSource:
         """
         self._engine = engine
         self.replica = replica
+        self._held: sa.Connection | None = None
         self.table = self._find(table)
         self.name = self.table.fullname
         self.key = self._key(key)
@@ -88,8 +89,23 @@ class TableSource:
     def reading(self) -> Iterator[sa.Connection]:
         """As `connect`, to the replica, where there is one."""
         engine = self._engine if self.replica is None else self.replica
-        with self._renamed(engine), engine.connect() as connection:
-            yield connection
+        with self._renamed(engine):
+            if self._held is not None:
+                yield self._held
+                return
+            with engine.connect() as connection:
+                yield connection
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """What is read within goes over one connection, each question still a transaction of its own: to a server that
+        is twice as fast where they are many and small."""
+        with self.reading() as connection:
+            self._held = connection.execution_options(isolation_level="AUTOCOMMIT")
+            try:
+                yield
+            finally:
+                self._held = None
 
     def shows(self, key: Key) -> bool:
         """Whether the replica has come as far as this key."""
