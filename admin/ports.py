@@ -215,9 +215,13 @@ class Executor:
     is_draining: bool
     version: str
     connected_at: datetime
-    seen_at: datetime
+    seen_at: datetime  # its last beat, no other message
     schemas: Mapping[HandlerName, str] = field(default_factory=dict, hash=False)
     """JSON schemas of parameters, as text, of those handlers that said one."""
+    limits: Mapping[HandlerName, int] = field(default_factory=dict, hash=False)
+    """Slots of those handlers that have a limit of their own."""
+    left: Mapping[HandlerName, int] = field(default_factory=dict, hash=False)
+    """How many of these are free; known where it is linked."""
 
     def is_alive(self, now: datetime, lease: timedelta) -> bool:
         """A link may outlive its executor for a while (a stopped process, a cut cable); a sign of life does not."""
@@ -225,7 +229,8 @@ class Executor:
 
     @property
     def room(self) -> Room:
-        return Room(self.id, self.name, self.group, self.handlers, self.slots, self.used)
+        full = {handler for handler, count in self.left.items() if count <= 0}
+        return Room(self.id, self.name, self.group, self.handlers - full, self.slots, self.used, self.left)
 
 
 class FleetStore(Protocol):

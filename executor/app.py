@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar, overload
 
@@ -9,24 +10,43 @@ from broker.model import Mode
 from executor.errors import BadHandler
 from executor.limits.limits import Limits
 from executor.limits.sql.engines import Engine
-from executor.registry import Function, Listener, Registry, describe, takes_one
+from executor.registry import (
+    Errors,
+    Function,
+    Isolation,
+    Listener,
+    Manner,
+    Registry,
+    describe,
+    read_listener,
+    read_middleware,
+)
 from executor.running.context import AsyncContext, Context
 
 F = TypeVar("F", bound=Function)
+
+Lifespan = Callable[[], AbstractAsyncContextManager[object]]
 
 SHORTEST_LEASE, LONGEST_LEASE = timedelta(seconds=1), timedelta(hours=12)  # as the broker takes them
 
 
 class Executor:
-    """An executor group's handlers and listeners; run by `shardcast executor MODULE:APP`."""
+    """An executor group's handlers and listeners; run by `shardcast executor MODULE:APP`.
 
-    def __init__(self, group: str, *, limits: Limits | Engine | str | None = None) -> None:
-        """`limits` are those that `once` and `current_limits` ask within handlers and listeners: a URL or a SQLAlchemy
-        engine as Limits takes it, or Limits. Raises BadLimits.
-        """
+    `lifespan` is a function that gives an async context manager (e.g. one decorated with asynccontextmanager). It is
+    entered before the executor takes anything, and left when all that ran has ended; what it yields is the `state` of
+    contexts and providers. `limits` are those that `once` and `current_limits` ask within handlers and listeners: a URL
+    or a SQLAlchemy engine as Limits takes it, or Limits.
+    """
+
+    def __init__(
+        self, group: str, *, lifespan: Lifespan | None = None, limits: Limits | Engine | str | None = None
+    ) -> None:
+        """Raises BadLimits."""
         if not group:
             raise ValueError("an executor needs the name of its group")
         self.group = group
+        self.lifespan = lifespan
         self.limits = Limits(limits) if isinstance(limits, Engine | str) else limits
         self.registry = Registry()
 
@@ -34,23 +54,55 @@ class Executor:
     def job(self, name: F) -> F: ...
 
     @overload
-    def job(self, name: str | None = None) -> Callable[[F], F]: ...
+    def job(
+        self,
+        name: str | None = None,
+        *,
+        isolation: Literal["async", "thread", "process"] | None = None,
+        slots: int | None = None,
+        retry_on: Errors = (),
+        give_up_on: Errors = (),
+    ) -> Callable[[F], F]: ...
 
-    def job(self, name: F | str | None = None) -> F | Callable[[F], F]:
+    def job(
+        self,
+        name: F | str | None = None,
+        *,
+        isolation: Literal["async", "thread", "process"] | None = None,
+        slots: int | None = None,
+        retry_on: Errors = (),
+        give_up_on: Errors = (),
+    ) -> F | Callable[[F], F]:
         """Offers a function, plain or async, as a handler; with or without parentheses. The function stays as it is.
 
         It may take a `context` and one more parameter, which gets the run's parameters as the type of its annotation.
-        The handler's name is that of module and function unless given. Raises BadHandler or HandlerExists.
+        The handler's name is that of module and function unless given.
+
+        Async functions run in the executor's loop and plain ones in a thread; `isolation="process"` gives a plain one a
+        process of its own, which is killed where the attempt is to stop. At most `slots` attempts of the handler run
+        side by side in one executor. An error of the types `give_up_on` is final; where `retry_on` names types, so is
+        every other one. Raises BadHandler or HandlerExists.
         """
         if callable(name):
             return self.job()(name)
 
         def offer(function: F) -> F:
             called = name or f"{function.__module__}.{function.__qualname__}"
-            self.registry.add(describe(called, function, (Context, AsyncContext)))
+            manner = _manner(called, isolation, slots, retry_on, give_up_on)
+            self.registry.add(describe(called, function, (Context, AsyncContext), manner))
             return function
 
         return offer
+
+    def middleware(self, function: F) -> F:
+        """Calls `function(context, call_next)`, plain or async, around each attempt of the app's handlers.
+
+        It returns what `call_next()` returned (awaited in an async one), or what else is to be the result; it may raise
+        or return Retry, Fail and Skip. What was added first is outermost. A plain one has a thread of its own. Another
+        error of its own fails the attempt with MiddlewareFailed. Raises BadHandler.
+        """
+        self.registry.middleware.append(read_middleware(function))
+        return function
 
     def consumer(
         self,
@@ -86,12 +138,33 @@ class Executor:
             raise BadHandler(name=group, reason=reason)
 
         def offer(function: F) -> F:
-            is_async, is_single = inspect.iscoroutinefunction(function), takes_one(group, function)
-            how = (is_async, is_single, Mode(mode), slots, max_messages, tuple(tags), start, lease)
+            is_async, (is_single, providers) = inspect.iscoroutinefunction(function), read_listener(group, function)
+            how = (is_async, is_single, Mode(mode), slots, max_messages, tuple(tags), start, lease, providers)
             self.registry.listeners.append(Listener(topics, group, function, *how))
             return function
 
         return offer
+
+
+def _manner(name: str, isolation: str | None, slots: object, retry_on: Errors, give_up_on: Errors) -> Manner:
+    """Raises BadHandler."""
+    if isolation is not None and isolation not in set(Isolation):
+        raise BadHandler(name=name, reason=f"isolation is async, thread or process, not {isolation!r}")
+    if slots is not None and (not isinstance(slots, int) or slots < 1):
+        raise BadHandler(name=name, reason=f"slots are a whole number from 1, not {slots!r}")
+    again, final = _types(name, retry_on), _types(name, give_up_on)
+    if both := set(again) & set(final):
+        told = ", ".join(sorted(each.__name__ for each in both))
+        raise BadHandler(name=name, reason=f"{told} cannot be both in retry_on and in give_up_on")
+    return Manner(Isolation(isolation) if isolation else None, slots, again, final)
+
+
+def _types(name: str, errors: Errors) -> tuple[type[Exception], ...]:
+    given: Sequence[object] = (errors,) if isinstance(errors, type) else tuple(errors)
+    types = tuple(each for each in given if isinstance(each, type) and issubclass(each, Exception))
+    if unfit := [each for each in given if each not in types]:
+        raise BadHandler(name=name, reason=f"retry_on and give_up_on take types of exceptions, not {unfit[0]!r}")
+    return types
 
 
 def _unfit(

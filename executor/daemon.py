@@ -5,7 +5,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +14,8 @@ import structlog
 
 from broker.client.publishing.shard_producer import ShardProducer
 from executor.app import Executor
+from executor.errors import LifespanFailed
+from executor.handlers.shell import with_shell
 from executor.limits.current import using
 from executor.limits.limits import Limits
 from executor.link.link import Desk
@@ -22,6 +24,7 @@ from executor.link.outgoing import Outgoing, Pins, Reports
 from executor.link.session import Identity, Session
 from executor.model import AttemptKey, ExecutorId
 from executor.probe.tally import Figures
+from executor.registry import Registry
 from executor.running.attempt import World
 from executor.running.listening.joining import BrokerGroups
 from executor.running.listening.listening import Listening
@@ -108,25 +111,25 @@ class Daemon:
 async def build(
     settings: ExecutorSettings, app: Executor, *, chance: Callable[[], float] = random.random
 ) -> AsyncIterator[Daemon]:
-    """An executor that is about to dial. Raises DirectoryUnusable or AddressInUse."""
+    """An executor that is about to dial. Raises DirectoryUnusable, AddressInUse or LifespanFailed."""
     executor_id = ExecutorId(uuid.uuid4().hex)
-    with open_outbox(settings.data, executor_id) as outbox:
-        outgoing = Outgoing()
+    async with AsyncExitStack() as stack:
+        outbox = stack.enter_context(open_outbox(settings.data, executor_id))
+        state = await stack.enter_async_context(_living(app))
+        registry, outgoing = with_shell(app.registry, settings.allowed_programs), Outgoing()
         pins, reports = Pins(outgoing), Reports(outbox, outgoing)
-        world = World(app.registry, _opener(settings), pins.propose, lambda: datetime.now(UTC), time.monotonic)
+        world = World(registry, _opener(settings), pins.propose, lambda: datetime.now(UTC), time.monotonic, state)
         runner = Runner(world, settings.slots, reports.deliver)
         drain = partial(runner.drain, settings.release_seconds, settings.drain_seconds)
         desk = Desk(runner, outgoing, pins, reports, drain, time.monotonic)
-        identity = _identity(settings, app, executor_id)
+        identity = _identity(settings, app.group, executor_id, registry)
         session = Session(identity, desk, connect_seconds=settings.connect_seconds, jitter=chance)
         groups = BrokerGroups(settings.broker, settings.broker_token)
-        listening = [Listening(listener, groups) for listener in app.registry.listeners]
-        try:
-            async with _probed(settings, partial(_look, runner, session, reports)) as endpoints:
-                yield Daemon(settings, session, runner, reports, listening, endpoints=endpoints, limits=app.limits)
-        finally:
-            if app.limits is not None:
-                app.limits.close()
+        listening = [Listening(listener, groups, state) for listener in registry.listeners]
+        if app.limits is not None:
+            stack.callback(app.limits.close)
+        endpoints = await stack.enter_async_context(_probed(settings, partial(_look, runner, session, reports)))
+        yield Daemon(settings, session, runner, reports, listening, endpoints=endpoints, limits=app.limits)
 
 
 @asynccontextmanager
@@ -156,15 +159,30 @@ def _look(runner: Runner, session: Session, reports: Reports) -> Figures:
     )
 
 
-def _identity(settings: ExecutorSettings, app: Executor, executor_id: ExecutorId) -> Identity:
+@asynccontextmanager
+async def _living(app: Executor) -> AsyncIterator[object]:
+    """What the app's lifespan yields, until all that ran has ended. Raises LifespanFailed."""
+    async with AsyncExitStack() as stack:
+        try:
+            state = await stack.enter_async_context(app.lifespan()) if app.lifespan is not None else None
+        except Exception as error:
+            raise LifespanFailed(what="began", reason=f"{type(error).__name__}: {error}") from error
+        yield state
+        try:
+            await stack.aclose()
+        except Exception as error:
+            raise LifespanFailed(what="ended", reason=f"{type(error).__name__}: {error}") from error
+
+
+def _identity(settings: ExecutorSettings, group: str, executor_id: ExecutorId, registry: Registry) -> Identity:
     return Identity(
         addresses=settings.admins,
         token=settings.token,
-        group=app.group,
+        group=group,
         executor_id=executor_id,
         name=settings.name,
         version=_version(),
-        registry=app.registry,
+        registry=registry,
     )
 
 

@@ -83,6 +83,38 @@ class HandlerExists(ExecutorError):
     status = Status.ALREADY_EXISTS
 
 
+class HandlerDied(ExecutorError):
+    """The process of handler {name} died: {how}."""
+
+    code = "handler_died"
+
+
+class ProgramFailed(ExecutorError):
+    """The program {program} ended with exit code {exit_code}: {output}"""
+
+    code = "program_failed"
+
+
+class MiddlewareFailed(ExecutorError):
+    """The middleware {name} failed: {reason}"""
+
+    code = "middleware_failed"
+
+
+class LifespanFailed(ExecutorError):
+    """The lifespan of the app failed as it {what}: {reason}"""
+
+    code = "lifespan_failed"
+    status = Status.FAILED_PRECONDITION
+
+
+class NoState(ExecutorError):
+    """What the lifespan yielded is in the executor's process; a handler with a process of its own makes its own."""
+
+    code = "no_state"
+    status = Status.FAILED_PRECONDITION
+
+
 class BadParams(ExecutorError):
     """The parameters do not fit handler {name}: {reason}."""
 

@@ -51,6 +51,7 @@ class Assignment:
     pins: Mapping[str, str] = field(default_factory=dict)  # written once per run: "log" and "scan/<name>"
     fire_at: datetime | None = None
     cause: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)  # of earlier attempts
 
     @property
     def shard(self) -> Shard:
@@ -66,6 +67,7 @@ class Counters:
     cursor: str = ""  # JSON text, for display
     done: int = 0  # what the handler said by progress(done, total)
     total: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)  # what the handler said by count(name)
 
 
 class OutcomeState(enum.StrEnum):

@@ -23,12 +23,17 @@ class ExecutorSettings(Settings):
     name: str = Field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     drain_seconds: float = Field(default=25.0, ge=0)
     release_seconds: float = Field(default=5.0, ge=0)  # of a drain: then handlers are asked to stop at their next batch
+    shell_allow: str = ""  # programs that the handler `shell` may run, with commas between them; none: no such handler
     connect_seconds: float = Field(default=20, gt=0)  # an admin that is not found for so long at the start is an error
 
     @property
     def admins(self) -> tuple[str, ...]:
         """Any one of them will do."""
         return tuple(dict.fromkeys(address.strip() for address in self.admin.split(",")))
+
+    @property
+    def allowed_programs(self) -> tuple[str, ...]:
+        return tuple(each.strip() for each in self.shell_allow.split(",") if each.strip())
 
     @field_validator("admin")
     @classmethod

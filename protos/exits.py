@@ -36,7 +36,7 @@ _CODES = {
         "database_unreachable",
     ),
     Exit.CANNOT_CREATE: ("address_in_use", "directory_in_use", "directory_unusable", "database_in_use"),
-    Exit.BAD_CONFIGURATION: ("bad_configuration", "bad_app", "shadowed_package", "schema_outdated"),
+    Exit.BAD_CONFIGURATION: ("bad_configuration", "bad_app", "lifespan_failed", "shadowed_package", "schema_outdated"),
 }
 _BY_CODE = {code: exit_code for exit_code, codes in _CODES.items() for code in codes}
 _BY_STATUS = {

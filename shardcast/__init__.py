@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from admin.domain.trigger import fire_times
     from broker.client import STORED_BEFORE, Batch, Message, Receipt, Receipts, ReceivedMessage
     from executor.app import Executor
+    from executor.depends import Depends
     from executor.errors import Cancelled, CheckpointOrder, ClaimHeld, Fail, Retry, RowFailed, Skip
     from executor.limits.current import current_limits, once, once_all
     from executor.limits.limits import Limits
@@ -30,6 +31,7 @@ __all__ = [
     "ClaimHeld",
     "Consumer",
     "Context",
+    "Depends",
     "Executor",
     "Fail",
     "InvalidTrigger",
@@ -58,6 +60,7 @@ _HOMES = {
     "admin.domain.trigger": ("fire_times",),
     "broker.client": ("STORED_BEFORE", "Batch", "Message", "Receipt", "Receipts", "ReceivedMessage"),
     "executor.app": ("Executor",),
+    "executor.depends": ("Depends",),
     "executor.errors": ("Cancelled", "CheckpointOrder", "ClaimHeld", "Fail", "Retry", "RowFailed", "Skip"),
     "executor.limits.current": ("current_limits", "once", "once_all"),
     "executor.limits.limits": ("Limits",),

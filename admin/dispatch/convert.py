@@ -1,5 +1,7 @@
 """Messages of the link to the domain's data, and back."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
@@ -8,7 +10,7 @@ from admin.domain.logs import MAX_LINE_CHARACTERS, LogLine
 from admin.domain.names import Attempt, HandlerName, RunId
 from admin.domain.routing import Assignment
 from admin.domain.run import Outcome, OutcomeState, Verdict
-from admin.domain.shard import NOTHING_YET, Counters, Fault
+from admin.domain.shard import NOTHING_YET, Counters, Fault, counts_of
 from protos.errors import InvalidArgument
 from protos.executor.v1 import link_pb2 as pb
 
@@ -23,6 +25,9 @@ MAX_COUNT = 1_000_000_000  # of what an executor counts for people
 
 MAX_SCHEMA_BYTES = 32 << 10  # of a handler's parameters; a larger one is left out
 MAX_SCHEMAS_BYTES = 256 << 10  # of all handlers of an executor
+
+MAX_COUNTS = 32  # names of what a shard's handler counts
+_COUNT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 _MS = timedelta(milliseconds=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -48,6 +53,11 @@ def schemas_of(register: pb.Register) -> Mapping[HandlerName, str]:
     return found
 
 
+def limits_of(register: pb.Register) -> Mapping[HandlerName, int]:
+    """The slots of those handlers that have a limit of their own."""
+    return {HandlerName(each.name): min(each.slots, MAX_COUNT) for each in register.handlers if each.slots}
+
+
 def attempt_of(message: pb.Attempt) -> Attempt:
     return Attempt(RunId(message.run_id), min(message.shard, MAX_INDEX), min(message.term, MAX_NUMBER))
 
@@ -61,7 +71,14 @@ def counters_of(message: pb.Counters) -> Counters:
         return NOTHING_YET
     numbers = (min(each, MAX_NUMBER) for each in (message.rows, message.published, message.done, message.total))
     rows, published, done, total = numbers
-    return Counters(rows, published, text_of(message.cursor, MAX_RESULT), done, total)
+    return Counters(rows, published, text_of(message.cursor, MAX_RESULT), done, total, _counts_of(message))
+
+
+def _counts_of(message: pb.Counters) -> str:
+    """Of those that are told more than can be kept, the first by name."""
+    names = sorted(name for name in message.counts if _COUNT_NAME.fullmatch(name))[:MAX_COUNTS]
+    counts = {name: min(message.counts[name], MAX_NUMBER) for name in names}
+    return json.dumps(counts, separators=(",", ":")) if counts else ""
 
 
 def lines_of(message: pb.LogLines) -> Sequence[LogLine]:
@@ -119,6 +136,7 @@ def _assignment(assignment: Assignment) -> pb.Assignment:
         pins=assignment.pins,
         fire_at_ms=round(run.fire_at.timestamp() * 1000),
         cause=run.cause,
+        counts=counts_of(shard.counters),
     )
 
 

@@ -1,13 +1,13 @@
 """Connected executors: what each can take and holds, and the messages on their way to it."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from admin.dispatch.convert import assign_message, cancel_message, lost_message
-from admin.domain.names import Attempt, ExecutorId
+from admin.domain.names import Attempt, ExecutorId, HandlerName
 from admin.domain.routing import Assignment
 from admin.ports import Executor
 from protos.errors import PermissionDenied
@@ -19,13 +19,13 @@ class Session:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._held: set[Attempt] = set()
+        self._held: dict[Attempt, HandlerName] = {}
         self._named: frozenset[Attempt] = frozenset()  # by the last beat
         self._outgoing: asyncio.Queue[pb.ConnectResponse | Exception | None] = asyncio.Queue()
 
     @property
     def executor(self) -> Executor:
-        return replace(self._executor, used=len(self._held))
+        return replace(self._executor, used=len(self._held), left=self._left())
 
     def tell(self, message: pb.ConnectResponse) -> None:
         self._outgoing.put_nowait(message)
@@ -33,18 +33,26 @@ class Session:
     def holds(self, attempt: Attempt) -> bool:
         return attempt in self._held
 
-    def hold(self, attempts: Iterable[Attempt]) -> None:
+    def hold(self, attempts: Mapping[Attempt, HandlerName]) -> None:
         self._held.update(attempts)
 
     def free(self, attempts: Iterable[Attempt]) -> bool:
-        """Whether there is a slot now where there was none before."""
-        was_full, before = len(self._held) >= self._executor.slots, len(self._held)
-        self._held.difference_update(attempts)
-        return was_full and len(self._held) < before
+        """Whether there is a slot now where there was none before, for all handlers or for one with a limit."""
+        was_full = len(self._held) >= self._executor.slots
+        full = {handler for handler, count in self._left().items() if count <= 0}
+        freed = [self._held.pop(attempt) for attempt in set(attempts) & self._held.keys()]
+        return bool(freed) and (was_full or not full.isdisjoint(freed))
+
+    def _left(self) -> Mapping[HandlerName, int]:
+        limits = self._executor.limits
+        if not limits:
+            return limits
+        held = Counter(self._held.values())
+        return {handler: limit - held[handler] for handler, limit in limits.items()}
 
     def name(self, attempts: Collection[Attempt]) -> bool:
         """What a beat named once and does not any more has ended without a report: its slot is free."""
-        gone = (self._named - frozenset(attempts)) & self._held
+        gone = (self._named - frozenset(attempts)) & self._held.keys()
         self._named = frozenset(attempts)
         return self.free(gone)
 
@@ -112,7 +120,7 @@ class Sessions:
             if session is None:
                 untold += items
                 continue
-            session.hold(item.shard.current for item in items)
+            session.hold({item.shard.current: item.run.handler for item in items})
             session.tell(assign_message(items))
         return untold
 

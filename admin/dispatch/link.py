@@ -84,7 +84,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         held = [convert.attempt_of(attempt) for attempt in register.held]
         beat = await self._attempts.beat(session.executor, held)
         session.tell(self._welcome())
-        session.hold(set(held) - set(beat.lost))
+        session.hold(beat.handlers)
         for attempt in beat.lost:
             session.tell(convert.lost_message(attempt))
         _tell_cancelled(session, beat)
@@ -108,6 +108,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
             connected_at=now,
             seen_at=now,
             schemas=schemas,
+            limits=convert.limits_of(register),
         )
 
     def _welcome(self) -> pb.ConnectResponse:
@@ -120,8 +121,10 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         handling = [asyncio.create_task(self._handle(session, inbox)) for inbox in (beats, others)]
         try:
             async for request in requests:
-                session.see(self._clock())
-                await (beats if request.WhichOneof("kind") == "beat" else others).put(request)
+                is_beat = request.WhichOneof("kind") == "beat"
+                if is_beat:  # alone: who seems alive for longer than its leases last gets back what it let lapse
+                    session.see(self._clock())
+                await (beats if is_beat else others).put(request)
             await beats.close()
             await others.close()
             await asyncio.gather(*handling)

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from admin.domain.names import ExecutorId, Group, HandlerName, ShardKey
@@ -20,6 +20,8 @@ class Room:
     handlers: frozenset[HandlerName]
     slots: int
     used: int
+    left: Mapping[HandlerName, int] = field(default_factory=dict, hash=False)
+    """How many more of each handler that has a limit of its own."""
 
 
 class Waiting(NamedTuple):
@@ -50,6 +52,7 @@ def route(waiting: Iterable[Waiting], rooms: Sequence[Room]) -> list[Choice]:
     """Each shard, in order, goes to the executor that holds the fewest and offers its handler; else it waits."""
     rooms_by_id = {room.executor_id: room for room in rooms}
     used = {room.executor_id: room.used for room in rooms}
+    left = {(room.executor_id, handler): count for room in rooms for handler, count in room.left.items()}
     heaps: dict[tuple[Group, HandlerName], list[tuple[int, ExecutorId]]] = {}
     choices: list[Choice] = []
     for shard in waiting:
@@ -57,7 +60,7 @@ def route(waiting: Iterable[Waiting], rooms: Sequence[Room]) -> list[Choice]:
         if wanted not in heaps:
             heaps[wanted] = [(used[room.executor_id], room.executor_id) for room in rooms if _offers(room, *wanted)]
             heapq.heapify(heaps[wanted])
-        if (chosen := _take(heaps[wanted], rooms_by_id, used)) is not None:
+        if (chosen := _take(heaps[wanted], rooms_by_id, used, left, shard.handler)) is not None:
             choices.append(Choice(shard.key, chosen.executor_id, chosen.name))
     return choices
 
@@ -67,17 +70,23 @@ def _offers(room: Room, group: Group, handler: HandlerName) -> bool:
 
 
 def _take(
-    heap: list[tuple[int, ExecutorId]], rooms: dict[ExecutorId, Room], used: dict[ExecutorId, int]
+    heap: list[tuple[int, ExecutorId]],
+    rooms: dict[ExecutorId, Room],
+    used: dict[ExecutorId, int],
+    left: dict[tuple[ExecutorId, HandlerName], int],
+    handler: HandlerName,
 ) -> Room | None:
     """The least used one; entries that other handlers' shards made stale are put in order first."""
     while heap:
         count, executor_id = heap[0]
-        if used[executor_id] >= rooms[executor_id].slots:
+        if used[executor_id] >= rooms[executor_id].slots or left.get((executor_id, handler), 1) <= 0:
             heapq.heappop(heap)
         elif count != used[executor_id]:
             heapq.heapreplace(heap, (used[executor_id], executor_id))
         else:
             used[executor_id] += 1
+            if (executor_id, handler) in left:
+                left[executor_id, handler] -= 1
             heapq.heapreplace(heap, (used[executor_id], executor_id))
             return rooms[executor_id]
     return None

@@ -1,7 +1,9 @@
 """One slice of a run, and the table of all that can happen to it."""
 
 import enum
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, assert_never
@@ -75,9 +77,25 @@ class Counters(NamedTuple):
     cursor: str = ""
     done: int = 0
     total: int = 0
+    counts: str = ""
+    """JSON text of what its handler counted, by name; earlier attempts included."""
 
 
 NOTHING_YET = Counters()
+
+
+def counts_of(counters: Counters) -> Mapping[str, int]:
+    """What a shard's handler counted, by name."""
+    found: Mapping[str, int] = json.loads(counters.counts) if counters.counts else {}
+    return found
+
+
+def sum_of_counts(shards: Iterable["Shard"]) -> Mapping[str, int]:
+    """What the handlers of a run counted, by name."""
+    total: Counter[str] = Counter()
+    for shard in shards:
+        total.update(counts_of(shard.counters))
+    return dict(sorted(total.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """What executors say about the attempts they hold: beats, refusals, progress, pins, reports."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 
 from admin.domain.errors import Unstorable
-from admin.domain.names import Attempt, ExecutorId, Group
+from admin.domain.names import Attempt, ExecutorId, Group, HandlerName
 from admin.domain.run import Outcome, OutcomeState, Verdict, on_beat, on_outcome, on_refusal, verdict
 from admin.domain.shard import HELD, Counters, Fault, Shard
 from admin.operations.runs import ring_for
@@ -22,6 +22,7 @@ class Beat:
 
     lost: Sequence[Attempt]
     cancelled: Sequence[Attempt]
+    handlers: Mapping[Attempt, HandlerName] = field(default_factory=dict)  # of those that are not lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,14 @@ class Attempts:
         if not held:
             return Beat((), ())
         changed = await self._change([Change(attempt.shard, self._beaten(executor, attempt)) for attempt in held])
-        kept: set[Attempt] = set()
+        kept: dict[Attempt, HandlerName] = {}
         cancelled: set[Attempt] = set()
         for attempt, found in zip(held, changed.before, strict=True):
             if found is not None and found[1].group == executor.group and _is_fine(found[0], executor.id, attempt):
-                kept.add(attempt)
+                kept[attempt] = found[1].handler
                 if found[1].is_cancelling:
                     cancelled.add(attempt)
-        return Beat([attempt for attempt in held if attempt not in kept], sorted(cancelled))
+        return Beat([attempt for attempt in held if attempt not in kept], sorted(cancelled), kept)
 
     def _beaten(self, executor: Executor, attempt: Attempt) -> Decide:
         holder, lease = executor.id, self.lease

@@ -13,7 +13,7 @@ from admin.store.databases.server import is_refusal, server_engine
 from admin.store.databases.sqlite import sqlite_engine, sqlite_path
 from protos.errors import BadConfiguration
 
-NEWEST = "20261128_run_logs"
+NEWEST = "20261128_counts"
 """The newest revision in migrations/versions."""
 
 

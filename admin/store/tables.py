@@ -133,6 +133,7 @@ shards = Table(
     Column("error_message", LONG_TEXT),
     Column("traceback", LONG_TEXT),
     Column("result", LONG_TEXT),
+    Column("counts", LONG_TEXT),
     Index("ix_shards_waiting", "state", "group_name", "due_ms", "handler"),
     Index("ix_shards_leased", "leased_until_ms", **_where("leased_until_ms IS NOT NULL")),
     sqlite_with_rowid=False,

@@ -14,14 +14,11 @@ from pathlib import Path
 
 from benchmarks.scheduler.ledger import FIELDS
 from benchmarks.scheduler.measure import Arrival
+from benchmarks.servers import Skipped
 from protos.daemon import STOP_WITH_STDIN
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0  # then it is killed
-
-
-class Skipped(Exception):
-    """A case that cannot be played, and why."""
 
 
 class Overwhelmed(Skipped):

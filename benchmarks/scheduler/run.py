@@ -13,9 +13,9 @@ from benchmarks.scheduler.cases.crowds import burst, hung_executor
 from benchmarks.scheduler.cases.fires import fires, lateness
 from benchmarks.scheduler.cases.restart import restart
 from benchmarks.scheduler.cases.triggers import trigger_latency
-from benchmarks.scheduler.daemons import Skipped
 from benchmarks.scheduler.stage import Options, say
 from benchmarks.scheduler.yardsticks import xxl_job
+from benchmarks.servers import Skipped
 
 Case = Callable[[Options], AsyncIterator[Figure]]
 

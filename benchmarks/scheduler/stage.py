@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.figures import Figure
+from benchmarks.processes import cpu_seconds
 from benchmarks.scheduler.api import GROUP, SPREAD, Api, calling
 from benchmarks.scheduler.daemons import Admin, Executor, running_admin, running_executor
 from benchmarks.scheduler.databases import Database, running_database
 from benchmarks.scheduler.ledger import SLOTS
-from benchmarks.scheduler.processes import cpu_seconds
 
 NAME = "scheduler"
 

@@ -30,6 +30,12 @@ def current_limits() -> Limits:
     return limits
 
 
+def current_url() -> str | None:
+    """By which another process of the app asks the same limits; None where there are none to be shared."""
+    limits = _current.get()
+    return None if limits is None else limits.url
+
+
 def current_async_limits() -> AsyncLimits:
     """As `current_limits`, with `await`. Raises NoLimits."""
     return AsyncLimits(current_limits())

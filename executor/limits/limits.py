@@ -30,6 +30,8 @@ class _Limits:
         """
         clock = now or partial(datetime.now, UTC)
         self._store: Store = store._store if isinstance(store, _Limits) else _open(store, clock)
+        self.url = _url_of(store)
+        """By which other processes ask the same store, with its password; None: they cannot."""
 
     def once(self, key: str, *, window: timedelta, claim: timedelta | None = None, unknown: Unknown = "repeat") -> Once:
         """A context manager that is True where nobody did `key` within `window`, and nobody is at work on it.
@@ -129,6 +131,16 @@ class AsyncLimits(_Limits):
     async def cap_all(self, keys: Sequence[str], *, most: int, window: timedelta) -> list[str]:
         """As Limits.cap_all."""
         return await asyncio.to_thread(partial(Limits(self).cap_all, keys, most=most, window=window))
+
+
+def _url_of(store: str | Engine | _Limits) -> str | None:
+    match store:
+        case _Limits():
+            return store.url
+        case str():
+            return None if store.startswith("memory:") else store
+        case _:
+            return store.url.render_as_string(hide_password=False)
 
 
 def _open(store: object, now: Callable[[], datetime]) -> Store:

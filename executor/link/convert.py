@@ -41,12 +41,16 @@ def assignment_of(message: pb.Assignment) -> Assignment:
         pins=dict(message.pins),
         fire_at=datetime.fromtimestamp(message.fire_at_ms / 1000, UTC) if message.fire_at_ms else None,
         cause=message.cause,
+        counts=dict(message.counts),
     )
 
 
 def handlers_of(registry: Registry) -> list[pb.Handler]:
     handlers = registry.handlers.values()
-    return [pb.Handler(name=handler.name, params_schema=handler.params_schema) for handler in handlers]
+    return [
+        pb.Handler(name=handler.name, params_schema=handler.params_schema, slots=handler.manner.slots or 0)
+        for handler in handlers
+    ]
 
 
 def counters_of(counters: Counters) -> pb.Counters:
@@ -56,6 +60,7 @@ def counters_of(counters: Counters) -> pb.Counters:
         cursor=counters.cursor,
         done=counters.done,
         total=counters.total,
+        counts=counters.counts,
     )
 
 

@@ -1,7 +1,8 @@
 """One attempt as a pipeline: decode, open, run, finish, and its outcome."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -9,15 +10,19 @@ from functools import partial
 import structlog
 
 from executor.errors import Cancelled, Fail, Retry, Skip
-from executor.model import Assignment, Outcome
-from executor.registry import Handler, Registry
+from executor.model import Assignment, AttemptKey, Counters, Outcome
+from executor.registry import PLAIN, Handler, Isolation, Registry
 from executor.running.cancellation import Cancellation, Why
 from executor.running.context import AsyncContext, Context, current
 from executor.running.isolation import Portal, contained, in_thread
+from executor.running.middleware import around
 from executor.running.outcome import Ending, encode_result, ended_by, succeeded
+from executor.running.process.process import HandlerProcess
 from executor.running.runlog import RunLog
 from executor.running.shard import AttemptShard, OpenProducer, Pin
 from executor.sharding.plans import Plans
+from executor.sharding.publish import Producer
+from protos.errors import InvalidArgument
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +38,7 @@ class World:
     pin: Pin
     now: Callable[[], datetime]
     monotonic: Callable[[], float]  # seconds
+    state: object = None  # what the app's lifespan yielded
     plans: Plans = field(default_factory=Plans)
 
 
@@ -43,9 +49,21 @@ class Attempt:
         self.assignment = assignment
         self.cancellation = Cancellation(lease_until, world.monotonic)
         self.log = RunLog(assignment.key, assignment.attempt_number, world.now)
-        self.shard = AttemptShard(assignment, self.cancellation, world.open_producer, world.pin, world.plans)
+        self._handler = world.registry.handlers.get(assignment.handler)
+        self._process = self._of_its_own(world)
+        opener = world.open_producer if self._process is None else _opened_there
+        self.shard = AttemptShard(assignment, self.cancellation, opener, world.pin, world.plans)
         self.body: asyncio.Future[object] | None = None
         self._world = world
+
+    @property
+    def counters(self) -> Counters:
+        return self.shard.counters if self._process is None else self._process.counters
+
+    @property
+    def gained(self) -> tuple[int, int]:
+        """Rows handed out and messages acknowledged by this attempt alone."""
+        return self.shard.gained if self._process is None else self._process.gained
 
     async def run(self) -> Outcome | None:
         """Runs the handler to its end, or until it was told to stop and had its time for that.
@@ -81,7 +99,8 @@ class Attempt:
         params = handler.decode(self.assignment.params)
         deadline = started_at + self.assignment.timeout if self.assignment.timeout else None
         kind = AsyncContext if handler.is_async else Context
-        context = kind(self.shard, params, deadline, self.log, Portal(asyncio.get_running_loop()))
+        portal = Portal(asyncio.get_running_loop())
+        context = kind(self.shard, params, deadline, self.log, portal, state=self._world.state)
         try:
             returned = await self._watched(handler, context, params)
         except (Retry, Fail, Skip) as word:
@@ -101,9 +120,11 @@ class Attempt:
         try:
             await asyncio.wait((self.body, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not self.body.done():
-                await self._end(self.body, handler.is_async)
+                await self._end(self.body, can_be_cancelled=handler.isolation is not Isolation.THREAD)
         finally:
             stopping.cancel()
+            if self._process is not None:
+                self.body.cancel()  # also where the daemon leaves: it must not outlive that
             if timer is not None:
                 timer.cancel()
         if not self.body.done():
@@ -113,18 +134,27 @@ class Attempt:
     def _begin(self, handler: Handler, context: Context | AsyncContext, params: object) -> asyncio.Future[object]:
         token = current.set(context)
         try:
-            if handler.is_async:
-                return asyncio.ensure_future(_awaited(handler, context, params))
-            return in_thread(partial(handler.call, context, params), name=str(self.assignment.key))
+            call = partial(self._called, handler, context, params)
+            layers = self._world.registry.middleware
+            return asyncio.ensure_future(contained(around(layers, context, call)()) if layers else call())
         finally:
             current.reset(token)
 
-    async def _end(self, body: asyncio.Future[object], is_async: bool) -> None:
-        """A thread stops at its next batch; a coroutine is cancelled, at once or, in a drain, when its time is over."""
-        if is_async and self.cancellation.why is not Why.RELEASED:
+    def _called(self, handler: Handler, context: Context | AsyncContext, params: object) -> Awaitable[object]:
+        if self._process is not None:
+            return contained(self._process.run(context.deadline))
+        if handler.is_async:
+            return _awaited(handler, context, params)
+        return in_thread(partial(handler.call, context, params), name=str(self.assignment.key))
+
+    async def _end(self, body: asyncio.Future[object], *, can_be_cancelled: bool) -> None:
+        """A thread stops at its next batch; a coroutine is cancelled and a process killed, at once or, in a drain, when
+        its time is over.
+        """
+        if can_be_cancelled and self.cancellation.why is not Why.RELEASED:
             body.cancel()
         await asyncio.wait((body,), timeout=STOP_SECONDS)
-        if is_async and not body.done():
+        if can_be_cancelled and not body.done():
             body.cancel()
             await asyncio.wait((body,), timeout=STOP_SECONDS)
 
@@ -140,10 +170,23 @@ class Attempt:
             key=self.assignment.key,
             started_at=started_at,
             ended_at=self._world.now(),
-            counters=self.shard.counters,
+            counters=self.counters,
             why=self.cancellation.why,
             reason=self.cancellation.reason,
             timeout=self.assignment.timeout,
+            manner=self._handler.manner if self._handler is not None else PLAIN,
+        )
+
+    def _of_its_own(self, world: World) -> HandlerProcess | None:
+        if self._handler is None or self._handler.isolation is not Isolation.PROCESS:
+            return None
+        return HandlerProcess(
+            self._handler,
+            self.assignment,
+            cancellation=self.cancellation,
+            log=self.log,
+            open_producer=world.open_producer,
+            pin=world.pin,
         )
 
     def _tell(self, outcome: Outcome, has_lapsed: bool) -> None:
@@ -158,6 +201,11 @@ class Attempt:
             published=outcome.counters.published,
             lease_lost=has_lapsed,
         )
+
+
+def _opened_there(key: AttemptKey) -> AbstractAsyncContextManager[Producer]:
+    """One that is opened here too would fence the handler's."""
+    raise InvalidArgument(reason=f"the producer of {key} belongs to its handler, which runs in a process of its own")
 
 
 async def _awaited(handler: Handler, context: AsyncContext | Context, params: object) -> object:

@@ -48,6 +48,11 @@ class Cancellation:
         return self.why is Why.LOST or self.clock() >= self.lease_until
 
     @property
+    def seconds_left(self) -> float:
+        """Of the lease."""
+        return 0.0 if self.has_lapsed else self.lease_until - self.clock()
+
+    @property
     def is_requested(self) -> bool:
         return self.why is not None or self.has_lapsed
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 
-from executor.errors import NoContext
+from executor.errors import NoContext, NoState
 from executor.model import RunId, Shard
 from executor.running.cancellation import Cancellation
 from executor.running.isolation import Portal, in_thread
@@ -21,6 +21,7 @@ from protos.errors import InvalidArgument
 
 MAX_COUNT = 2**63 - 1
 LIMITS = Limits()
+ELSEWHERE = object()
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -29,7 +30,14 @@ class _Attempt:
     """What both kinds of handlers see."""
 
     def __init__(
-        self, shard: AttemptShard, params: object, deadline: datetime | None, log: Logger, portal: Portal
+        self,
+        shard: AttemptShard,
+        params: object,
+        deadline: datetime | None,
+        log: Logger,
+        portal: Portal,
+        *,
+        state: object = None,
     ) -> None:
         assignment = shard.assignment
         self.run_id: RunId = assignment.key.run_id
@@ -44,6 +52,7 @@ class _Attempt:
         """Goes to the run's log, and to this process's."""
         self._shard = shard
         self._portal = portal
+        self._state = state
         self._names = count(1)
 
     def progress(self, done: int, total: int) -> None:
@@ -52,6 +61,20 @@ class _Attempt:
         if not all(isinstance(count, int) and 0 <= count <= MAX_COUNT for count in counts):
             raise InvalidArgument(reason=f"progress is told in whole numbers from 0, not {done!r} of {total!r}")
         self._shard.done, self._shard.total = done, total
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Adds to one of the shard's counts, which its next attempts go on from; for display, summed up over the run.
+
+        A name is letters, digits, "_", "." and "-", at most 64; a shard has 32 of them at most. Raises InvalidArgument.
+        """
+        self._shard.counts.add(name, amount)
+
+    @property
+    def state(self) -> object:
+        """What the app's lifespan yielded. Raises NoState in a process of the handler's own."""
+        if self._state is ELSEWHERE:
+            raise NoState
+        return self._state
 
     @property
     def is_cancelled(self) -> bool:

@@ -11,12 +11,15 @@ from broker.errors import ProducerUnknown, StaleTerm, TooLarge
 from executor.errors import (
     AttemptTimedOut,
     BadCursor,
+    BadHandler,
     BadParams,
     BadResult,
     Cancelled,
     CheckpointOrder,
     DatabaseUnreachable,
     Fail,
+    HandlerDied,
+    MiddlewareFailed,
     Retry,
     RowFailed,
     ScanError,
@@ -25,6 +28,7 @@ from executor.errors import (
     UnknownHandler,
 )
 from executor.model import AttemptKey, Counters, Outcome, OutcomeState
+from executor.registry import PLAIN, Manner
 from executor.running.cancellation import Why
 from protos.errors import ShardcastError
 
@@ -33,10 +37,18 @@ MAX_TRACEBACK_BYTES = 32 << 10
 MAX_ERROR_CHARACTERS = 4_096
 
 HOPELESS = (
-    *(BadParams, BadResult, UnknownHandler, CheckpointOrder, ScanRepeated, ScanError, BadCursor),
+    *(BadHandler, BadParams, BadResult, UnknownHandler, CheckpointOrder, ScanRepeated, ScanError, BadCursor),
     *(ProducerUnknown, TooLarge),
 )
 """Errors that another try of the same handler with the same parameters meets again."""
+
+
+class EndedElsewhere(Exception):
+    """A handler ended in its own process, otherwise than by returning."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(f"{outcome.error_code}: {outcome.error_message}")
+        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,7 @@ class Ending:
     why: Why | None = None  # it was told to stop
     reason: str = ""
     timeout: timedelta | None = None
+    manner: Manner = PLAIN
 
 
 def encode_result(handler: str, value: object) -> str:
@@ -72,6 +85,9 @@ def ended_by(ending: Ending, error: BaseException) -> Outcome:
     if (stale := find(error, StaleTerm)) is not None:
         current = int(str(stale.fields.get("current", 0)))
         return replace(_outcome(ending, OutcomeState.FENCED, stale), broker_term=current)
+    if isinstance(error, EndedElsewhere) and (ending.why is None or error.outcome.state is OutcomeState.FENCED):
+        started_at, ended_at, counters = ending.started_at, ending.ended_at, ending.counters
+        return replace(error.outcome, started_at=started_at, ended_at=ended_at, counters=counters)
     match ending.why:
         case Why.CANCELLED | Why.LOST:
             return _outcome(ending, OutcomeState.CANCELLED, Cancelled(reason=ending.reason))
@@ -97,10 +113,18 @@ def _raised(ending: Ending, error: BaseException) -> Outcome:
         return replace(failed, is_retryable=True, retry_after=error.after)
     if isinstance(error, Fail):
         return failed
-    fault = error.__cause__ if isinstance(error, RowFailed) else error
+    return replace(failed, is_retryable=_may_retry(ending.manner, error), traceback=_trace(error))
+
+
+def _may_retry(manner: Manner, error: BaseException) -> bool:
+    """What its handler's author said of such errors; else all are tried again that may go better."""
+    fault = error.__cause__ or error if isinstance(error, RowFailed) else error
+    if isinstance(error, HandlerDied | MiddlewareFailed):  # not the handler's own
+        return not isinstance(error, manner.give_up_on)
+    if (is_said := manner.may_retry(fault)) is not None:
+        return is_said
     is_hopeless = isinstance(fault, HOPELESS) and not isinstance(fault, DatabaseUnreachable)
-    is_retryable = not is_hopeless and find(error, ProducerUnknown) is None
-    return replace(failed, is_retryable=is_retryable, traceback=_trace(error))
+    return not is_hopeless and find(error, ProducerUnknown) is None
 
 
 def _outcome(ending: Ending, state: OutcomeState, error: BaseException | None = None) -> Outcome:

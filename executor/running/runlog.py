@@ -53,7 +53,7 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         super().log(level, "%s", text, **kwargs)
         if level >= LEAST_LEVEL:
-            self._keep(LogLine(self._now(), min(level, logging.CRITICAL), text[:MAX_LINE_CHARACTERS]))
+            self.keep(LogLine(self._now(), min(level, logging.CRITICAL), text[:MAX_LINE_CHARACTERS]))
 
     def take(self) -> LogBatch | None:
         """What was logged since the last call."""
@@ -75,7 +75,8 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
             self._dropped += len(self._waiting)
             self._waiting.clear()
 
-    def _keep(self, line: LogLine) -> None:
+    def keep(self, line: LogLine) -> None:
+        """For the admin."""
         with self._lock:
             if len(self._waiting) >= MAX_WAITING:
                 self._dropped += 1

@@ -38,7 +38,7 @@ class Runner:
         self._attempts: dict[AttemptKey, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._started: deque[AttemptKey] = deque(maxlen=MAX_STARTED)  # an assignment is started at most once
-        self._left: set[asyncio.Future[object]] = set()  # handlers that go on although their attempt has ended
+        self._left: dict[asyncio.Future[object], str] = {}  # handlers that go on although their attempt has ended
         self._ended_logs = EndedLogs()
         self._draining: asyncio.Task[None] | None = None
         self._told: dict[AttemptKey, Counters] = {}
@@ -70,7 +70,7 @@ class Runner:
     @property
     def gained(self) -> tuple[int, int]:
         """Rows handed out and messages acknowledged since the start of this process."""
-        gains = [(self.tally.rows, self.tally.published), *(each.shard.gained for each in self._attempts.values())]
+        gains = [(self.tally.rows, self.tally.published), *(each.gained for each in self._attempts.values())]
         return sum(rows for rows, _ in gains), sum(published for _, published in gains)
 
     def extend(self, keys: Iterable[AttemptKey], until: float) -> None:
@@ -110,7 +110,7 @@ class Runner:
 
     def take_progress(self) -> list[tuple[AttemptKey, Counters]]:
         """The counters that changed since the last call."""
-        now = {key: attempt.shard.counters for key, attempt in self._attempts.items()}
+        now = {key: attempt.counters for key, attempt in self._attempts.items()}
         changed = [(key, counters) for key, counters in now.items() if self._told.get(key, Counters()) != counters]
         self._told = now
         return changed
@@ -137,11 +137,11 @@ class Runner:
             log.exception("attempt broke", action="attempt_broke", attempt=str(key))
         finally:
             del self._attempts[key]
-            self.tally.add_gain(*attempt.shard.gained)
+            self.tally.add_gain(*attempt.gained)
             self._ended_logs.add(attempt.log)
             if attempt.body is not None and not attempt.body.done():
-                self._left.add(attempt.body)
-                attempt.body.add_done_callback(self._left.discard)
+                self._left[attempt.body] = attempt.assignment.handler
+                attempt.body.add_done_callback(self._left.pop)
 
     async def _counted(self, attempt: Attempt) -> Outcome | None:
         began, outcome = self._world.monotonic(), None
@@ -161,9 +161,12 @@ class Runner:
             return Refusal.DRAINING
         if assignment.key in self._started:
             return Refusal.STARTED_BEFORE
-        if assignment.handler not in self._world.registry.handlers:
+        handler = self._world.registry.handlers.get(assignment.handler)
+        if handler is None:
             return Refusal.UNKNOWN_HANDLER
-        if len(self._attempts) + len(self._left) >= self.slots:
+        running = [*(attempt.assignment.handler for attempt in self._attempts.values()), *self._left.values()]
+        limit = handler.manner.slots
+        if len(running) >= self.slots or (limit is not None and running.count(handler.name) >= limit):
             return Refusal.NO_FREE_SLOT
         return None
 

@@ -1,7 +1,9 @@
 """What an attempt may do with its shard: one producer, opened at first use, and scans under plans kept for the run."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +21,10 @@ from executor.sharding.table.pages import pages_of
 from executor.sharding.table.planning import ask, make_plan
 from executor.sharding.table.source import TableSource
 from protos.errors import InvalidArgument
+
+MAX_COUNT = 2**62
+MAX_COUNTS = 32  # names
+COUNT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 OpenProducer = Callable[[AttemptKey], AbstractAsyncContextManager[Producer]]
 """Entering opens the shard's producer under the attempt's term, for a holder that is new each time."""
@@ -45,6 +51,29 @@ class Scan:
     batch: int = BATCH_ROWS
 
 
+class Counts:
+    """What a handler counts under names of its own. Any thread may."""
+
+    def __init__(self, before: Mapping[str, int]) -> None:
+        self._counts = dict(before)
+        self._lock = threading.Lock()
+
+    @property
+    def now(self) -> Mapping[str, int]:
+        return dict(self._counts)
+
+    def add(self, name: object, amount: object) -> None:
+        """Raises InvalidArgument."""
+        if not isinstance(name, str) or not COUNT_NAME.fullmatch(name):
+            raise InvalidArgument(reason=f"a count has a name of {COUNT_NAME.pattern}, not {name!r}")
+        if not isinstance(amount, int) or not 0 <= amount <= MAX_COUNT:
+            raise InvalidArgument(reason=f"a count only grows, by whole numbers, not by {amount!r}")
+        with self._lock:
+            if name not in self._counts and len(self._counts) >= MAX_COUNTS:
+                raise InvalidArgument(reason=f"a shard has at most {MAX_COUNTS} counts, {name!r} would be one more")
+            self._counts[name] = min(self._counts.get(name, 0) + amount, MAX_COUNT)
+
+
 class AttemptShard:
     """The shard of one attempt. Coroutines run in the daemon's loop; `read` belongs to the handler's thread."""
 
@@ -54,6 +83,7 @@ class AttemptShard:
         self.assignment = assignment
         self.cancellation = cancellation
         self.done, self.total = 0, 0
+        self.counts = Counts(assignment.counts)
         self._open_producer = open_producer
         self._pin = pin
         self._plans = plans
@@ -65,9 +95,10 @@ class AttemptShard:
     @property
     def counters(self) -> Counters:
         if self._publisher is None:
-            return Counters(done=self.done, total=self.total)
+            return Counters(done=self.done, total=self.total, counts=self.counts.now)
         state = self._publisher.state
-        return Counters(state.rows, state.published, state.encode().decode(), self.done, self.total)
+        told = (self.done, self.total, self.counts.now)
+        return Counters(state.rows, state.published, state.encode().decode(), *told)
 
     @property
     def gained(self) -> tuple[int, int]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from executor.sharding.keys import Key
 
-FIRST_STEP = 16  # keys
-MARKS_A_SHARD = 64  # so many at least once the step has grown: a shard is then within 2 % of its share
+FIRST_STEP = 1_024  # keys
+MARKS_A_SHARD = 32  # so many at least once the step has grown: a shard is then within 4 % of its share
 MIN_MARKS, MAX_MARKS = 1_024, 32_768
-NEAR_ENOUGH = 1 / 32  # of a share: marks on both sides of a part's end that are farther apart get others between them
+NEAR_ENOUGH = 1 / 16  # of a share: marks on both sides of a part's end that are farther apart get others between them
 
 FindEnd = Callable[[Key | None, int, Key], tuple[Key, int] | None]
 """From behind a key so many keys on, but not beyond another one: the last of them, and how many of them count; None:

@@ -39,6 +39,7 @@ SCHEDULER = (
     "registered 50",
     "registered 50 memory",
 )
+EXECUTOR = ("rows ranges sqlite", "rows hash sqlite", "rows indexed sqlite", "3000 ranges")
 MINIATURE = (
     *("--rates", "10", "--late-rates", "20", "--seconds", "1", "--warm-up", "1", "--calls", "3"),
     *("--burst", "30", "--history", "100", "--registered", "50"),
@@ -79,6 +80,17 @@ def test_the_scheduler_is_measured_in_every_case_and_nothing_is_lost() -> None:
     assert (printed["burst 30"]["settings"]["lost"], printed["burst 30"]["settings"]["doubled"]) == (0, 0)
     restart = printed["restart ready"]["settings"]
     assert (restart["missing"], restart["doubled"], restart["accepted but not succeeded"]) == (0, 0, 0)
+
+
+@pytest.mark.timeout(2 * SECONDS)
+def test_the_executor_is_measured_by_each_strategy_and_reads_every_row_once() -> None:
+    """A run that is not exact ends the benchmark, also one of the bare readers'."""
+    how = ("--databases", "sqlite", "--rows", "4000", "--executors", "1", "--shards", "4", "--memory-rows", "3000")
+    printed = {figure["case"]: figure for figure in figures("executor", *how, seconds=1.8 * SECONDS)}
+    assert set(printed) == {*EXECUTOR, "peak memory executor 3000"}
+    assert all(figure["value"] > 0 for figure in printed.values())
+    assert all(printed[case]["floor"] > 0 for case in EXECUTOR)
+    assert printed["rows hash sqlite"]["peer"] > 0
 
 
 def test_limits_are_measured_in_every_case_and_on_every_store_that_is_installed() -> None:

@@ -334,10 +334,11 @@ async def test_progress_counts_for_the_current_attempt_alone(stores: Stores):
     run = await stores.add(order())
     (assignment,) = await stores.assign()
     attempt = assignment.shard.current
-    await stores.runs.add_progress(ONE, {attempt._replace(term=9): Counters(1), attempt: Counters(7, 6, "[5]", 4, 3)})
+    told = Counters(7, 6, "[5]", 4, 3, '{"sent":2}')
+    await stores.runs.add_progress(ONE, {attempt._replace(term=9): Counters(1), attempt: told})
     await stores.runs.add_progress(ExecutorId("other"), {attempt: Counters(9)})
     (shard,) = await stores.runs.list_shards(run.id)
-    assert shard.counters == Counters(7, 6, "[5]", 4, 3)
+    assert shard.counters == told
     await stores.report(attempt)
     await stores.runs.add_progress(ONE, {attempt: Counters(99)})
     assert (await stores.runs.list_shards(run.id))[0].counters == COUNTERS

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,9 @@ async def running_admin(
         finally:
             house.stop()
             await asyncio.wait_for(running, PATIENCE)
+
+
+NO_LIMITS: Mapping[str, int] = {}
 
 
 class FakeExecutor:
@@ -142,8 +145,10 @@ class FakeExecutor:
             await asyncio.sleep(BEAT_SECONDS)
 
     async def report(self, attempt: pb.Attempt, state: pb.OutcomeState = pb.OUTCOME_STATE_SUCCEEDED, **fields: object):
-        """Reports, and gives the verdict of this report."""
+        """Reports, and gives the verdict of this report. Beats first, as it goes on living."""
         before = len(self._answers(attempt))
+        held = [given.attempt for given in self.assignments() if not self._answers(given.attempt)]
+        await self.say(beat=pb.Beat(number=next(self._beats), held=held))
         outcome = pb.Outcome(attempt=attempt, state=state, **fields)
         await self.say(report=pb.Report(outcomes=[outcome]))
         answers = await self.until(lambda _: found if len(found := self._answers(attempt)) > before else None)
@@ -162,6 +167,7 @@ async def connected(
     handlers: tuple[str, ...] = ("push",),
     schema: str = "",
     slots: int = 8,
+    limits: Mapping[str, int] = NO_LIMITS,
     group: str = "promotion",
     token: str | None = None,
     held: tuple[pb.Attempt, ...] = (),
@@ -178,7 +184,7 @@ async def connected(
             group=group,
             executor_id=executor_id,
             name=f"name of {executor_id}",
-            handlers=[pb.Handler(name=name, params_schema=schema) for name in handlers],
+            handlers=[pb.Handler(name=name, params_schema=schema, slots=limits.get(name, 0)) for name in handlers],
             slots=slots,
             held=held,
         )

@@ -63,10 +63,14 @@ class Process:
         self._signal(signal.SIGCONT)
         self.is_frozen = False
 
+    def ask_to_end(self) -> None:
+        """By SIGTERM."""
+        self._signal(signal.SIGTERM)
+
     def drain(self) -> None:
         """As SIGTERM does; returns once it has ended."""
         self.thaw()
-        self._signal(signal.SIGTERM)
+        self.ask_to_end()
         if self.popen is not None:
             self.popen.wait(60)
 

@@ -52,7 +52,7 @@ DEFINITIONS = st.fixed_dictionaries(
     }
 )
 FAULTS = st.sampled_from([None, Fault("ValueError", "no", "Traceback"), Fault("x", "")])
-COUNTERS = st.sampled_from([Counters(), Counters(3, 2, "[1]"), Counters(9, 9, "[7]", 1, 2)])
+COUNTERS = st.sampled_from([Counters(), Counters(3, 2, "[1]"), Counters(9, 9, "[7]", 1, 2, '{"sent":5}')])
 MOST_WATCHED = 6
 
 

@@ -42,7 +42,7 @@ PUSH = JobName("push")
 ROOM = Room(ONE, "name of one", Group("promotion"), frozenset({HandlerName("push")}), 1000, 0)
 OFFERS = {Group("promotion"): Offer(frozenset({HandlerName("push")}), 1000)}
 LONG = timedelta(hours=1)
-COUNTERS = Counters(3, 2, "[1]")
+COUNTERS = Counters(3, 2, "[1]", counts='{"sent":5}')
 
 
 def takers(lease: timedelta = LONG, offers: Mapping[Group, Offer] = OFFERS) -> Takers:

@@ -60,10 +60,19 @@ class FakeAdmin(LinkServiceServicer):
         self._says.put_nowait(None)
 
     def assign(
-        self, run_id: str, handler: str, *, shard: int = 0, term: int = 1, total: int = 1, **more: object
+        self,
+        run_id: str,
+        handler: str,
+        *,
+        shard: int = 0,
+        term: int = 1,
+        total: int = 1,
+        attempt_number: int = 1,
+        **more: object,
     ) -> Key:
         attempt = pb.Attempt(run_id=run_id, shard=shard, term=term)
-        assignment = pb.Assignment(attempt=attempt, job="job", handler=handler, total=total, attempt_number=1, **more)  # type: ignore[arg-type]
+        more = {"handler": handler, "total": total, "attempt_number": attempt_number, **more}
+        assignment = pb.Assignment(attempt=attempt, job="job", **more)  # type: ignore[arg-type]
         self.say(pb.ConnectResponse(assign=pb.Assign(assignments=[assignment])))
         return run_id, shard, term
 
@@ -72,9 +81,9 @@ class FakeAdmin(LinkServiceServicer):
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(condition)
 
-    async def outcome(self, key: Key) -> pb.Outcome:
+    async def outcome(self, key: Key, seconds: float = 10.0) -> pb.Outcome:
         """The first report of an attempt."""
-        await self.until(lambda: any(key_of(outcome.attempt) == key for outcome in self.outcomes))
+        await self.until(lambda: any(key_of(outcome.attempt) == key for outcome in self.outcomes), seconds)
         return next(outcome for outcome in self.outcomes if key_of(outcome.attempt) == key)
 
     async def authorize(self, method: str, token: str) -> object:

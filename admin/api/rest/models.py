@@ -11,7 +11,7 @@ from admin.domain.form import form_of, is_shallow
 from admin.domain.job import Job
 from admin.domain.logs import LoggedLine
 from admin.domain.run import Run
-from admin.domain.shard import Shard, ShardState
+from admin.domain.shard import Shard, ShardState, counts_of
 from admin.operations.logs.reading import LogPage
 from admin.ports import Executor, Token
 
@@ -128,12 +128,16 @@ class ShardBody(BaseModel):
     done: int
     done_total: int
     due_at: Instant | None
+    counters: dict[str, int]
     started_at: Instant | None
     ended_at: Instant | None
 
 
 class ShardsBody(BaseModel):
+    """`counters` are the sums over the shards."""
+
     shards: list[ShardBody]
+    counters: dict[str, int]
 
 
 class LogLineBody(BaseModel):
@@ -249,6 +253,7 @@ def shard_body(shard: Shard) -> ShardBody:
         done=shard.counters.done,
         done_total=shard.counters.total,
         due_at=shard.due_at if shard.state is ShardState.WAITING else None,
+        counters=dict(counts_of(shard.counters)),
         started_at=shard.started_at,
         ended_at=shard.ended_at,
     )

@@ -9,6 +9,7 @@ from admin.api.rest.models import LogBody, RunBody, RunsBody, ShardsBody, log_bo
 from admin.domain.logs import Position
 from admin.domain.names import JobName, RunId
 from admin.domain.run import RunState
+from admin.domain.shard import sum_of_counts
 from admin.operations.logs.reading import Logs
 from admin.operations.runs import Runs
 
@@ -33,7 +34,8 @@ def runs_router(runs: Runs, logs: Logs) -> APIRouter:
 
     @router.get("/{run_id}/shards")
     async def list_shards(run_id: str) -> ShardsBody:
-        return ShardsBody(shards=[shard_body(shard) for shard in await runs.list_shards(RunId(run_id))])
+        shards = await runs.list_shards(RunId(run_id))
+        return ShardsBody(shards=[shard_body(shard) for shard in shards], counters=dict(sum_of_counts(shards)))
 
     @router.get("/{run_id}/logs")
     async def list_logs(run_id: str, shard: ShardIndex = None, after: str = "", limit: PageSize = PAGE) -> LogBody:

@@ -9,7 +9,7 @@ from admin.domain.form import form_of
 from admin.domain.job import EXECUTORS, Job
 from admin.domain.logs import LoggedLine
 from admin.domain.run import Run
-from admin.domain.shard import Shard
+from admin.domain.shard import Shard, counts_of
 from protos.admin.v1 import job_pb2, run_pb2
 from protos.errors import InvalidArgument
 
@@ -124,6 +124,7 @@ def shard_message(shard: Shard) -> run_pb2.Shard:
         result=shard.result,
         started_at_ms=ms_of(shard.started_at),
         ended_at_ms=ms_of(shard.ended_at),
+        counters=counts_of(shard.counters),
     )
 
 

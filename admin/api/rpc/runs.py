@@ -9,6 +9,7 @@ from admin.api.rpc.jobs import page_size
 from admin.domain.logs import Position
 from admin.domain.names import JobName, RunId
 from admin.domain.run import RunState
+from admin.domain.shard import sum_of_counts
 from protos.admin.v1 import run_pb2 as pb
 from protos.admin.v1 import run_pb2_grpc
 from protos.errors import InvalidArgument
@@ -63,7 +64,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         context: ServicerContext[pb.RunServiceListShardsRequest, pb.RunServiceListShardsResponse],
     ) -> pb.RunServiceListShardsResponse:
         shards = await self._runs.list_shards(RunId(request.id))
-        return pb.RunServiceListShardsResponse(shards=map(shard_message, shards))
+        return pb.RunServiceListShardsResponse(shards=map(shard_message, shards), counters=sum_of_counts(shards))
 
     async def Cancel(
         self,

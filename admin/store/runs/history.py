@@ -177,8 +177,8 @@ def _shortened(fields: object) -> object:
     if not isinstance(fields, dict):
         return fields
     short = {name: value for name, value in fields.items() if name != "v"}
-    if "s" not in short and isinstance(counters := short.get("c"), Counters):
-        short["c"] = counters._replace(cursor="")
+    if "s" not in short and isinstance(counters := short.get("c"), tuple):
+        short["c"] = Counters(*counters)._replace(cursor="")
     if isinstance(fault := short.get("f"), list):
         short["f"] = [fault[0], fault[1][:MOST_FAULT], "left out: the run has too much to keep"]
     return short
@@ -206,7 +206,7 @@ def _fields(shard: Shard, ended_at: datetime) -> Fields:
         "b": _before(shard.started_at, ended_at),
         "e": _before(shard.ended_at, ended_at),
         "d": _before(shard.due_at, ended_at) if shard.attempt != 1 else None,
-        "c": None if counters == NOTHING_YET else counters,
+        "c": None if counters == NOTHING_YET else counters if counters.counts else counters[:5],
         "f": [fault.code, fault.message, fault.traceback] if fault else None,
         "v": shard.result or None,
     }

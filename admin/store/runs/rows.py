@@ -123,10 +123,10 @@ def shard_of(row: Raw, run_id: RunId) -> Shard:
     """Of `shards`."""
     _, index, total, _, _, state, due_ms, attempt, term, losses, reported_term, holder, name = row[:13]
     leased_ms, deadline_ms, started_ms, ended_ms, count, published, cursor, done, done_total = row[13:22]
-    code, message, traceback, result = row[22:]
+    code, message, traceback, result, counts = row[22:]
     counters = NOTHING_YET
-    if count or published or cursor or done or done_total:
-        counters = Counters(count, published, cursor or "", done, done_total)
+    if count or published or cursor or done or done_total or counts:
+        counters = Counters(count, published, cursor or "", done, done_total, counts or "")
     return Shard(
         run_id,
         index,
@@ -216,4 +216,5 @@ def counter_values(counters: Counters) -> Values:
         "cursor_text": counters.cursor or None,
         "done": counters.done,
         "done_total": counters.total,
+        "counts": counters.counts or None,
     }

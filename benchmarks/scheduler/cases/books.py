@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 
 from benchmarks.figures import Figure
+from benchmarks.processes import memory_mb
 from benchmarks.scheduler.api import IN_FLIGHT, Jobs, one_second_jobs
-from benchmarks.scheduler.processes import memory_mb
 from benchmarks.scheduler.rounds import hold_rate
 from benchmarks.scheduler.stage import Options, figure, stage
 from protos.admin.v1.job_pb2 import Trigger

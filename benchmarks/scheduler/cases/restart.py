@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from benchmarks.figures import Figure
 from benchmarks.scheduler.api import Jobs, one_second_jobs
-from benchmarks.scheduler.daemons import Samples, Skipped
+from benchmarks.scheduler.daemons import Samples
 from benchmarks.scheduler.stage import Options, Stage, figure, stage
+from benchmarks.servers import Skipped
 from protos.admin.v1.run_pb2 import Run
 
 _JOBS = 100

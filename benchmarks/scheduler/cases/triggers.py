@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from benchmarks.figures import Figure
 from benchmarks.scheduler.api import Jobs, at_once, manual
-from benchmarks.scheduler.daemons import Skipped
 from benchmarks.scheduler.measure import percentile
 from benchmarks.scheduler.stage import Options, Stage, figure, stage
+from benchmarks.servers import Skipped
 
 _JOB = "bench-runs-000000000"
 _WARM_UP = 20  # calls that do not count

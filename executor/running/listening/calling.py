@@ -78,8 +78,9 @@ def halves(messages: Messages) -> tuple[Messages, Messages]:
 class Caller:
     """Calls a listener, at most as many calls side by side as it has slots."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, state: object = None) -> None:
         self._listener = listener
+        self._state = state
         self._slots = asyncio.Semaphore(listener.slots)
 
     def portions(self, messages: Messages) -> list[Messages]:
@@ -103,8 +104,8 @@ class Caller:
         listener = self._listener
         given = messages[0] if listener.takes_one else list(messages)
         if not listener.is_async:
-            return await in_thread(partial(listener.function, given), name=listener.group)
-        returned = listener.function(given)
+            return await in_thread(partial(listener.call, given, self._state), name=listener.group)
+        returned = listener.call(given, self._state)
         return await contained(returned) if isinstance(returned, Awaitable) else returned
 
     def _tell(self, messages: Messages, error: Exception) -> None:

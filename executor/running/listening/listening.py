@@ -33,10 +33,10 @@ class Groups(Protocol):
 class Listening:
     """Runs one listener until it is told to stop; then calls at hand are finished first, and the rest is given back."""
 
-    def __init__(self, listener: Listener, groups: Groups) -> None:
+    def __init__(self, listener: Listener, groups: Groups, state: object = None) -> None:
         self._listener = listener
         self._groups = groups
-        self._caller = Caller(listener)
+        self._caller = Caller(listener, state)
         self._stopping = Stopping()
         self._known_policy = GroupPolicy()
 

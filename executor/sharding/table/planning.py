@@ -52,7 +52,8 @@ def make_plan(source: TableSource, asked: Asked) -> ScanPlan:
     if asked.strategy != "ranges" or asked.total == 1:
         return ScanPlan(asked, upper)
     questions = Questions(source)
-    marks = walk(lambda after, limit, end: questions.end(Stretch(end), after, limit), upper, asked.total)
+    with source.holding():
+        marks = walk(lambda after, limit, end: questions.end(Stretch(end), after, limit), upper, asked.total)
     return ScanPlan(asked, upper, bounds(marks, asked.total))
 
 

@@ -45,6 +45,7 @@ class TableSource:
         _check_engines(engine, *([] if replica is None else [replica]))
         self._engine = engine
         self.replica = replica
+        self._held: sa.Connection | None = None
         self.table = self._find(table)
         self.name = self.table.fullname
         self.key = self._key(key)
@@ -92,8 +93,23 @@ class TableSource:
     def reading(self) -> Iterator[sa.Connection]:
         """As `connect`, to the replica, where there is one."""
         engine = self._engine if self.replica is None else self.replica
-        with self._renamed(engine), engine.connect() as connection:
-            yield connection
+        with self._renamed(engine):
+            if self._held is not None:
+                yield self._held
+                return
+            with engine.connect() as connection:
+                yield connection
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """What is read within goes over one connection, each question still a transaction of its own: to a server that
+        is twice as fast where they are many and small."""
+        with self.reading() as connection:
+            self._held = connection.execution_options(isolation_level="AUTOCOMMIT")
+            try:
+                yield
+            finally:
+                self._held = None
 
     def greatest(self, upper: Key) -> Key | None:
         """The greatest key up to this one that the table's own database has now; None: there is none."""

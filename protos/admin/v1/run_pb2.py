@@ -24,49 +24,57 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/admin/v1/run.proto\x12\x12shardcast.admin.v1\"\xbf\x01\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x14\n\x0c\x66ire_time_ms\x18\x05 \x01(\x03\x12\x15\n\rstarted_at_ms\x18\x06 \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x07 \x01(\x03\x12\x0e\n\x06shards\x18\x08 \x01(\r\x12\x0e\n\x06params\x18\t \x01(\t\x12\x0f\n\x07handler\x18\n \x01(\t\x12\x0e\n\x06reason\x18\x0b \x01(\t\"\xfb\x01\n\x05Shard\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0e\n\x06holder\x18\x06 \x01(\t\x12\x0c\n\x04rows\x18\x07 \x01(\x04\x12\x11\n\tpublished\x18\x08 \x01(\x04\x12\x0e\n\x06\x63ursor\x18\t \x01(\t\x12\x12\n\nerror_code\x18\n \x01(\t\x12\x15\n\rerror_message\x18\x0b \x01(\t\x12\x0e\n\x06result\x18\x0c \x01(\t\x12\x15\n\rstarted_at_ms\x18\r \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x0e \x01(\x03\"\"\n\x14RunServiceGetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\x15RunServiceGetResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\"Z\n\x15RunServiceListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\"X\n\x16RunServiceListResponse\x12%\n\x04runs\x18\x01 \x03(\x0b\x32\x17.shardcast.admin.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x16RunServiceWatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x17RunServiceWatchResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\")\n\x1bRunServiceListShardsRequest\x12\n\n\x02id\x18\x01 \x01(\t\"I\n\x1cRunServiceListShardsResponse\x12)\n\x06shards\x18\x01 \x03(\x0b\x32\x19.shardcast.admin.v1.Shard\"%\n\x17RunServiceCancelRequest\x12\n\n\x02id\x18\x01 \x01(\t\"@\n\x18RunServiceCancelResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\"$\n\x16RunServiceRetryRequest\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x17RunServiceRetryResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\"$\n\x16RunServiceRerunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x17RunServiceRerunResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\"d\n\x19RunServiceTailLogsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x12\n\x05shard\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\tB\x08\n\x06_shard\"\x99\x01\n\x1aRunServiceTailLogsResponse\x12\r\n\x05shard\x18\x01 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\r\n\x05level\x18\x04 \x01(\r\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0f\n\x07\x64ropped\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x10\n\x08position\x18\x08 \x01(\t2\xb2\x06\n\nRunService\x12Z\n\x03Get\x12(.shardcast.admin.v1.RunServiceGetRequest\x1a).shardcast.admin.v1.RunServiceGetResponse\x12]\n\x04List\x12).shardcast.admin.v1.RunServiceListRequest\x1a*.shardcast.admin.v1.RunServiceListResponse\x12\x62\n\x05Watch\x12*.shardcast.admin.v1.RunServiceWatchRequest\x1a+.shardcast.admin.v1.RunServiceWatchResponse0\x01\x12o\n\nListShards\x12/.shardcast.admin.v1.RunServiceListShardsRequest\x1a\x30.shardcast.admin.v1.RunServiceListShardsResponse\x12\x63\n\x06\x43\x61ncel\x12+.shardcast.admin.v1.RunServiceCancelRequest\x1a,.shardcast.admin.v1.RunServiceCancelResponse\x12`\n\x05Retry\x12*.shardcast.admin.v1.RunServiceRetryRequest\x1a+.shardcast.admin.v1.RunServiceRetryResponse\x12`\n\x05Rerun\x12*.shardcast.admin.v1.RunServiceRerunRequest\x1a+.shardcast.admin.v1.RunServiceRerunResponse\x12k\n\x08TailLogs\x12-.shardcast.admin.v1.RunServiceTailLogsRequest\x1a..shardcast.admin.v1.RunServiceTailLogsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/admin/v1/run.proto\x12\x12shardcast.admin.v1\"\xbf\x01\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x14\n\x0c\x66ire_time_ms\x18\x05 \x01(\x03\x12\x15\n\rstarted_at_ms\x18\x06 \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x07 \x01(\x03\x12\x0e\n\x06shards\x18\x08 \x01(\r\x12\x0e\n\x06params\x18\t \x01(\t\x12\x0f\n\x07handler\x18\n \x01(\t\x12\x0e\n\x06reason\x18\x0b \x01(\t\"\xe7\x02\n\x05Shard\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0e\n\x06holder\x18\x06 \x01(\t\x12\x0c\n\x04rows\x18\x07 \x01(\x04\x12\x11\n\tpublished\x18\x08 \x01(\x04\x12\x0e\n\x06\x63ursor\x18\t \x01(\t\x12\x12\n\nerror_code\x18\n \x01(\t\x12\x15\n\rerror_message\x18\x0b \x01(\t\x12\x0e\n\x06result\x18\x0c \x01(\t\x12\x15\n\rstarted_at_ms\x18\r \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x0e \x01(\x03\x12\x39\n\x08\x63ounters\x18\x0f \x03(\x0b\x32\'.shardcast.admin.v1.Shard.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\"\n\x14RunServiceGetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\x15RunServiceGetResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\"Z\n\x15RunServiceListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\"X\n\x16RunServiceListResponse\x12%\n\x04runs\x18\x01 \x03(\x0b\x32\x17.shardcast.admin.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x16RunServiceWatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x17RunServiceWatchResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\")\n\x1bRunServiceListShardsRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\xcc\x01\n\x1cRunServiceListShardsResponse\x12)\n\x06shards\x18\x01 \x03(\x0b\x32\x19.shardcast.admin.v1.Shard\x12P\n\x08\x63ounters\x18\x02 \x03(\x0b\x32>.shardcast.admin.v1.RunServiceListShardsResponse.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"%\n\x17RunServiceCancelRequest\x12\n\n\x02id\x18\x01 \x01(\t\"@\n\x18RunServiceCancelResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\"$\n\x16RunServiceRetryRequest\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x17RunServiceRetryResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\"$\n\x16RunServiceRerunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x17RunServiceRerunResponse\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.shardcast.admin.v1.Run\"d\n\x19RunServiceTailLogsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x12\n\x05shard\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\tB\x08\n\x06_shard\"\x99\x01\n\x1aRunServiceTailLogsResponse\x12\r\n\x05shard\x18\x01 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\r\n\x05level\x18\x04 \x01(\r\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0f\n\x07\x64ropped\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x10\n\x08position\x18\x08 \x01(\t2\xb2\x06\n\nRunService\x12Z\n\x03Get\x12(.shardcast.admin.v1.RunServiceGetRequest\x1a).shardcast.admin.v1.RunServiceGetResponse\x12]\n\x04List\x12).shardcast.admin.v1.RunServiceListRequest\x1a*.shardcast.admin.v1.RunServiceListResponse\x12\x62\n\x05Watch\x12*.shardcast.admin.v1.RunServiceWatchRequest\x1a+.shardcast.admin.v1.RunServiceWatchResponse0\x01\x12o\n\nListShards\x12/.shardcast.admin.v1.RunServiceListShardsRequest\x1a\x30.shardcast.admin.v1.RunServiceListShardsResponse\x12\x63\n\x06\x43\x61ncel\x12+.shardcast.admin.v1.RunServiceCancelRequest\x1a,.shardcast.admin.v1.RunServiceCancelResponse\x12`\n\x05Retry\x12*.shardcast.admin.v1.RunServiceRetryRequest\x1a+.shardcast.admin.v1.RunServiceRetryResponse\x12`\n\x05Rerun\x12*.shardcast.admin.v1.RunServiceRerunRequest\x1a+.shardcast.admin.v1.RunServiceRerunResponse\x12k\n\x08TailLogs\x12-.shardcast.admin.v1.RunServiceTailLogsRequest\x1a..shardcast.admin.v1.RunServiceTailLogsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.admin.v1.run_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SHARD_COUNTERSENTRY']._loaded_options = None
+  _globals['_SHARD_COUNTERSENTRY']._serialized_options = b'8\001'
+  _globals['_RUNSERVICELISTSHARDSRESPONSE_COUNTERSENTRY']._loaded_options = None
+  _globals['_RUNSERVICELISTSHARDSRESPONSE_COUNTERSENTRY']._serialized_options = b'8\001'
   _globals['_RUN']._serialized_start=50
   _globals['_RUN']._serialized_end=241
   _globals['_SHARD']._serialized_start=244
-  _globals['_SHARD']._serialized_end=495
-  _globals['_RUNSERVICEGETREQUEST']._serialized_start=497
-  _globals['_RUNSERVICEGETREQUEST']._serialized_end=531
-  _globals['_RUNSERVICEGETRESPONSE']._serialized_start=533
-  _globals['_RUNSERVICEGETRESPONSE']._serialized_end=594
-  _globals['_RUNSERVICELISTREQUEST']._serialized_start=596
-  _globals['_RUNSERVICELISTREQUEST']._serialized_end=686
-  _globals['_RUNSERVICELISTRESPONSE']._serialized_start=688
-  _globals['_RUNSERVICELISTRESPONSE']._serialized_end=776
-  _globals['_RUNSERVICEWATCHREQUEST']._serialized_start=778
-  _globals['_RUNSERVICEWATCHREQUEST']._serialized_end=814
-  _globals['_RUNSERVICEWATCHRESPONSE']._serialized_start=816
-  _globals['_RUNSERVICEWATCHRESPONSE']._serialized_end=879
-  _globals['_RUNSERVICELISTSHARDSREQUEST']._serialized_start=881
-  _globals['_RUNSERVICELISTSHARDSREQUEST']._serialized_end=922
-  _globals['_RUNSERVICELISTSHARDSRESPONSE']._serialized_start=924
-  _globals['_RUNSERVICELISTSHARDSRESPONSE']._serialized_end=997
-  _globals['_RUNSERVICECANCELREQUEST']._serialized_start=999
-  _globals['_RUNSERVICECANCELREQUEST']._serialized_end=1036
-  _globals['_RUNSERVICECANCELRESPONSE']._serialized_start=1038
-  _globals['_RUNSERVICECANCELRESPONSE']._serialized_end=1102
-  _globals['_RUNSERVICERETRYREQUEST']._serialized_start=1104
-  _globals['_RUNSERVICERETRYREQUEST']._serialized_end=1140
-  _globals['_RUNSERVICERETRYRESPONSE']._serialized_start=1142
-  _globals['_RUNSERVICERETRYRESPONSE']._serialized_end=1205
-  _globals['_RUNSERVICERERUNREQUEST']._serialized_start=1207
-  _globals['_RUNSERVICERERUNREQUEST']._serialized_end=1243
-  _globals['_RUNSERVICERERUNRESPONSE']._serialized_start=1245
-  _globals['_RUNSERVICERERUNRESPONSE']._serialized_end=1308
-  _globals['_RUNSERVICETAILLOGSREQUEST']._serialized_start=1310
-  _globals['_RUNSERVICETAILLOGSREQUEST']._serialized_end=1410
-  _globals['_RUNSERVICETAILLOGSRESPONSE']._serialized_start=1413
-  _globals['_RUNSERVICETAILLOGSRESPONSE']._serialized_end=1566
-  _globals['_RUNSERVICE']._serialized_start=1569
-  _globals['_RUNSERVICE']._serialized_end=2387
+  _globals['_SHARD']._serialized_end=603
+  _globals['_SHARD_COUNTERSENTRY']._serialized_start=556
+  _globals['_SHARD_COUNTERSENTRY']._serialized_end=603
+  _globals['_RUNSERVICEGETREQUEST']._serialized_start=605
+  _globals['_RUNSERVICEGETREQUEST']._serialized_end=639
+  _globals['_RUNSERVICEGETRESPONSE']._serialized_start=641
+  _globals['_RUNSERVICEGETRESPONSE']._serialized_end=702
+  _globals['_RUNSERVICELISTREQUEST']._serialized_start=704
+  _globals['_RUNSERVICELISTREQUEST']._serialized_end=794
+  _globals['_RUNSERVICELISTRESPONSE']._serialized_start=796
+  _globals['_RUNSERVICELISTRESPONSE']._serialized_end=884
+  _globals['_RUNSERVICEWATCHREQUEST']._serialized_start=886
+  _globals['_RUNSERVICEWATCHREQUEST']._serialized_end=922
+  _globals['_RUNSERVICEWATCHRESPONSE']._serialized_start=924
+  _globals['_RUNSERVICEWATCHRESPONSE']._serialized_end=987
+  _globals['_RUNSERVICELISTSHARDSREQUEST']._serialized_start=989
+  _globals['_RUNSERVICELISTSHARDSREQUEST']._serialized_end=1030
+  _globals['_RUNSERVICELISTSHARDSRESPONSE']._serialized_start=1033
+  _globals['_RUNSERVICELISTSHARDSRESPONSE']._serialized_end=1237
+  _globals['_RUNSERVICELISTSHARDSRESPONSE_COUNTERSENTRY']._serialized_start=556
+  _globals['_RUNSERVICELISTSHARDSRESPONSE_COUNTERSENTRY']._serialized_end=603
+  _globals['_RUNSERVICECANCELREQUEST']._serialized_start=1239
+  _globals['_RUNSERVICECANCELREQUEST']._serialized_end=1276
+  _globals['_RUNSERVICECANCELRESPONSE']._serialized_start=1278
+  _globals['_RUNSERVICECANCELRESPONSE']._serialized_end=1342
+  _globals['_RUNSERVICERETRYREQUEST']._serialized_start=1344
+  _globals['_RUNSERVICERETRYREQUEST']._serialized_end=1380
+  _globals['_RUNSERVICERETRYRESPONSE']._serialized_start=1382
+  _globals['_RUNSERVICERETRYRESPONSE']._serialized_end=1445
+  _globals['_RUNSERVICERERUNREQUEST']._serialized_start=1447
+  _globals['_RUNSERVICERERUNREQUEST']._serialized_end=1483
+  _globals['_RUNSERVICERERUNRESPONSE']._serialized_start=1485
+  _globals['_RUNSERVICERERUNRESPONSE']._serialized_end=1548
+  _globals['_RUNSERVICETAILLOGSREQUEST']._serialized_start=1550
+  _globals['_RUNSERVICETAILLOGSREQUEST']._serialized_end=1650
+  _globals['_RUNSERVICETAILLOGSRESPONSE']._serialized_start=1653
+  _globals['_RUNSERVICETAILLOGSRESPONSE']._serialized_end=1806
+  _globals['_RUNSERVICE']._serialized_start=1809
+  _globals['_RUNSERVICE']._serialized_end=2627
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,30 @@ async def test_a_silent_executor_loses_its_shards_to_another_under_a_higher_term
             assert await _state(client, run_id) == "succeeded"
 
 
+async def test_a_shard_that_its_holder_let_lapse_does_not_go_back_to_it_because_it_talks(tmp_path):
+    """What it says beside its beats may be the last of a process that has stopped since."""
+    async with (
+        running_admin(tmp_path) as admin,
+        admin.client() as client,
+        connected(admin, "one") as talking,
+        connected(admin, "two", slots=1, is_beating=True) as other,
+    ):
+        await _trigger(client, shards=2)
+        (theirs,), (ours,) = await other.assigned(1), await talking.assigned(1)
+        await talking.beat(ours.attempt)
+        await other.report(theirs.attempt)
+
+        async def has_gone_on() -> bool:
+            counters = pb.AttemptProgress(attempt=ours.attempt, counters=pb.Counters(done=1, total=2))
+            await talking.say(progress=pb.Progress(progress=[counters]))
+            return len([*talking.assignments(), *other.assignments()]) > 2
+
+        await until(has_gone_on)
+        assert [(each.attempt.shard, each.attempt.term) for each in other.assignments()][1:] == [
+            (ours.attempt.shard, 2)
+        ]
+
+
 async def test_beats_keep_a_lease_for_longer_than_it_lasts(tmp_path):
     lease_seconds = 0.5
     async with (

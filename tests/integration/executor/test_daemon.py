@@ -9,10 +9,12 @@ import pytest
 
 from executor.app import Executor
 from executor.daemon import Daemon, build
+from executor.errors import LifespanFailed
 from executor.running.context import AsyncContext, Context
 from executor.settings import ExecutorSettings
 from protos.errors import Unauthenticated, Unreachable
 from protos.executor.v1 import link_pb2 as pb
+from protos.exits import Exit, exit_code_of
 from tests.support.fake_admin import FakeAdmin, serving
 
 pytestmark = pytest.mark.anyio
@@ -260,3 +262,64 @@ async def test_an_admin_that_is_never_found_ends_the_executor_if_asked_to(tmp_pa
     async with build(settings, App()) as daemon:
         with pytest.RaisesGroup(Unreachable):
             await daemon.run()
+
+
+class Living(App):
+    """An app with a lifespan that says how far it is."""
+
+    def __init__(self, *, fails: str = "") -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.fails = fails
+        self.lifespan = self.live
+        self.job("look")(self.look)
+
+    @asynccontextmanager
+    async def live(self) -> AsyncIterator[dict[str, int]]:
+        self.fail("began")
+        self.seen.append("open")
+        yield {"x": 5}
+        self.seen.append("closed")
+        self.fail("ended")
+
+    def fail(self, when: str) -> None:
+        if self.fails == when:
+            raise KeyError("sesame")
+
+    async def look(self, context: AsyncContext) -> object:
+        try:
+            await self.go_on.wait()
+        finally:
+            self.seen.append("handler ended")
+        return context.state
+
+
+async def test_a_lifespan_is_open_before_anything_is_taken_and_until_all_has_ended(tmp_path: Path) -> None:
+    admin, app = FakeAdmin(), Living()
+    async with serving(admin) as server, running(app, server.port, tmp_path):
+        await admin.until(lambda: admin.registered)
+        assert app.seen == ["open"]
+        key = admin.assign("run", "look")
+        await admin.until(lambda: admin.accepted == [key])
+        app.go_on.set()
+        assert (await admin.outcome(key)).result == '{"x":5}'
+        await admin.until(lambda: not admin.beats[-1].held)
+        admin.assign("run", "look", shard=1)
+        await admin.until(lambda: len(admin.accepted) == 2)
+        assert "closed" not in app.seen
+    assert app.seen == ["open", "handler ended", "handler ended", "closed"]
+
+
+async def registering(app: Executor, admin: FakeAdmin, port: int, data: Path) -> None:
+    async with running(app, port, data):
+        await admin.until(lambda: admin.registered)
+
+
+@pytest.mark.parametrize("when", ["began", "ended"])
+async def test_a_lifespan_that_fails_is_told_plainly_and_nobody_registers(tmp_path: Path, when: str) -> None:
+    admin, app = FakeAdmin(), Living(fails=when)
+    async with serving(admin) as server:
+        with pytest.raises(LifespanFailed, match=f"{when}: KeyError: 'sesame'") as told:
+            await registering(app, admin, server.port, tmp_path)
+    assert bool(admin.registered) is (when == "ended")
+    assert exit_code_of(told.value) is Exit.BAD_CONFIGURATION

@@ -102,6 +102,17 @@ def test_a_batch_without_rows_is_refused_before_anything_is_read(engine: sa.Engi
         run_local(make_push(engine, batch=batch))  # type: ignore[arg-type]
 
 
+def test_the_question_that_a_plan_asks_all_the_time_is_made_once(engine: sa.Engine) -> None:
+    fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(10))
+    questions = Questions(TableSource(engine, "users", key="id", where=sa.column("id") != 3))
+    asked: list[object] = []
+    sa.event.listen(engine, "before_execute", lambda _, statement, *more: asked.append(statement))
+    ends = [questions.end(Stretch(8), after, limit) for after, limit in ((None, 4), (3, 2), (5, 1), (6, 9), (8, 1))]
+    assert ends == [(3, 3), (5, 2), (6, 1), (8, 2), None]
+    assert len(asked) == 5
+    assert all(statement is asked[1] for statement in asked[1:])
+
+
 def test_an_empty_table_is_done_at_once(engine: sa.Engine) -> None:
     fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
     run = run_local(make_push(engine))  # type: ignore[arg-type]

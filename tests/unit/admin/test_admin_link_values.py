@@ -1,5 +1,7 @@
 """What an executor says becomes what can be kept, whatever it is; and which slots a link has taken."""
 
+import json
+
 import pytest
 
 from admin.dispatch.convert import MAX_NUMBER, MAX_RESULT, MAX_TEXT, attempt_of, counters_of, outcome_of
@@ -12,6 +14,7 @@ from tests.support.admin_factories import NOW, order
 RUN = order().id
 MOST = 2**64 - 1
 FIRST, SECOND, THIRD = (Attempt(RUN, index, 1) for index in range(3))
+PUSH, SLOW = HandlerName("push"), HandlerName("slow")
 
 
 @pytest.mark.parametrize("term", [2**63 - 1, MOST])
@@ -39,29 +42,45 @@ def test_texts_have_no_nul_and_an_end():
     assert [len(text) for text in kept] == [MAX_RESULT, MAX_RESULT, 100, MAX_TEXT, MAX_TEXT]
 
 
+def test_counts_that_nobody_could_keep_are_left_out():
+    said = {f"c{number:02}": number for number in range(40)} | {"a": MOST, "b\n": 1, "": 1, "x" * 65: 1}
+    kept = json.loads(counters_of(pb.Counters(counts=said)).counts)
+    assert list(kept) == ["a", *(f"c{number:02}" for number in range(31))]
+    assert (kept["a"], kept["c30"]) == (MAX_NUMBER, 30)
+
+
 def _session(slots: int) -> Session:
-    handlers = frozenset({HandlerName("push")})
-    return Session(Executor(ExecutorId("one"), "one", Group("g"), handlers, slots, 0, False, "", NOW, NOW))
+    who = (ExecutorId("one"), "one", Group("g"), frozenset({PUSH, SLOW}))
+    return Session(Executor(*who, slots, 0, False, "", NOW, NOW, limits={SLOW: 1}))
 
 
 def test_what_beats_name_no_more_is_over_and_what_none_has_named_yet_is_held():
     session = _session(slots=2)
-    session.hold([FIRST, SECOND])
+    session.hold({FIRST: PUSH, SECOND: PUSH})
     assert not session.name([]), "both are on their way to the executor"
     assert not session.name([FIRST])
     assert session.executor.used == 2
     assert session.name([SECOND]), "there is a slot where there was none"
     assert (session.holds(FIRST), session.holds(SECOND)) == (False, True)
-    session.hold([THIRD])
+    session.hold({THIRD: PUSH})
     assert not session.name([SECOND])
     assert session.executor.used == 2
 
 
 def test_a_slot_is_told_to_be_free_only_where_none_was_and_one_is():
     session = _session(slots=2)
-    session.hold([FIRST])
+    session.hold({FIRST: PUSH})
     assert not session.free([FIRST]), "there was another one"
-    session.hold([FIRST, SECOND])
+    session.hold({FIRST: PUSH, SECOND: PUSH})
     assert not session.free([])
     assert not session.free([THIRD])
     assert session.free([SECOND])
+
+
+def test_a_handler_with_a_limit_of_its_own_is_not_offered_while_it_is_reached():
+    session = _session(slots=4)
+    session.hold({FIRST: SLOW, SECOND: PUSH})
+    assert (session.executor.room.handlers, session.executor.room.left) == ({PUSH}, {SLOW: 0})
+    assert not session.free([SECOND]), "there was room for others, and there is none for it"
+    assert session.free([FIRST]), "whoever waits for it is to hear of it"
+    assert session.executor.room.handlers == {PUSH, SLOW}

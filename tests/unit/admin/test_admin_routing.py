@@ -4,8 +4,18 @@ from admin.domain.names import ExecutorId, Group, HandlerName, RunId, ShardKey
 from admin.domain.routing import Room, Waiting, route
 
 
-def _room(name: str, *, slots: int = 4, used: int = 0, handlers: tuple[str, ...] = ("push",), group: str = "g") -> Room:
-    return Room(ExecutorId(name), name, Group(group), frozenset(map(HandlerName, handlers)), slots, used)
+def _room(
+    name: str,
+    *,
+    slots: int = 4,
+    used: int = 0,
+    handlers: tuple[str, ...] = ("push",),
+    group: str = "g",
+    left: dict[str, int] | None = None,
+) -> Room:
+    offered = frozenset(map(HandlerName, handlers))
+    free = {HandlerName(handler): count for handler, count in (left or {}).items()}
+    return Room(ExecutorId(name), name, Group(group), offered, slots, used, free)
 
 
 def _waiting(count: int, handler: str = "push", group: str = "g") -> list[Waiting]:
@@ -46,3 +56,10 @@ def test_slots_are_shared_by_all_handlers():
 def test_the_same_input_gives_the_same_choice():
     rooms = [_room(name) for name in "cab"]
     assert route(_waiting(7), rooms) == route(_waiting(7), rooms)
+
+
+def test_a_handler_with_a_limit_of_its_own_gets_no_more_than_that_and_leaves_the_rest_to_others():
+    rooms = [_room("a", handlers=("push", "slow"), left={"slow": 1}), _room("b", handlers=("slow",), left={"slow": 2})]
+    choices = route([*_waiting(9, "slow"), *_waiting(9)], rooms)
+    given = [(choice.key.run_id, choice.name) for choice in choices]
+    assert {each: given.count(each) for each in given} == {("slow", "a"): 1, ("slow", "b"): 2, ("push", "a"): 3}

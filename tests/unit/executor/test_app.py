@@ -1,7 +1,9 @@
 """What a user's app declares, and how an executor that cannot start says so."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -9,6 +11,7 @@ from pydantic import BaseModel
 from executor.__main__ import load_app, main, refuse_shadows
 from executor.app import Executor
 from executor.errors import BadApp, BadHandler, BadParams, HandlerExists, NoContext, ShadowedPackage
+from executor.link.convert import handlers_of
 from executor.running.context import AsyncContext, Context, current_async_context, current_context
 
 
@@ -88,6 +91,58 @@ def test_a_function_that_asks_for_more_is_no_handler() -> None:
 
     with pytest.raises(BadHandler, match="more"):
         Executor("group").job("handler")(handler)
+
+
+async def coroutine() -> None: ...
+
+
+def plain() -> None: ...
+
+
+def local() -> Callable[[], None]:
+    def inner() -> None: ...
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("function", "manner", "sentence"),
+    [
+        (coroutine, {"isolation": "thread"}, "async function runs in the loop"),
+        (coroutine, {"isolation": "process"}, "async function runs in the loop"),
+        (plain, {"isolation": "async"}, "for async functions"),
+        (plain, {"isolation": "fork"}, "async, thread or process"),
+        (lambda: None, {"isolation": "process"}, "lambda"),
+        (local(), {"isolation": "process"}, "inside of another function"),
+        (plain, {"slots": 0}, "whole number from 1"),
+        (plain, {"slots": 1.5}, "whole number from 1"),
+        (plain, {"retry_on": ("x",)}, "types of exceptions"),
+        (plain, {"give_up_on": KeyboardInterrupt}, "types of exceptions"),
+        (plain, {"give_up_on": (OSError, ValueError), "retry_on": ValueError}, "ValueError cannot be both"),
+    ],
+)
+def test_a_handler_that_cannot_be_run_as_it_asks_is_refused(
+    function: Callable[..., object], manner: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(BadHandler, match=sentence):
+        Executor("group").job("handler", **manner)(function)
+
+
+def test_a_function_of_a_script_cannot_be_found_by_another_process() -> None:
+    def script() -> None: ...
+
+    script.__module__, script.__qualname__ = "__main__", "script"
+    with pytest.raises(BadHandler, match="put the app into a module"):
+        Executor("group").job(isolation="process")(script)
+
+
+def test_where_a_handler_runs_follows_from_what_it_is() -> None:
+    app = Executor("group")
+    app.job("a")(coroutine)
+    app.job("t")(plain)
+    app.job("p", isolation="process", slots=2)(plain)
+    assert [str(handler.isolation) for handler in app.registry.handlers.values()] == ["async", "thread", "process"]
+    assert [handler.slots for handler in handlers_of(app.registry)] == [0, 0, 2], "the admin is told"
 
 
 def test_a_listener_needs_a_topic() -> None:

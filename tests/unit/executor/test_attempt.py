@@ -21,6 +21,7 @@ from executor.running.cancellation import Why
 from executor.running.context import AsyncContext, Context, current_context
 from executor.running.outcome import MAX_TRACEBACK_BYTES
 from executor.running.runner import Refusal, Runner
+from executor.running.shard import MAX_COUNTS
 from executor.testing import MemoryProducer
 
 pytestmark = pytest.mark.anyio
@@ -172,6 +173,37 @@ async def test_whatever_an_error_says_its_outcome_can_be_told(error: Exception) 
 async def test_a_wait_before_the_next_try_can_be_told(after: timedelta | float | None, milliseconds: int) -> None:
     outcome = await Given().outcome(raising(Retry(after=after)))
     assert outcome_of(outcome).retry_after_ms == milliseconds
+
+
+async def test_what_a_handler_counts_goes_on_from_what_its_shard_had_counted() -> None:
+    def handler(context: Context) -> None:
+        context.count("sent", 5)
+        context.count("sent")
+        context.count("odd.ones-2", 0)
+
+    outcome = await Given().outcome(handler, counts={"sent": 4, "failed": 1})
+    assert outcome.counters.counts == {"sent": 10, "failed": 1, "odd.ones-2": 0}
+    assert dict(outcome_of(outcome).counters.counts) == outcome.counters.counts
+
+
+@pytest.mark.parametrize(
+    ("name", "amount"), [("", 1), ("x y", 1), ("1st", 1), ("x" * 65, 1), ("a", -1), ("a", 0.5), ("a", 1 << 63), (7, 1)]
+)
+async def test_a_count_that_is_none_is_the_fault_of_the_handler(name: str, amount: int) -> None:
+    outcome = await Given().outcome(lambda context: context.count(name, amount))
+    assert (outcome.state, outcome.error_code) == (OutcomeState.FAILED, "invalid_argument")
+
+
+async def test_a_shard_has_a_bounded_number_of_counts() -> None:
+    def handler(context: Context) -> None:
+        for number in range(MAX_COUNTS):
+            context.count(f"c{number}")
+        context.count("c0")
+        context.count("more")
+
+    outcome = await Given().outcome(handler)
+    assert (outcome.error_code, len(outcome.counters.counts)) == ("invalid_argument", MAX_COUNTS)
+    assert outcome.counters.counts["c0"] == 2
 
 
 @pytest.mark.parametrize(("done", "total"), [(-1, 5), (0.5, 1), (1, 1 << 64), ("1", 2)])

@@ -13,7 +13,7 @@ from broker.errors import LeaseExpired, NotOwner, UnknownTopic
 from broker.model import GroupPolicy, Mode, Steps
 from executor.app import Executor
 from executor.errors import BadHandler, Fail, Retry, Skip
-from executor.registry import Function, Listener, takes_one
+from executor.registry import Function, Listener, read_listener
 from executor.running.listening.listening import Listening
 from protos.errors import ShardcastError, Unreachable
 
@@ -399,7 +399,7 @@ def test_the_annotation_decides_between_a_message_and_a_list() -> None:
     def several(messages: list[Message]) -> None: ...
     def plain(messages) -> None: ...  # type: ignore[no-untyped-def]
 
-    assert [takes_one("g", each) for each in (one, received, several, plain)] == [True, True, False, False]
+    assert [read_listener("g", each)[0] for each in (one, received, several, plain)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("function", [lambda: None, lambda a, b: None])
