@@ -150,6 +150,13 @@ class RowFailed(ExecutorError):
     status = Status.FAILED_PRECONDITION
 
 
+class PublisherBroken(ExecutorError):
+    """Rows of the scan are not published, because publish_each was left by {reason}."""
+
+    code = "publisher_broken"
+    status = Status.FAILED_PRECONDITION
+
+
 class ScanRepeated(ExecutorError):
     """The attempt has begun scan {scan} already; give the second one another name."""
 
@@ -242,6 +249,13 @@ class DatabaseUnreachable(ScanError):
 
     code = "database_unreachable"
     status = Status.UNAVAILABLE
+
+
+class PlanTooLong(ScanError):
+    """The scan's plan has {size} bytes, and {limit} can be kept: take fewer shards or a shorter key."""
+
+    code = "plan_too_long"
+    status = Status.INVALID_ARGUMENT
 
 
 class ReplicaBehind(DatabaseUnreachable):

@@ -5,12 +5,13 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, cast
 
 from broker.client.message import Message
 from broker.errors import NotOpen
-from executor.errors import RowFailed
+from executor.errors import PublisherBroken, RowFailed
 from executor.running.isolation import Portal, contained
 from executor.running.shard import AttemptShard
 from executor.sharding.cursor import Cursor
@@ -45,6 +46,7 @@ class AsyncPublisher:
         self._held: Unit | None = None  # gathered and not full; whoever takes it sends it, or holds it again
         self._has_held = asyncio.Event()
         self._lingering: asyncio.Task[None] | None = None
+        self._broken = ""  # by what
 
     @property
     def pace(self) -> float | None:
@@ -78,17 +80,20 @@ class AsyncPublisher:
         `max_messages` and `max_bytes`, less at a low pace, but all messages of a row in one. What is gathered waits for
         the next batch for `linger` at most. Raises RowFailed when `make_message` raises or makes what cannot be sent:
         what is before that row is durable then, the row and what is behind it are not published. Retry, Fail, Skip and
-        Cancelled pass unchanged. Raises NotOpen outside of the block, and what `publish` raises.
+        Cancelled pass unchanged. Raises NotOpen outside of the block, and what `publish` raises. A handler that catches
+        what ended it cannot go on with this publisher: PublisherBroken, also as the block ends.
         """
-        if not inspect.iscoroutinefunction(make_message):
-            await self._send_full(self._gather(rows, cast(Make, make_message)))
-            return
-        for index in range(len(rows)):
-            made = await _outcome(make_message(rows[index]))
-            await self._send_full(self._gather(rows.part(index, index + 1), made))
+        with self._kept_whole(rows):
+            if not inspect.iscoroutinefunction(make_message):
+                await self._send_full(self._gather(rows, cast(Make, make_message)))
+                return
+            for index in range(len(rows)):
+                made = await _outcome(make_message(rows[index]))
+                await self._send_full(self._gather(rows.part(index, index + 1), made))
 
     async def flush(self) -> None:
-        """Sends what is gathered, and returns when everything published is durable."""
+        """Sends what is gathered, and returns when everything published is durable. Raises PublisherBroken."""
+        self._check_whole()
         async with self._turn:
             await self._send_held()
             await (await self._shard.open()).flush()
@@ -111,12 +116,26 @@ class AsyncPublisher:
                 lingering.cancel()
                 await asyncio.gather(lingering, return_exceptions=True)
 
-    def _gather(self, rows: Rows, make: Make) -> Iterator[Unit]:
-        """The units to send now; the rest is held. For the thread that handles the rows."""
+    @contextmanager
+    def _kept_whole(self, rows: object) -> Iterator[None]:
+        """Else rows that were left out would pass for done when the attempt succeeds."""
+        self._check_whole()
         if self._lingering is None:
             raise NotOpen(what="publisher")
         if not isinstance(rows, Rows):
             raise InvalidArgument(reason=f"publish_each takes the rows of a scan, not {type(rows).__name__}")
+        try:
+            yield
+        except BaseException as error:
+            self._broken = f"{type(error).__name__}: {error}"
+            raise
+
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise PublisherBroken(reason=self._broken)
+
+    def _gather(self, rows: Rows, make: Make) -> Iterator[Unit]:
+        """The units to send now; the rest is held. For the thread that handles the rows."""
         for unit in gather(rows, make, self._limits, self._clock, self._take_held()):
             if unit.is_full:
                 yield unit
@@ -208,12 +227,13 @@ class Publisher:
 
     def publish_each(self, rows: Rows, make_message: Make) -> None:
         """See AsyncPublisher.publish_each."""
-        try:
-            for unit in self._publisher._gather(rows, make_message):
-                self._portal(self._publisher._send(unit))
-        except RowFailed:
-            self.flush()
-            raise
+        with self._publisher._kept_whole(rows):
+            try:
+                for unit in self._publisher._gather(rows, make_message):
+                    self._portal(self._publisher._send(unit))
+            except RowFailed:
+                self.flush()
+                raise
 
     def flush(self) -> None:
         """See AsyncPublisher.flush."""

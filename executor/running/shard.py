@@ -124,8 +124,9 @@ class AttemptShard:
 
     def read(self, name: str, scan: Scan, portal: Portal) -> Iterator[Rows]:
         """The batches of a scan, from where the shard's cursor stands; blocking. Opens the producer first."""
-        if scan.batch < 1:
-            raise InvalidArgument(reason=f"a batch of scan {name} has at least one row, not {scan.batch}")
+        size: object = scan.batch
+        if not isinstance(size, int) or size < 1:
+            raise InvalidArgument(reason=f"a batch of scan {name} has at least one row, not {size!r}")
         publisher = portal(self.open())
         begin = publisher.begin(name)
         if begin.is_done:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from executor.errors import BadPlan
+from executor.errors import BadPlan, PlanTooLong
 from executor.model import Shard
 from executor.sharding.keys import Key, key_from_json, key_to_json
 from executor.sharding.stretches import Stretch, of_buckets, of_range
@@ -68,7 +68,7 @@ class ScanPlan:
         return iter((Stretch(self.upper),))
 
     def encode(self) -> str:
-        """Raises BadPlan for one that is too long to be kept."""
+        """Raises PlanTooLong."""
         asked = self.asked
         content = {"table": asked.table, "key": list(asked.key), "total": asked.total, "strategy": asked.strategy}
         if asked.bucket is not None:
@@ -80,7 +80,7 @@ class ScanPlan:
         content["upper"] = None if self.upper is None else key_to_json(self.upper)
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         if (size := len(text.encode(errors="replace"))) > MAX_PLAN_BYTES:
-            raise BadPlan(reason=f"it has {size} bytes, more than {MAX_PLAN_BYTES}: take fewer shards or a shorter key")
+            raise PlanTooLong(size=size, limit=MAX_PLAN_BYTES)
         return text
 
     @classmethod

@@ -95,7 +95,7 @@ def test_a_condition_as_text_stands_by_itself(engine: sa.Engine) -> None:
     assert Questions(source).keys(Stretch(8), 4, 100) == [5, 6, 7, 8]
 
 
-@pytest.mark.parametrize("batch", [0, -1])
+@pytest.mark.parametrize("batch", [0, -1, 1.5])
 def test_a_batch_without_rows_is_refused_before_anything_is_read(engine: sa.Engine, batch: int) -> None:
     fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(10))
     with pytest.raises(InvalidArgument, match="at least one row"):

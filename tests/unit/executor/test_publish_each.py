@@ -2,19 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
 from broker.errors import BadRequest, NotOpen, TooLarge
-from executor.errors import Cancelled, CheckpointOrder, Fail, Retry, RowFailed, Skip
+from executor.errors import Cancelled, Fail, PublisherBroken, Retry, RowFailed, Skip
 from executor.running.cancellation import Cancellation, Why
+from executor.running.context import Context
 from executor.sharding import units
 from executor.sharding.cursor import Position, ShardCursor
 from executor.sharding.table.questions import Row
 from executor.sharding.units import Limits, Made
-from executor.testing import MemoryProducer
+from executor.testing import MemoryProducer, run_local
 from protos.errors import InvalidArgument
 from tests.support.rows import Clock, LocalShard, some_rows
 
@@ -181,13 +185,36 @@ async def test_a_row_that_failed_is_not_passed_over() -> None:
     shard = LocalShard(producer)
     shard.out.begin("s")
     first, second = shard.batch("ab"), shard.batch("cd")
-    async with shard.publisher() as publisher:
-        with pytest.raises(RowFailed):
-            await publisher.publish_each(first, lambda row: 1 / 0)  # type: ignore[arg-type]
-        await publisher.publish_each(second, one)
-        with pytest.raises(CheckpointOrder):
-            await publisher.flush()
+
+    async def go_on() -> None:
+        async with shard.publisher() as publisher:
+            with pytest.raises(RowFailed):
+                await publisher.publish_each(first, lambda row: 1 / 0)  # type: ignore[arg-type]
+            with pytest.raises(PublisherBroken):
+                await publisher.publish_each(second, one)
+
+    with pytest.raises(PublisherBroken, match="ZeroDivisionError"):
+        await go_on()
     assert producer.units == []
+
+
+def test_a_handler_that_catches_what_ended_its_last_rows_does_not_succeed(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/users.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE users (id INTEGER PRIMARY KEY)")
+        connection.exec_driver_sql("INSERT INTO users VALUES (1), (2), (3)")
+
+    def make(row: Row) -> Message:
+        return Message(str(1 / (3 - row.id)).encode())  # type: ignore[attr-defined]
+
+    def push(context: Context) -> None:
+        with context.publisher("t") as publisher:
+            for users in context.scan(engine, "users"):
+                with suppress(RowFailed):
+                    publisher.publish_each(users, make)
+
+    with pytest.raises(PublisherBroken):
+        run_local(push)
 
 
 @pytest.mark.parametrize("word", [Retry("later"), Fail("no"), Skip(), Cancelled(reason="by hand")])
