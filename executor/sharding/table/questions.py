@@ -45,8 +45,8 @@ class Questions:
         key = self._source.key
         asked = sa.select(*key).where(*self._filters, *self._within(after is not None)).order_by(*key).limit(limit)
         with self._source.reading() as connection:
-            found = connection.execute(asked, self._given(stretch, after))
-            return [cast(Key, row[0] if len(row) == 1 else tuple(row)) for row in found]
+            found = connection.execute(asked, self._given(stretch, after)).all()
+        return [cast(Key, row[0]) for row in found] if len(key) == 1 else [cast(Key, tuple(row)) for row in found]
 
     def rows(self, stretch: Stretch, after: Key | None, limit: int) -> Found:
         """At most so many wanted rows."""
