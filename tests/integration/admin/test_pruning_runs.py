@@ -26,7 +26,7 @@ async def test_what_is_to_be_forgotten_is_looked_for_beside_the_writer(tmp_path:
         writing = asyncio.ensure_future(stores.database.write(work))
         await asyncio.to_thread(is_busy.wait, 10)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert list(await stores.runs.prune(LONG, 100, 9)) == []
         finally:
             go_on.set()

@@ -36,7 +36,7 @@ async def test_a_lapsed_shard_that_somebody_has_in_hand_is_left_to_them(stores: 
 
     holding = asyncio.ensure_future(stores.database.write(hold))
     await asyncio.to_thread(holds.wait)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await stores.runs.claim_lapsed(9, on_lapse)).runs == []
     go_on.set()
     await holding

@@ -94,7 +94,7 @@ async def test_receipts_of_several_topics_come_in_the_order_of_the_messages(tmp_
 
 
 async def test_use_outside_the_block_is_refused(tmp_path: Path) -> None:
-    async with asyncio.timeout(10), running_broker(tmp_path) as endpoint:
+    async with asyncio.timeout(30), running_broker(tmp_path) as endpoint:
         producer, consumer = Producer(endpoint), Consumer(endpoint, "g", ["t"])
         for _ in range(2):
             with pytest.raises(NotOpen):
@@ -107,7 +107,7 @@ async def test_use_outside_the_block_is_refused(tmp_path: Path) -> None:
 
 async def test_a_producer_that_was_forgotten_in_a_long_silence_goes_on(tmp_path: Path) -> None:
     now = [0.0]
-    async with asyncio.timeout(10), running_broker(tmp_path) as endpoint, dial(endpoint) as channel:
+    async with asyncio.timeout(30), running_broker(tmp_path) as endpoint, dial(endpoint) as channel:
         async with Producer(endpoint, clock=lambda: now[0]) as producer:
             await producer.publish("t", Message(b"before"))
             forgotten = pb.ForgetProducerRequest(producer_id=producer._producer_id)

@@ -37,7 +37,7 @@ async def failure(consumer: Consumer) -> str:
 
 async def test_a_queue_whose_release_was_lost_goes_on_behind_the_commit() -> None:
     broker = owning()
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, Consumer(endpoint, "g", ["t"]) as consumer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, Consumer(endpoint, "g", ["t"]) as consumer:
         first = await anext(consumer)
         await consumer.commit(first)
         broker.release_error, broker.release = BrokerStopping(), [CLAIM]
@@ -49,7 +49,7 @@ async def test_a_queue_whose_release_was_lost_goes_on_behind_the_commit() -> Non
 
 async def test_a_queue_that_nobody_else_wants_any_more_goes_on_behind_what_was_handed_out() -> None:
     broker = owning()
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, Consumer(endpoint, "g", ["t"]) as consumer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, Consumer(endpoint, "g", ["t"]) as consumer:
         await anext(consumer)
         broker.release = [CLAIM]
         await broker.beats()
@@ -60,7 +60,7 @@ async def test_a_queue_that_nobody_else_wants_any_more_goes_on_behind_what_was_h
 
 async def test_a_queue_is_given_back_only_behind_its_last_commit() -> None:
     broker = owning()
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, Consumer(endpoint, "g", ["t"]) as consumer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, Consumer(endpoint, "g", ["t"]) as consumer:
         first, second = await anext(consumer), await anext(consumer)
         broker.release = [CLAIM]
         await broker.beats()
@@ -74,7 +74,7 @@ async def test_what_made_reading_impossible_is_raised_each_time() -> None:
     for fault in ("beat_error", "fetch_error"):
         broker = owning()
         error = UnknownTopic(topic="t") if fault == "fetch_error" else PermissionDenied(reason="not you")
-        async with asyncio.timeout(10), running_fake(broker) as endpoint, Consumer(endpoint, "g", ["t"]) as consumer:
+        async with asyncio.timeout(30), running_fake(broker) as endpoint, Consumer(endpoint, "g", ["t"]) as consumer:
             setattr(broker, fault, error)
             raised = [await failure(consumer) for _ in range(3)]
         assert raised == [error.code] * 3

@@ -27,7 +27,7 @@ def refused(request: pb.PublishRequest, code: str, **fields: str) -> pb.PublishR
 async def test_a_new_stream_begins_at_the_first_unacknowledged_publish_with_the_same_bytes() -> None:
     broker = FakeBroker()
     broker.answer = lambda request: stored(request) if request.sequence == 1 or len(broker.streams) > 1 else None
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
         await (await producer.publish("t", MESSAGES, cursor=b"1"))
         for cursor in (b"2", b"3", b"4"):
             await producer.publish("t", MESSAGES, cursor=cursor)
@@ -44,7 +44,7 @@ async def test_a_gap_makes_it_send_again_from_the_first_unacknowledged() -> None
         return refused(request, "sequence_gap", expected="2") if is_gap else stored(request)
 
     broker.answer = answer
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
         for _ in range(3):
             await producer.publish("t", MESSAGES)
         await producer.flush()
@@ -54,7 +54,7 @@ async def test_a_gap_makes_it_send_again_from_the_first_unacknowledged() -> None
 async def test_a_gap_behind_what_was_acknowledged_is_a_lost_log() -> None:
     broker = FakeBroker()
     broker.answer = lambda r: stored(r) if r.sequence == 1 else refused(r, "sequence_gap", expected="1")
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
         await (await producer.publish("t", MESSAGES))
         await producer.publish("t", MESSAGES)
         with pytest.raises(ProducerUnknown):
@@ -64,7 +64,7 @@ async def test_a_gap_behind_what_was_acknowledged_is_a_lost_log() -> None:
 async def test_a_refusal_with_several_in_flight_ends_them_all_at_once() -> None:
     broker = FakeBroker()
     broker.answer = lambda r: stored(r) if r.sequence == 1 else refused(r, "too_large", what="w", size="2", limit="1")
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
         sent = [await producer.publish("t", MESSAGES) for _ in range(4)]
         await sent[0]
         with pytest.raises(TooLarge):
@@ -87,7 +87,7 @@ async def test_who_stops_waiting_makes_nothing_acknowledged(is_given_up: str) ->
         stored_sequences.append(request.sequence)
         return stored(request)
 
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
         receipts = await producer.publish("t", MESSAGES)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(producer.flush() if is_given_up == "flush" else receipts, 0.01)
@@ -102,7 +102,7 @@ async def test_who_stops_waiting_makes_nothing_acknowledged(is_given_up: str) ->
 async def test_an_answer_that_makes_no_sense_is_a_failure_and_no_silence() -> None:
     broker = FakeBroker()
     broker.answer = lambda request: pb.PublishResponse(sequence=99, published=pb.Published())
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
         await producer.publish("t", MESSAGES)
         with pytest.raises(ShardcastError):
             await producer.flush()
@@ -113,7 +113,7 @@ async def test_an_answer_that_makes_no_sense_is_a_failure_and_no_silence() -> No
 )
 async def test_what_is_too_large_by_anything_but_bodies_is_refused_before_it_is_sent(message: Message) -> None:
     broker = FakeBroker()
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, shard_producer(endpoint) as producer:
         with pytest.raises(TooLarge) as refusal:
             await producer.publish("t", [Message(b""), *[message] * 10_000])
         assert refusal.value.fields["limit"] == 8 << 20
@@ -123,7 +123,7 @@ async def test_what_is_too_large_by_anything_but_bodies_is_refused_before_it_is_
 async def test_a_message_that_was_stored_before_has_a_receipt_without_a_place() -> None:
     broker = FakeBroker()
     broker.answer = lambda r: pb.PublishResponse(sequence=r.sequence, published=pb.Published(duplicate=True))
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, Producer(endpoint) as producer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, Producer(endpoint) as producer:
         receipt = await producer.publish("t", Message(b"x"))
     assert (receipt.queue, receipt.offset, receipt.message_id) == (-1, -1, "")
 
@@ -139,7 +139,7 @@ async def test_a_message_whose_stream_was_refused_is_refused_only_if_it_was_not_
         return stored(request)
 
     broker.answer = answer
-    async with asyncio.timeout(10), running_fake(broker) as endpoint, Producer(endpoint) as producer:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint, Producer(endpoint) as producer:
         with nullcontext() if is_stored else pytest.raises(PermissionDenied):
             await producer.publish("t", Message(b"x"))
         assert broker.requests[1:] == []  # it is not sent again
@@ -164,7 +164,7 @@ class SlowBroker(FakeBroker):
 async def test_a_producer_that_is_closed_while_it_opens_anew_sends_nothing_more() -> None:
     broker = SlowBroker()
     broker.answer = lambda request: refused(request, "too_large", what="key", size="9", limit="1")
-    async with asyncio.timeout(10), running_fake(broker) as endpoint:
+    async with asyncio.timeout(30), running_fake(broker) as endpoint:
         async with Producer(endpoint) as producer:
             with pytest.raises(TooLarge):
                 await producer.publish_batch("t", MESSAGES)

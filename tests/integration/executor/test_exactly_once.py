@@ -61,7 +61,7 @@ async def delivered(broker: str, expected: int) -> Counter[str]:
     keys: Counter[str] = Counter()
     async with Consumer(broker, "check", ["push"]) as consumer:
         while keys.total() < expected:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 batch = await anext(consumer)
             keys.update(message.key or "" for message in batch)
             await consumer.commit(batch)
@@ -160,7 +160,7 @@ async def test_a_listener_gets_every_message_and_a_failed_batch_again(tmp_path: 
         task = asyncio.create_task(daemon.run())
         await admin.until(lambda: admin.beats)
         await admin.outcome(admin.assign("run", "push"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await enough.wait()
         daemon.stop()
         await task

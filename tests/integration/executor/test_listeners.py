@@ -33,7 +33,7 @@ async def listening(broker: str, app: Executor) -> AsyncIterator[None]:
             yield
     finally:
         running.stop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await task
 
 

@@ -123,7 +123,7 @@ class Place:
     async def copied(self) -> Counter[tuple[int, int]]:
         """What the topic holds as (shard, id), once that is as much as there are rows; more would be there by then."""
         found: Counter[tuple[int, int]] = Counter()
-        async with Consumer(self.broker, "check", [TOPIC]) as consumer, asyncio.timeout(10):
+        async with Consumer(self.broker, "check", [TOPIC]) as consumer, asyncio.timeout(30):
             while found.total() < ROWS:
                 batch = await anext(consumer)
                 found.update((int(message.body), int(message.key or "")) for message in batch)

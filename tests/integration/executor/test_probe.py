@@ -75,14 +75,14 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 async def scraped_until(client: httpx.AsyncClient, condition: Callable[[Samples], bool]) -> Samples:
     """A monitor looks again and again."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition(samples := await scrape(client)):
             await asyncio.sleep(0.02)
     return samples
 
 
 async def readiness_until(client: httpx.AsyncClient, status: int) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (response := await client.get("/readyz")).status_code != status:
             await asyncio.sleep(0.02)
     return response.text

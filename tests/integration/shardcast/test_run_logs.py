@@ -91,7 +91,7 @@ async def test_a_follower_waits_for_the_end_of_the_run(tmp_path: Path) -> None:
                     came.extend(line["text"] for line in page["lines"])
 
         following = asyncio.create_task(asyncio.to_thread(follow))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await waits.wait()
             assert came == ["first"]
             await say(executor, attempts[1], "last")

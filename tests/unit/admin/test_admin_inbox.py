@@ -74,7 +74,7 @@ async def test_no_more_are_joined_than_go_together(monkeypatch):
 async def test_who_says_too_much_waits_until_some_of_it_is_handled(monkeypatch):
     monkeypatch.setattr(module, "MOST_WAITING", 2)
     inbox = await filled(beat(), report(1))
-    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+    async with asyncio.TaskGroup() as group, asyncio.timeout(30):
         waiting = group.create_task(inbox.put(accept(2)))
         requests = aiter(inbox)
         await asyncio.sleep(0)
@@ -90,7 +90,7 @@ async def test_who_listens_hears_what_comes_and_the_end():
     async def listen() -> list[str | None]:
         return [request.WhichOneof("kind") async for request in inbox]
 
-    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+    async with asyncio.TaskGroup() as group, asyncio.timeout(30):
         listening = group.create_task(listen())
         await inbox.put(beat())
         await inbox.put(report(1))
@@ -108,7 +108,7 @@ async def test_what_comes_behind_the_end_is_dropped():
 async def test_what_was_dropped_is_handled_by_nobody_and_nobody_waits_for_it(monkeypatch):
     monkeypatch.setattr(module, "MOST_WAITING", 1)
     inbox = await filled(beat())
-    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+    async with asyncio.TaskGroup() as group, asyncio.timeout(30):
         waiting = group.create_task(inbox.put(report(1)))
         await asyncio.sleep(0)
         inbox.drop()

@@ -39,7 +39,7 @@ class FakeCarrier:
             yield await self.comes.get()
 
     async def until_sent(self, bell: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not any(bell in message for message in self.sent):
                 await asyncio.sleep(0)
 
@@ -89,7 +89,7 @@ async def test_a_ring_that_could_not_be_sent_is_sent_on_the_next_connection() ->
     carrier.takes.set()
     async with running(carrier) as wakeup:
         wakeup.ring("dispatcher")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while carrier.connects < 2:
                 await asyncio.sleep(0)
         carrier.is_broken = False
@@ -98,7 +98,7 @@ async def test_a_ring_that_could_not_be_sent_is_sent_on_the_next_connection() ->
 
 async def test_a_connection_that_brings_nothing_is_left_for_another_one() -> None:
     carrier = FakeCarrier()
-    async with running(carrier, silent_seconds=0.05), asyncio.timeout(5):
+    async with running(carrier, silent_seconds=0.05), asyncio.timeout(30):
         while carrier.connects < 3:
             await asyncio.sleep(0)
 
@@ -106,7 +106,7 @@ async def test_a_connection_that_brings_nothing_is_left_for_another_one() -> Non
 async def test_own_beats_keep_a_connection() -> None:
     carrier = FakeCarrier()
     carrier.takes.set()
-    async with running(carrier, silent_seconds=0.2), asyncio.timeout(5):
+    async with running(carrier, silent_seconds=0.2), asyncio.timeout(30):
         while len(carrier.sent) < 5:
             await asyncio.sleep(0)
     assert carrier.connects == 1

@@ -449,7 +449,7 @@ async def test_an_assignment_is_started_at_most_once() -> None:
     shards = Shards(slots=1)
     shards.go_on.set()
     assert shards.start(0) is None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while shards.runner.held:
             await asyncio.sleep(0.001)
     assert (shards.start(0), shards.start(0, term=2)) == (Refusal.STARTED_BEFORE, None)
@@ -468,7 +468,7 @@ async def test_a_runner_counts_what_attempts_published_while_they_run_and_when_t
     began, go_on = asyncio.Event(), asyncio.Event()
     shards.given.app.job("publish")(publish)
     assert shards.start(0, handler="publish") is None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await began.wait()
     running = (shards.runner.gained, shards.runner.in_progress, shards.runner.tally.published)
     go_on.set()

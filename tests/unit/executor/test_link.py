@@ -252,7 +252,7 @@ async def test_a_beat_is_confirmed_although_the_disk_has_not_forgotten_an_outcom
     accepting = asyncio.create_task(side.link.keep_accepting())
     answer = pb.ReportAnswer(attempt=ATTEMPT, verdict=pb.VERDICT_ACCEPTED)
     accepted = pb.ConnectResponse(report_accepted=pb.ReportAccepted(answers=[answer]))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await side.hear(accepted, pb.ConnectResponse(beat_accepted=pb.BeatAccepted(number=beat.number)))
     assert side.reports.keys == [KEY]
     go_on.set()

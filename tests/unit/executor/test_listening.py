@@ -145,7 +145,7 @@ def listening(
 
 async def finish(listening: Listening, moment: asyncio.Event) -> None:
     running = asyncio.create_task(listening.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await moment.wait()
         listening.stop()
         await running
@@ -154,7 +154,7 @@ async def finish(listening: Listening, moment: asyncio.Event) -> None:
 async def finish_after(groups: FakeGroups, listening: Listening, check) -> None:  # type: ignore[no-untyped-def]
     """Until the check holds."""
     running = asyncio.create_task(listening.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not check():
             await asyncio.sleep(0)
         listening.stop()
@@ -355,7 +355,7 @@ async def test_by_lease_what_was_not_begun_is_given_back_when_it_stops() -> None
 
     listener = listening(groups, listen, mode=Mode.LEASE, one=True, slots=1)
     running = asyncio.create_task(listener.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await busy.wait()
         listener.stop()
         go_on.set()

@@ -108,7 +108,7 @@ async def test_what_is_gathered_waits_no_longer_than_it_may_for_the_next_batch()
         await publisher.publish_each(shard.batch("a"), one)
         assert producer.units == []
         clock.now = 0.05
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await producer.came.wait()
         assert producer.units == [["a"]]
         await publisher.publish_each(shard.batch("b"), one)
@@ -305,7 +305,7 @@ async def test_a_low_pace_makes_small_units() -> None:
         await asyncio.sleep(0)
         clock.now = 0.1
         flushing = asyncio.create_task(publisher.flush())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await producer.came.wait()
         assert producer.units == [["a", "b", "c"]]
         publisher.pace = None
@@ -320,7 +320,7 @@ async def test_an_order_to_stop_ends_the_wait_for_the_pace() -> None:
     publishing = asyncio.create_task(publisher.publish([Message(b"")] * 2))
     await asyncio.sleep(0)
     cancellation.request(Why.CANCELLED, "by hand")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(Cancelled, match="by hand"):
             await publishing
     assert producer.units == []
