@@ -99,6 +99,20 @@ async def test_a_drain_hands_back_what_runs_in_a_process(tmp_path: Path) -> None
         assert admin.lines == ["watching", "told"]
 
 
+async def test_a_second_signal_ends_an_executor_at_once_and_its_processes_with_it(tmp_path: Path) -> None:
+    admin, told = FakeAdmin(lease_ms=30_000), tmp_path / "pids"
+    async with executing(admin, tmp_path) as executor:
+        admin.assign("run", "spin", params=json.dumps(str(told)))
+        await admin.until(lambda: admin.lines, 60)
+        pids = json.loads(told.read_text())
+        executor.terminate()
+        await admin.until(lambda: admin.beats[-1].draining)
+        executor.terminate()
+        async with asyncio.timeout(8):  # a drain would give it 10 s
+            assert await executor.wait() == 0
+        await until(lambda: all(map(is_gone, pids)))
+
+
 async def test_programs_of_the_shell_handler_end_with_an_executor_that_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
