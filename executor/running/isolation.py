@@ -52,7 +52,7 @@ async def contained(awaitable: Awaitable[T]) -> T:
     """Awaits what a user wrote: what would end the loop, or pass for an order to this task, comes out harmless."""
     try:
         return await awaitable
-    except Exception:
+    except (Exception, GeneratorExit):  # the latter says that nobody waits any more
         raise
     except BaseException as error:
         task = asyncio.current_task()
