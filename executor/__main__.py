@@ -8,7 +8,7 @@ from pathlib import Path
 
 from executor.app import Executor
 from executor.daemon import build
-from executor.errors import BadApp, ShadowedPackage
+from executor.errors import BadApp, ShadowedPackage, line_of
 from executor.settings import ExecutorSettings
 from protos.daemon import live
 from protos.exits import one_sentence
@@ -41,7 +41,7 @@ def load_app(target: str) -> Executor:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises
-        raise BadApp(target=target, reason=f"{module_name} cannot be imported: {_sentence(error)}") from error
+        raise BadApp(target=target, reason=f"{module_name} cannot be imported: {line_of(error).rstrip('.')}") from error
     app: object = getattr(module, name, None)
     if app is None:
         raise BadApp(target=target, reason=f"{module_name} has no {name}")
@@ -59,10 +59,6 @@ def refuse_shadows(directory: Path) -> None:
         for path in (directory / package / "__init__.py", directory / f"{package}.py"):
             if path.exists():
                 raise ShadowedPackage(path=str(path), package=package)
-
-
-def _sentence(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

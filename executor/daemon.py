@@ -14,7 +14,7 @@ import structlog
 
 from broker.client.publishing.shard_producer import ShardProducer
 from executor.app import Executor
-from executor.errors import LifespanFailed
+from executor.errors import LifespanFailed, line_of
 from executor.handlers.shell import with_shell
 from executor.limits.current import using
 from executor.limits.limits import Limits
@@ -166,12 +166,12 @@ async def _living(app: Executor) -> AsyncIterator[object]:
         try:
             state = await stack.enter_async_context(app.lifespan()) if app.lifespan is not None else None
         except Exception as error:
-            raise LifespanFailed(what="began", reason=f"{type(error).__name__}: {error}") from error
+            raise LifespanFailed(what="began", reason=line_of(error)) from error
         yield state
         try:
             await stack.aclose()
         except Exception as error:
-            raise LifespanFailed(what="ended", reason=f"{type(error).__name__}: {error}") from error
+            raise LifespanFailed(what="ended", reason=line_of(error)) from error
 
 
 def _identity(settings: ExecutorSettings, group: str, executor_id: ExecutorId, registry: Registry) -> Identity:

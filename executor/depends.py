@@ -12,6 +12,7 @@ from contextlib import (
     contextmanager,
 )
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, cast, get_origin
 
 from executor.errors import BadHandler
@@ -81,6 +82,8 @@ def provider_of(name: str, parameter: inspect.Parameter, *, is_async: bool, offe
 
 def _read(provider: Callable[..., object]) -> tuple[Callable[..., object], Kind]:
     """Known by the function, not by what it returns: a connection is a context manager too."""
+    if not (inspect.isroutine(provider) or isinstance(provider, type | partial)):
+        provider = provider.__call__  # type: ignore[operator]  # of an object
     inner = inspect.unwrap(provider)
     if inspect.isasyncgenfunction(inner):
         yielding = cast("Callable[..., AsyncIterator[object]]", inner)

@@ -6,6 +6,19 @@ from protos.errors import ShardcastError, Status
 from protos.errors import UnknownHandler as UnknownHandler  # the admin refuses under the same code
 
 
+def message_of(error: BaseException) -> str:
+    """What an error says; a user's own may fail at that."""
+    try:
+        return str(error)
+    except Exception:
+        return "its message cannot be shown"
+
+
+def line_of(error: BaseException) -> str:
+    """Its type and what it says."""
+    return f"{type(error).__name__}: {message_of(error)}"
+
+
 class ExecutorError(ShardcastError):
     """The executor could not do that."""
 
@@ -105,6 +118,13 @@ class LifespanFailed(ExecutorError):
     """The lifespan of the app failed as it {what}: {reason}"""
 
     code = "lifespan_failed"
+    status = Status.FAILED_PRECONDITION
+
+
+class CalledInLoop(ExecutorError):
+    """The context of a plain handler waits for the executor's event loop, and was asked in it: ask it in a thread."""
+
+    code = "called_in_loop"
     status = Status.FAILED_PRECONDITION
 
 

@@ -1,5 +1,6 @@
 """The handler `http`: one call of an URL, its status as the result."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import httpx
@@ -37,10 +38,21 @@ def call_http(context: Context, params: HttpCall) -> HttpAnswer | Fail:
     """
     shard = f"{context.shard.index}/{context.shard.total}"
     headers = {"Shardcast-Run": context.run_id, "Shardcast-Shard": shard, **params.headers}
-    answer = httpx.request(
+    with httpx.stream(
         params.method, params.url, headers=headers, content=params.body, timeout=params.timeout, trust_env=False
-    )
-    if answer.is_client_error and answer.status_code not in (408, 429):
-        return Fail(f"{params.url} answered {answer.status_code}")
-    answer.raise_for_status()
-    return HttpAnswer(status=answer.status_code, text=answer.text[:MAX_KEPT_CHARACTERS])
+    ) as answer:
+        if answer.is_client_error and answer.status_code not in (408, 429):
+            return Fail(f"{params.url} answered {answer.status_code}")
+        answer.raise_for_status()
+        return HttpAnswer(status=answer.status_code, text=_beginning(context, answer.iter_text()))
+
+
+def _beginning(context: Context, pieces: Iterator[str]) -> str:
+    """Of a text that may be endless. Raises Cancelled."""
+    text = ""
+    for piece in pieces:
+        context.raise_if_cancelled()
+        text += piece
+        if len(text) >= MAX_KEPT_CHARACTERS:
+            break
+    return text[:MAX_KEPT_CHARACTERS]

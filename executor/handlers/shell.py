@@ -26,7 +26,11 @@ MAX_KEPT_CHARACTERS = 4_096
 
 SUPERVISOR = """
 import os, signal, subprocess, sys, threading, time
-program = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, process_group=0)
+try:
+    program = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, process_group=0)
+except OSError as error:
+    print(error, flush=True)
+    os._exit(126)
 def kill(number):
     try:
         os.killpg(program.pid, number)

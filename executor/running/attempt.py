@@ -141,6 +141,7 @@ class Attempt:
             current.reset(token)
 
     def _called(self, handler: Handler, context: Context | AsyncContext, params: object) -> Awaitable[object]:
+        self.cancellation.check()  # a layer may have taken its time
         if self._process is not None:
             return contained(self._process.run(context.deadline))
         if handler.is_async:

@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TypeVar
 
+from executor.errors import CalledInLoop, line_of
+
 T = TypeVar("T")
 
 
@@ -41,7 +43,7 @@ def harmless(error: BaseException) -> Exception:
     """The error as one that can pass through the loop: a handler that calls sys.exit() ends itself, not the daemon."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    failure = RuntimeError(f"the handler raised {type(error).__name__}: {error}")
+    failure = RuntimeError(f"the handler raised {line_of(error)}")
     failure.__cause__ = error
     return failure
 
@@ -50,11 +52,11 @@ async def contained(awaitable: Awaitable[T]) -> T:
     """Awaits what a user wrote: what would end the loop, or pass for an order to this task, comes out harmless."""
     try:
         return await awaitable
-    except (SystemExit, KeyboardInterrupt) as error:
-        raise harmless(error) from error
-    except asyncio.CancelledError as error:
+    except (Exception, GeneratorExit):  # the latter says that nobody waits any more
+        raise
+    except BaseException as error:
         task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
         raise harmless(error) from error
 
@@ -66,6 +68,10 @@ class Portal:
         self._loop = loop
 
     def __call__(self, coroutine: Coroutine[None, None, T]) -> T:
+        """Raises CalledInLoop where waiting would stop the loop for good, and all that runs in it."""
+        if asyncio._get_running_loop() is self._loop:
+            coroutine.close()
+            raise CalledInLoop
         return self.start(coroutine).result()
 
     def start(self, coroutine: Coroutine[None, None, T]) -> Future[T]:

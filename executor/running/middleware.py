@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from executor.errors import Cancelled, Fail, MiddlewareFailed, Retry, Skip
+from executor.errors import Cancelled, Fail, MiddlewareFailed, Retry, Skip, line_of
 from executor.registry import Middleware
 from executor.running.isolation import in_thread
 
@@ -30,7 +30,7 @@ async def _through(layer: Middleware, context: object, call: Call) -> object:
     except Exception as error:
         if error is rest.error:
             raise
-        raise MiddlewareFailed(name=layer.name, reason=f"{type(error).__name__}: {error}") from error
+        raise MiddlewareFailed(name=layer.name, reason=line_of(error)) from error
 
 
 class _Rest:

@@ -1,5 +1,6 @@
 """How an attempt ended, decided from what its handler returned or raised."""
 
+import json
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from executor.errors import (
     ScanRepeated,
     Skip,
     UnknownHandler,
+    message_of,
 )
 from executor.model import AttemptKey, Counters, Outcome, OutcomeState
 from executor.registry import PLAIN, Manner
@@ -69,6 +71,7 @@ def encode_result(handler: str, value: object) -> str:
     """The result as JSON text. Raises BadResult."""
     try:
         data = to_json(value, inf_nan_mode="null")
+        json.loads(data)  # as its readers do, who do not take whole numbers of any length
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise BadResult(name=handler, reason=str(error)) from error
     if len(data) > MAX_RESULT_BYTES:
@@ -132,14 +135,7 @@ def _outcome(ending: Ending, state: OutcomeState, error: BaseException | None = 
     if error is None:
         return outcome
     code = error.code if isinstance(error, ShardcastError) else type(error).__name__
-    return replace(outcome, error_code=code, error_message=_message(error))
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)[:MAX_ERROR_CHARACTERS]
-    except Exception:  # of a user's own error; the attempt needs its outcome all the same
-        return "its message cannot be shown"
+    return replace(outcome, error_code=code, error_message=message_of(error)[:MAX_ERROR_CHARACTERS])
 
 
 def _chain(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:

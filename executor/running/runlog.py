@@ -3,7 +3,8 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -109,7 +110,11 @@ class EndedLogs:
 
 
 def _text(msg: object, args: tuple[object, ...]) -> str:
+    """As logging fills it in, a lone mapping by its names; what cannot be told is no reason to fail."""
+    values = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
     try:
-        return str(msg) % args if args else str(msg)
-    except (TypeError, ValueError):  # as logging does: a bad format is no reason to fail
-        return f"{msg} {args}"
+        return str(msg) % values if args else str(msg)
+    except Exception:
+        with suppress(Exception):
+            return f"{msg} {args}"
+        return "its message cannot be shown"

@@ -11,7 +11,7 @@ from broker.client.message import Message
 from broker.client.weight import weigh, weigh_plain
 from broker.errors import BadRequest, TooLarge, TooMany
 from broker.model import PUBLISH_MESSAGES
-from executor.errors import Cancelled, Fail, Retry, RowFailed, Skip
+from executor.errors import Cancelled, Fail, Retry, RowFailed, Skip, line_of, message_of
 from executor.sharding.cursor import Cursor
 from executor.sharding.scan import Rows
 from executor.sharding.table.questions import Row
@@ -208,11 +208,7 @@ class _Gathering:
         """What `error` says of the row, with its traceback as the cause; a word of the handler stands for itself."""
         if isinstance(error, PASSING):
             return error
-        try:
-            reason = str(error)
-        except Exception:  # of a user's own error
-            reason = "its message cannot be shown"
-        reason = reason if isinstance(error, ShardcastError) else f"{type(error).__name__}: {reason}"
+        reason = message_of(error) if isinstance(error, ShardcastError) else line_of(error)
         scan, key = self.rows.cursor.scan, self.rows.key(index)
         failure = RowFailed(table=self.rows.table, scan=scan, key=key, reason=reason.rstrip("."))
         failure.__cause__ = error

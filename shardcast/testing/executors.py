@@ -103,8 +103,10 @@ class LocalExecutor:
         await self._close()
 
     async def _close(self) -> None:
-        await self._stack.aclose()
-        await self.links.close()
+        try:
+            await self._stack.aclose()
+        finally:
+            await self.links.close()
 
 
 class ChildExecutor:

@@ -129,6 +129,8 @@ async def running_world(data: Path, clock: JumpingClock, lease: timedelta) -> As
             try:
                 yield world
             finally:
-                await asyncio.gather(*map(world.stop, list(world.executors)))
+                stopped = await asyncio.gather(*map(world.stop, list(world.executors)), return_exceptions=True)
                 admin.stop()
                 broker.stop()
+    if failures := [each for each in stopped if each is not None]:
+        raise failures[0]

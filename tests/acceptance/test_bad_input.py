@@ -185,6 +185,49 @@ def test_an_app_that_is_none_is_told(tmp_path: Path, app: str) -> None:
     assert_one_sentence(done, 78, app.partition(":")[0])
 
 
+TWINS = """
+from shardcast import Executor
+
+app = Executor("group")
+app.job("push")(lambda: None)
+app.job("push")(lambda: None)
+"""
+MUTE = """
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no")
+
+raise Mute
+"""
+LIFESPAN = """
+from contextlib import asynccontextmanager
+
+from shardcast import Executor
+
+@asynccontextmanager
+async def lifespan():
+    raise KeyError("sesame")
+    yield
+
+app = Executor("group", lifespan=lifespan)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("mine.py", TWINS, ["HandlerExists", "handler push already"]),
+        ("mine.py", MUTE, ["cannot be imported: Mute"]),
+        ("mine.py", LIFESPAN, ["lifespan", "KeyError: 'sesame'"]),
+        ("broker.py", "", ["broker.py", "rename it"]),
+    ],
+)
+def test_an_app_that_cannot_be_run_is_told(tmp_path: Path, file: str, content: str, words: list[str]) -> None:
+    (tmp_path / file).write_text(content)
+    done = _without_logs(shardcast("executor", "mine:app", cwd=tmp_path, SHARDCAST_TOKEN="x"))
+    assert_one_sentence(done, 78, *words)
+
+
 def _without_logs(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
     """A daemon's log lines are JSON on the same stream as its last sentence."""
     plain = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("{"))

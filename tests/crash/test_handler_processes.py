@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from broker.client import Consumer
 from broker.testing import running_broker
@@ -97,6 +99,20 @@ async def test_a_drain_hands_back_what_runs_in_a_process(tmp_path: Path) -> None
         assert admin.lines == ["watching", "told"]
 
 
+async def test_a_second_signal_ends_an_executor_at_once_and_its_processes_with_it(tmp_path: Path) -> None:
+    admin, told = FakeAdmin(lease_ms=30_000), tmp_path / "pids"
+    async with executing(admin, tmp_path) as executor:
+        admin.assign("run", "spin", params=json.dumps(str(told)))
+        await admin.until(lambda: admin.lines, 60)
+        pids = json.loads(told.read_text())
+        executor.terminate()
+        await admin.until(lambda: admin.beats[-1].draining)
+        executor.terminate()
+        async with asyncio.timeout(8):  # a drain would give it 10 s
+            assert await executor.wait() == 0
+        await until(lambda: all(map(is_gone, pids)))
+
+
 async def test_programs_of_the_shell_handler_end_with_an_executor_that_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,12 +131,21 @@ async def test_programs_of_the_shell_handler_end_with_an_executor_that_is_killed
 ROWS = 2_000
 
 
+async def gained_at(probe: str) -> float:
+    """The messages that a monitor sees as published by this executor."""
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"http://{probe}/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    (sample,) = families["shardcast_executor_published_messages"].samples
+    return sample.value
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_a_shard_whose_processes_die_again_and_again_is_in_the_topic_once(tmp_path: Path, seed: int) -> None:
     admin, lives = FakeAdmin(lease_ms=30_000), [random.Random(seed + n).randint(1, 40) for n in range(5)]
     params = json.dumps(json.dumps([table_of_users(tmp_path / "users.db", ROWS), lives]))
     async with running_broker(tmp_path / "broker") as broker, serving(admin) as server:
-        settings = ExecutorSettings(admin=f"127.0.0.1:{server.port}", broker=broker, data=tmp_path)
+        settings = ExecutorSettings(admin=f"127.0.0.1:{server.port}", broker=broker, data=tmp_path, probe_port=0)
         async with build(settings, process_app.app) as daemon:
             task = asyncio.create_task(daemon.run())
             await admin.until(lambda: admin.beats)
@@ -129,9 +154,11 @@ async def test_a_shard_whose_processes_die_again_and_again_is_in_the_topic_once(
                 outcome = await admin.outcome(admin.assign("run", "perish", **given), 60)
                 died = term <= len(lives)
                 assert outcome.error_code == ("handler_died" if died else "")
+            gained = await gained_at(daemon.endpoints["probe"])
             daemon.stop()
             await task
         assert outcome.counters.rows == outcome.counters.published == ROWS
+        assert 0 < gained <= ROWS, "no attempt counts again what those before it had published"
         keys: Counter[str] = Counter()
         async with Consumer(broker, "check", ["push"]) as consumer:
             while keys.total() < ROWS:

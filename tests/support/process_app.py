@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from executor.app import Executor
 from executor.errors import Fail, Retry, Skip
 from executor.running.context import Context, current_context
-from shardcast import Depends, Message
+from shardcast import Depends, Message, once
 
 app = Executor("group")
 
@@ -70,6 +70,27 @@ def die(params: str) -> None:
             ctypes.string_at(0)
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+@process("leave")
+def leave(params: str) -> None:
+    """Becomes a daemon, which has what was open here and is no member of its group."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        with open(params, "w") as file:
+            file.write(str(os.getpid()))
+        os.write(writing, b"x")
+        time.sleep(600)
+        os._exit(0)
+    os.read(reading, 1)
+    os._exit(0)
+
+
+@process("once")
+def do_once(params: str) -> bool:
+    with once(params, window=timedelta(days=1)) as is_first:
+        return is_first
 
 
 @process("spin")

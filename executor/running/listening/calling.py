@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 
 from broker.client.message import ReceivedMessage
-from executor.errors import Fail, Retry, Skip
+from executor.errors import Fail, Retry, Skip, line_of
 from executor.registry import Listener
 from executor.running.isolation import contained, in_thread
 
@@ -124,7 +124,4 @@ class Caller:
 
 
 def _told(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]
-    except Exception:  # of a user's own error; the message needs its verdict all the same
-        return type(error).__name__
+    return line_of(error)[:MAX_ERROR_CHARACTERS]

@@ -18,7 +18,7 @@ from typing import cast
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
-from executor.errors import BadHandler, Fail, Retry, Skip
+from executor.errors import BadHandler, Fail, Retry, Skip, line_of
 from executor.limits.current import using
 from executor.limits.limits import Limits
 from executor.model import AttemptKey, Counters, LogLine, Outcome
@@ -215,7 +215,7 @@ def _found(begin: Begin, manner: Manner) -> Handler:
     try:
         function: object = reduce(getattr, begin.path.split("."), importlib.import_module(begin.module))
     except (Exception, SystemExit) as error:  # whatever the user's module raises
-        reason = f"its process cannot import {begin.module}.{begin.path}: {type(error).__name__}: {error}"
+        reason = f"its process cannot import {begin.module}.{begin.path}: {line_of(error)}"
         raise BadHandler(name=name, reason=reason) from error
     if not callable(function):
         raise BadHandler(name=name, reason=f"{begin.module}.{begin.path} is no function in its process")

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
+from executor.errors import line_of
 from executor.model import Assignment, Counters, LogLine, Outcome
 from protos.errors import ShardcastError, restore
 
@@ -145,7 +146,7 @@ def size_of(head: bytes) -> int:
 def refused(error: BaseException) -> Refused:
     """Of an error that is not ours only what it says."""
     if not isinstance(error, ShardcastError):
-        return Refused(ShardcastError.code, f"{type(error).__name__}: {error}")
+        return Refused(ShardcastError.code, line_of(error))
     fields = {
         name: value if isinstance(value, str | int | float | None) else str(value)
         for name, value in error.fields.items()

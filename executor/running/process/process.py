@@ -116,8 +116,9 @@ class HandlerProcess:
         try:
             await asyncio.wait((reading, spawned.exited), return_when=asyncio.FIRST_COMPLETED)
             await spawned.wait(EXIT_SECONDS)
-            spawned.kill()  # what it left behind may hold the socket open
-            return await reading
+            spawned.kill()  # what it left behind may hold the socket open, and for long if it has left the group
+            await asyncio.wait((reading,), timeout=EXIT_SECONDS)
+            return reading.result() if reading.done() else None
         finally:
             reading.cancel()
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -19,6 +20,14 @@ class _Echo(BaseHTTPRequestHandler):
         self.send_response(int(self.path.strip("/")))
         self.end_headers()
         self.wfile.write(body + b" " + self.headers["Shardcast-Shard"].encode())
+
+    def do_GET(self) -> None:
+        """Never ends by itself."""
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"x" * 10_000)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -48,6 +57,11 @@ def test_a_refusal_fails_for_good_and_an_outage_may_be_retried(server: str) -> N
     for status in (429, 503):
         with pytest.raises(httpx.HTTPStatusError):
             run_local(call_http, params_of(f"{server}/{status}"))
+
+
+@pytest.mark.timeout(20)
+def test_of_an_answer_without_end_the_beginning_is_kept(server: str) -> None:
+    assert run_local(call_http, {"url": server}).result == HttpAnswer(status=200, text="x" * 4_096)
 
 
 def test_parameters_are_checked() -> None:

@@ -107,6 +107,21 @@ async def test_how_a_program_ends_decides_whether_it_is_tried_again(
     assert told in outcome.error_message
 
 
+@pytest.mark.parametrize("content", ["#!/no-such-interpreter\n", "echo without an interpreter\n"])
+async def test_a_program_that_the_system_cannot_start_is_said_so_in_a_line_and_not_tried_again(
+    tmp_path: Path, content: str
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(content)
+    program.chmod(0o755)
+    attempt = attempt_of([str(program)], str(program))
+    outcome = await attempt.run()
+    assert outcome is not None
+    assert (outcome.error_code, outcome.is_retryable) == ("fail", False)
+    assert "exit code 126" in outcome.error_message
+    assert len(lines_of(attempt)) == 1
+
+
 async def test_endless_lines_and_floods_are_cut_and_counted() -> None:
     attempt = attempt_of(["python3", "-c", "print('x' * 100_000); print('y\\n' * 5_000, end='')"])
     outcome = await attempt.run()

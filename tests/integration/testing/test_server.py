@@ -1,13 +1,15 @@
 """The server that users test against: runs, messages, errors, and several executors."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+from executor.errors import LifespanFailed
 from protos.errors import InvalidArgument, TimedOut, Unauthenticated
 from shardcast import Context, Executor, Fail, Message, Producer, Skip
 from shardcast.testing import LocalExecutor, LocalRun, Proxy, TestServer, UnexpectedEnd
@@ -93,6 +95,16 @@ def test_an_executor_that_is_refused_ends_nothing_but_itself(app: App) -> None:
         assert stranger.links.admin.connections == 0
         server.job("pushing", handler="push")
         server.wait(server.trigger("pushing"))
+
+
+def test_a_lifespan_that_fails_at_the_end_is_told_as_it_is() -> None:
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+        raise KeyError("sesame")
+
+    with pytest.raises(LifespanFailed, match="sesame"), TestServer(Executor("promotion", lifespan=lifespan)):
+        pass
 
 
 def test_a_failure_in_the_block_comes_out_as_it_is(app: App) -> None:

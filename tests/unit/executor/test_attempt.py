@@ -235,6 +235,27 @@ async def test_a_handler_that_wants_to_end_the_process_ends_itself(error: BaseEx
         assert type(error).__name__ in outcome.traceback
 
 
+class Mute(BaseException):
+    """No Exception, as those of some libraries, and it cannot even be told."""
+
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+
+async def test_an_error_of_any_kind_ends_an_attempt_even_if_it_cannot_be_told() -> None:
+    def plain() -> None:
+        raise Mute
+
+    async def coroutine() -> None:
+        raise Mute
+
+    for handler in (plain, coroutine):
+        async with asyncio.timeout(10):
+            outcome = await Given().outcome(handler)
+        assert (outcome.state, outcome.is_retryable) == (OutcomeState.FAILED, True)
+        assert "Mute: its message cannot be shown" in outcome.error_message
+
+
 async def test_what_a_handler_left_behind_cannot_publish_any_more() -> None:
     given = Given()
     contexts: list[AsyncContext] = []
@@ -259,6 +280,7 @@ def too_large_row() -> None:
         (lambda params=None: None, "{", "bad_params"),
         (lambda: object(), "null", "bad_result"),
         (lambda: "x" * 70_000, "null", "bad_result"),
+        (lambda: 10**5_000, "null", "bad_result"),
         (too_large_row, "null", "row_failed"),
     ],
 )

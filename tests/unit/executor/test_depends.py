@@ -59,6 +59,30 @@ async def awaited() -> int:
     return 3
 
 
+class Connecting:
+    async def __call__(self) -> int:
+        return 5
+
+
+class Lending:
+    def __call__(self) -> Iterator[int]:
+        yield 6
+        SEEN.append("lent no more")
+
+
+async def test_an_object_that_can_be_called_is_a_provider_of_the_kind_that_its_call_is() -> None:
+    app = Executor("group")
+
+    @app.job("handler")
+    async def handler(
+        five: Annotated[int, Depends(Connecting())], six: Annotated[int, Depends(Lending())]
+    ) -> list[int]:
+        return [five, six]
+
+    assert (await outcome_of(app)).result == "[5,6]"
+    assert SEEN == ["lent no more"]
+
+
 @asynccontextmanager
 async def async_managed() -> AsyncIterator[int]:
     yield 4

@@ -146,6 +146,28 @@ def test_lines_beyond_the_cap_are_counted_not_kept(caplog: pytest.LogCaptureFixt
     assert log.take() is None
 
 
+class Mute:
+    """It cannot be told."""
+
+    def __str__(self) -> str:
+        raise AttributeError("no")
+
+
+def test_lines_are_filled_in_as_logging_does_and_none_fails_its_handler() -> None:
+    log = RunLog(KEY, 1, lambda: NOW)
+    log.info("%d of %d", 1, 2)
+    log.info("%(done)d of %(total)d", {"done": 1, "total": 2})
+    log.info("%(more)s", {"done": 1})
+    log.info("%s", Mute())
+    log.info(Mute())
+    batch = log.take()
+    assert batch is not None
+    texts = [line.text for line in batch.lines]
+    assert texts[:3] == ["1 of 2", "1 of 2", "%(more)s ({'done': 1},)"]
+    assert "Mute object" in texts[3]
+    assert texts[4] == "its message cannot be shown"
+
+
 def test_a_long_batch_goes_in_messages_of_bounded_size_and_the_last_tells_what_was_dropped() -> None:
     log = RunLog(KEY, 2, lambda: NOW)
     for _ in range(MAX_WAITING + 3):

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from broker.client import Message
 from executor.app import Executor
 from executor.errors import BadHandler, Fail, Retry, Skip
 from executor.model import OutcomeState
@@ -180,3 +181,45 @@ async def test_an_order_to_stop_kills_a_process_through_a_plain_layer() -> None:
 def test_a_middleware_takes_the_context_and_the_rest_of_the_way() -> None:
     with pytest.raises(BadHandler, match="context and call_next"):
         Executor("group").middleware(lambda context: None)
+
+
+async def test_a_plain_handlers_context_that_is_asked_in_the_loop_is_an_error_and_no_standstill() -> None:
+    app = Executor("group")
+
+    @app.middleware
+    async def announcing(context: Context, call_next: AsyncNext) -> object:
+        with context.publisher("t") as publisher:
+            publisher.publish([Message(b"")])
+        return await call_next()
+
+    app.job("handler")(lambda: None)
+    outcome = await outcome_of(app)
+    assert outcome.error_code == "middleware_failed"
+    assert "CalledInLoop" in outcome.error_message
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_handler_does_not_begin_once_its_attempt_is_to_stop(is_async: bool) -> None:
+    app, seen, begun, go_on = Executor("group"), [], asyncio.Event(), asyncio.Event()
+
+    @app.middleware
+    async def slow(context: Context, call_next: AsyncNext) -> object:
+        begun.set()
+        await go_on.wait()
+        return await call_next()
+
+    def plain() -> None:
+        seen.append("handler")
+
+    async def coroutine() -> None:
+        seen.append("handler")
+
+    app.job("handler")(coroutine if is_async else plain)
+    attempt = attempt_of(app)
+    running = asyncio.create_task(attempt.run())
+    await begun.wait()
+    attempt.cancellation.request(Why.RELEASED, "the executor drains")
+    go_on.set()
+    outcome = await running
+    assert outcome is not None
+    assert (outcome.state, seen) == (OutcomeState.RELEASED, [])

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import signal
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from broker.errors import StaleTerm
+from executor.limits.current import using
+from executor.limits.limits import Limits
 from executor.model import Assignment, AttemptKey, Outcome, OutcomeState, RunId, Term
 from executor.running.attempt import Attempt, World
 from executor.running.cancellation import Why
@@ -17,6 +21,7 @@ from executor.testing import MemoryProducer
 from tests.support.attempts import NOW, opening
 from tests.support.process_app import app
 from tests.support.processes import is_gone, until
+from tests.support.redis_server import running_redis
 from tests.support.tables import table_of_users
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +113,34 @@ async def test_a_process_that_dies_is_one_failure_that_says_of_what_and_may_be_r
     assert told in outcome.error_message
 
 
+async def test_a_daemon_that_leaves_its_group_holds_up_nobody(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    try:
+        async with asyncio.timeout(30):
+            outcome = await Given().outcome("leave", str(told))
+        assert outcome.error_code == "handler_died"
+    finally:
+        os.kill(int(told.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+async def test_a_process_asks_the_same_limits_as_its_app(tmp_path: Path, kind: str) -> None:
+    with ExitStack() as stack:
+        is_sqlite = kind == "sqlite"
+        url = f"sqlite:///{tmp_path}/limits.db" if is_sqlite else stack.enter_context(running_redis(tmp_path)).url
+        limits = stack.enter_context(closing(Limits(url)))
+        with limits.once("here", window=timedelta(days=1)):
+            pass
+        with using(limits):
+            results = [(await Given().outcome("once", key)).result for key in ("here", "there")]
+    assert results == ["false", "true"]
+
+
+async def test_limits_in_memory_are_not_those_of_a_process() -> None:
+    with using(Limits("memory://")):
+        assert (await Given().outcome("once", "key")).error_code == "no_limits"
+
+
 @pytest.mark.parametrize(
     ("why", "state"), [(Why.CANCELLED, OutcomeState.CANCELLED), (Why.LOST, None), (None, OutcomeState.FAILED)]
 )
@@ -159,11 +192,14 @@ async def test_a_shard_that_is_published_from_processes_goes_on_behind_the_curso
     given, params = Given(), json.dumps([table_of_users(tmp_path / "db", 200), 50])
     first = await given.outcome("push", params, total=2)
     assert (first.error_code, first.is_retryable) == ("handler_died", True)
-    second = await given.outcome("push", params, total=2, attempt_number=2, pins=dict(given.pins))
+    attempt = given.attempt("push", params, total=2, attempt_number=2, pins=dict(given.pins))
+    second = await attempt.run()
+    assert second is not None
     assert second.state is OutcomeState.SUCCEEDED
     keys = [message.key for _, message in given.producer.published]
     assert len(keys) == len(set(keys)) == second.counters.published == second.counters.rows
     assert 50 <= len(keys) - int(second.result) < 70, "the first one's are not published again"
+    assert attempt.gained == (int(second.result), int(second.result)), "nor counted again"
 
 
 async def test_a_fenced_shard_is_told_as_such_by_a_process_too() -> None:

@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer.main
 
+import shardcast.aio
+import shardcast.testing
 from admin.domain.shard import TABLE
 from admin.settings import AdminSettings
 from broker.delivery.leases.state import LEASES
@@ -18,6 +21,15 @@ DOCS = ROOT / "docs"
 
 def test_every_error_is_listed() -> None:
     assert error_table.TARGET.read_text() == error_table.table(), "run make docs"
+
+
+@pytest.mark.parametrize(
+    ("page", "package"), [("guide.md", shardcast), ("guide.md", shardcast.aio), ("testing.md", shardcast.testing)]
+)
+def test_every_public_name_is_in_its_page(page: str, package: ModuleType) -> None:
+    prose = re.sub(r"```.*?```", "", (DOCS / page).read_text(), flags=re.DOTALL)
+    words = {word for code in re.findall(r"`[^`]+`", prose) for word in re.findall(r"\w+", code)}
+    assert [name for name in package.__all__ if name not in words] == []
 
 
 def test_every_command_is_listed() -> None:
