@@ -56,6 +56,7 @@ def figures(*arguments: str, seconds: float = SECONDS) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.proof
 def test_the_broker_is_measured_in_every_case_and_a_missing_peer_is_skipped_with_its_reason() -> None:
     printed = {figure["case"]: figure for figure in figures("broker", "--messages", "2000", "--behind", "4000")}
     assert tuple(sorted(printed)) == tuple(sorted(BROKER))
@@ -69,6 +70,7 @@ def test_the_main_job_is_measured_in_every_case() -> None:
     assert all(value > 0 for value in printed.values())
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(2 * SECONDS)
 def test_the_scheduler_is_measured_in_every_case_and_nothing_is_lost() -> None:
     """The cases on PostgreSQL say on standard error why they are skipped where they are."""
@@ -82,6 +84,7 @@ def test_the_scheduler_is_measured_in_every_case_and_nothing_is_lost() -> None:
     assert (restart["missing"], restart["doubled"], restart["accepted but not succeeded"]) == (0, 0, 0)
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(2 * SECONDS)
 def test_the_executor_is_measured_by_each_strategy_and_reads_every_row_once() -> None:
     """A run that is not exact ends the benchmark, also one of the bare readers'."""

@@ -38,6 +38,7 @@ def highest_term(demo: Demo) -> int | None:
     return max(terms) if terms and max(terms) >= 2 else None
 
 
+@pytest.mark.proof  # test_takeovers has a short one
 def test_shards_of_a_killed_executor_go_on_elsewhere(tmp_path: Path) -> None:
     with running_demo(tmp_path / "demo", "--users", str(USERS), "--executors", "3") as demo:
         demo.wait_until_published(EARLY)
@@ -62,6 +63,7 @@ def test_a_killed_admin_comes_back_and_nothing_is_lost_or_doubled(tmp_path: Path
         assert len([line for line in log_of(demo, "admin") if line.get("action") == "ready"]) == 2
 
 
+@pytest.mark.proof
 def test_an_executor_that_was_frozen_past_its_lease_is_fenced(tmp_path: Path) -> None:
     with running_demo(tmp_path / "demo", "--users", str(USERS)) as demo:
         demo.wait_until_published(EARLY)
