@@ -176,5 +176,6 @@ class _UndoneError(Exception):
 
 
 def _is_conflict(error: sa.exc.DBAPIError) -> bool:
-    state = getattr(error.orig, "sqlstate", None) or (error.orig.args[0] if error.orig and error.orig.args else None)
-    return state in _CONFLICTS
+    """By SQLSTATE or number: PyMySQL knows both, and the former says nothing of some conflicts."""
+    number = error.orig.args[0] if error.orig and error.orig.args else None
+    return not _CONFLICTS.isdisjoint((getattr(error.orig, "sqlstate", None), number))

@@ -89,6 +89,32 @@ async def test_what_a_frozen_admin_has_locked_is_free_again_and_its_work_is_done
     assert len(tries) == 2
 
 
+async def test_a_lock_that_was_waited_for_too_long_is_asked_for_again(
+    database: ServerDatabase, shared_database_url: str
+) -> None:
+    holder = ServerDatabase(shared_database_url, timedelta(seconds=60))
+    holds, free = threading.Event(), threading.Event()
+    tries: list[int] = []
+
+    def hold(connection: Connection) -> None:
+        add_one(connection, 0)
+        holds.set()
+        free.wait(30)
+
+    def add(connection: Connection) -> None:
+        tries.append(1)
+        if len(tries) == 2:
+            free.set()
+        add_one(connection, 0)
+
+    holding = asyncio.ensure_future(holder.write(hold))
+    await asyncio.to_thread(holds.wait)
+    await database.write(add)
+    await holding
+    holder.close()
+    assert (len(tries) >= 2, await counts(database)) == (True, [2, 0])
+
+
 async def test_connections_that_ended_meanwhile_cost_nothing(
     database: ServerDatabase, shared_database_url: str
 ) -> None:
