@@ -192,6 +192,6 @@ def is_refusal(error: DBAPIError) -> bool:
 
 
 def _is_given_up(error: DBAPIError) -> bool:
-    """By either of both: PyMySQL knows the SQLSTATE too, and of a lock that was waited for too long that says nothing."""
+    """By SQLSTATE or number: PyMySQL knows both, and the former says nothing of a lock that was waited for too long."""
     number = error.orig.args[0] if error.orig and error.orig.args else None
     return not _GAVE_UP.isdisjoint((getattr(error.orig, "sqlstate", None), number))
