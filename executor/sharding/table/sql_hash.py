@@ -11,7 +11,7 @@ CRC32_SINCE = (18,)  # of PostgreSQL; https://www.postgresql.org/docs/18/functio
 def shard_in_sql(dialect: sa.Dialect, columns: Sequence[sa.Column[object]], total: int) -> sa.ColumnElement[int] | None:
     """The key's shard among `total`; None where the database cannot say it as `shard_of` does, or says it slower.
 
-    SQLite could by a function of ours, which takes 1.5 times as long as reading the keys and hashing them here.
+    SQLite could by a function of ours, which takes as long as reading the keys and hashing them here.
     """
     if not all(_is_told_alike(column.type) for column in columns):
         return None
