@@ -1,5 +1,6 @@
 """Limits in a database: each call is one transaction that locks its rows, decides, and writes what is new."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -149,7 +150,13 @@ class SqlStore(ChangingStore):
         """Raises _UndoneError where nothing has changed and the work may be done anew. Whether a commit without an
         answer came about is not known, so that this is not for a connection that is lost in one.
         """
-        with self._engine.connect() as connection:
+        try:
+            connecting = self._engine.connect()
+        except sa.exc.DBAPIError as error:  # SQLite waits for nobody while it turns to its write-ahead log
+            if _is_conflict(error):
+                raise _UndoneError(error) from error
+            raise
+        with connecting as connection:
             try:
                 if self._begin:
                     connection.exec_driver_sql(self._begin)
@@ -177,5 +184,7 @@ class _UndoneError(Exception):
 
 def _is_conflict(error: sa.exc.DBAPIError) -> bool:
     """By SQLSTATE or number: PyMySQL knows both, and the former says nothing of some conflicts."""
+    if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+        return True
     number = error.orig.args[0] if error.orig and error.orig.args else None
     return not _CONFLICTS.isdisjoint((getattr(error.orig, "sqlstate", None), number))

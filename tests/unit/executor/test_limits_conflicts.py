@@ -1,5 +1,9 @@
 """Which errors of a database say that a transaction of limits may be done anew."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 
@@ -12,6 +16,16 @@ class DriverError(Exception):
     def __init__(self, number: object, sqlstate: str | None) -> None:
         super().__init__(number, "no")
         self.sqlstate = sqlstate
+
+
+def test_a_locked_file_is_a_conflict(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "l.db")) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        engine = sa.create_engine(f"sqlite:///{tmp_path}/l.db", connect_args={"timeout": 0})
+        with engine.connect() as connection, pytest.raises(sa.exc.OperationalError) as raised:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        engine.dispose()
+    assert _is_conflict(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ def test_a_broker_beyond_loopback_without_keys_goes_on_only_when_insecure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], exit_code: int
 ) -> None:
     monkeypatch.setenv("SHARDCAST_HOST", "0.0.0.0")
+    monkeypatch.setattr("protos.daemon.configure_logs", lambda: None)  # for this whole process, other tests included
     (tmp_path / "file").touch()  # no directory: what comes next fails
     ended = CliRunner().invoke(app, ["broker", "--data", str(tmp_path / "file"), "--port", "0", *flags])
     assert ended.exit_code == exit_code
