@@ -3,34 +3,15 @@
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from broker.face.consuming.groups import GroupReport
 from broker.face.upkeep.describing import Description
 from broker.face.upkeep.measuring import Figures, TopicFigures
 from broker.log.sync_times import BUCKETS, Histogram
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "shardcast_broker"
-
-
-class _Once(Collector):
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics
-
-
-def exposition(figures: Figures) -> bytes:
-    """The text that a monitor gets."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once([*families(figures)]))
-    return generate_latest(registry)
 
 
 def families(figures: Figures) -> Iterator[Metric]:

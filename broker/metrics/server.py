@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager
 
 from broker.errors import BrokerStopping
 from broker.face.upkeep.measuring import Measuring
-from broker.metrics.families import CONTENT_TYPE, exposition
+from broker.metrics.families import families
+from protos.exposition import CONTENT_TYPE, exposed
 from protos.http import PLAIN, Answer, serve_plain
 
 
@@ -17,7 +18,7 @@ def serve_monitor(host: str, port: int, measuring: Measuring) -> AbstractAsyncCo
             match path:
                 case "/metrics":
                     figures = await measuring.figures()
-                    return 200, CONTENT_TYPE, await asyncio.to_thread(exposition, figures)
+                    return 200, CONTENT_TYPE, await asyncio.to_thread(lambda: exposed(families(figures)))
                 case "/livez":
                     return 200, PLAIN, b"ok\n"
                 case "/readyz":

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -29,7 +30,7 @@ class Fresh(list[str]):
         self.held = held
 
 
-class _Claims(Generic[T]):
+class _Claims(ABC, Generic[T]):
     """Claims when it is entered, by `with` or `async with`; left without an error it marks done what was ours, else it
     gives that back."""
 
@@ -85,8 +86,9 @@ class _Claims(Generic[T]):
     ) -> None:
         await asyncio.to_thread(self.__exit__, kind, error, trace)
 
+    @abstractmethod
     def _entered(self) -> T:
-        raise NotImplementedError
+        """What the block gets."""
 
     def _left(self) -> None:
         """Behind all that was marked done."""

@@ -1,36 +1,17 @@
 """Figures as metrics of Prometheus: base units, totals since the start of the process."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from executor.probe.tally import BUCKETS, Durations, Figures
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "shardcast_executor"
 
 
-class _Once(Collector):
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics
-
-
-def exposition(figures: Figures) -> bytes:
-    """The text that a monitor gets."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once([*_families(figures)]))
-    return generate_latest(registry)
-
-
-def _families(figures: Figures) -> Iterator[Metric]:
+def families(figures: Figures) -> Iterator[Metric]:
     attempts = CounterMetricFamily(f"{_PREFIX}_attempts", "Attempts that have ended, by state.", labels=["state"])
     for state, count in sorted(figures.tally.attempts.items()):
         attempts.add_metric([state], count)

@@ -1,11 +1,17 @@
 """What names a row: one value or several, as JSON too."""
 
-from typing import TypeGuard
+from collections.abc import Sequence
+from typing import TypeGuard, cast
 from uuid import UUID
 
 Part = int | str | bytes | UUID
 Key = Part | tuple[Part, ...]
 """Of one column its value, of several a tuple with the value of each."""
+
+
+def key_of(values: Sequence[object]) -> Key:
+    """The key with the values of its columns, as a database gives them."""
+    return cast(Key, values[0] if len(values) == 1 else tuple(values))
 
 
 def parts_of(key: Key) -> tuple[Part, ...]:

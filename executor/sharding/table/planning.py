@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from executor.errors import DoubleKey, NullKey, UnfitBucket, UnfitKey
-from executor.sharding.keys import is_key
+from executor.sharding.keys import is_key, key_of
 from executor.sharding.plan import STRATEGIES, Asked, Bucket, ScanPlan, Strategy
 from executor.sharding.quantiles import bounds, walk
 from executor.sharding.stretches import Stretch
@@ -68,9 +68,7 @@ def _holds_double(connection: sa.Connection, source: TableSource) -> bool:
 
 def _last_key(connection: sa.Connection, source: TableSource) -> object:
     last = connection.execute(sa.select(*source.key).order_by(*map(sa.desc, source.key)).limit(1)).first()
-    if last is None:
-        return None
-    return last[0] if len(source.key) == 1 else tuple(last)
+    return None if last is None else key_of(last)
 
 
 def _check_bucket(connection: sa.Connection, source: TableSource, bucket: Bucket) -> None:

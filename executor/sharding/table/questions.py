@@ -7,7 +7,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.engine import result_tuple
 
-from executor.sharding.keys import Key
+from executor.sharding.keys import Key, key_of
 from executor.sharding.stretches import Stretch
 from executor.sharding.table.source import TableSource
 
@@ -15,7 +15,7 @@ Row = sa.Row[*tuple[object, ...]]
 Found = tuple[Sequence[Row], Sequence[Key]]
 """Rows, rising by key, and the key of each."""
 
-UPPER, AFTER, BUCKET, KEYS = (f"scan_{name}" for name in ("upper", "after", "bucket", "keys"))
+UPPER, AFTER, BUCKET, KEYS, MOST = (f"scan_{name}" for name in ("upper", "after", "bucket", "keys", "most"))
 """Parameters of statements; a filter may have others beside them."""
 KEYS_A_QUESTION = 1_000  # of rows that are asked for by their keys
 
@@ -55,7 +55,7 @@ class Questions:
                 packed = sa.select(sa.func.json_group_array(asked.subquery().c[0]))
                 return _unpacked(str(connection.execute(packed, given).scalar_one()))
             found = connection.execute(asked, given).all()
-        return [cast(Key, row[0]) for row in found] if len(key) == 1 else [cast(Key, tuple(row)) for row in found]
+        return [cast(Key, row[0]) for row in found] if len(key) == 1 else list(map(key_of, found))
 
     def rows(self, stretch: Stretch, after: Key | None, limit: int) -> Found:
         """At most so many wanted rows."""
@@ -77,13 +77,13 @@ class Questions:
 
     def end(self, stretch: Stretch, after: Key | None, limit: int) -> tuple[Key, int] | None:
         """The last of the next `limit` keys, wanted or not, and how many are wanted; None: there are no more."""
-        given = {**self._given(stretch, after), "most_keys": limit}
+        given = {**self._given(stretch, after), MOST: limit}
         with self._source.reading() as connection:
             found = connection.execute(self._ends[after is not None], given).first()
         if found is None or found[0] is None:
             return None
         *last, wanted = found
-        return cast(Key, last[0] if len(last) == 1 else tuple(last)), int(wanted)
+        return key_of(last), int(wanted)
 
     def _end(self, is_behind: bool) -> sa.Select[Any]:
         """Made once: a plan asks it thousands of times, and making it takes five times as long as asking SQLite."""
@@ -92,7 +92,7 @@ class Questions:
         if self._filters:
             is_wanted = sa.case((sa.and_(*self._filters), 1), else_=0)
         looked_at = sa.select(*(column.label(f"key_{i}") for i, column in enumerate(key)), is_wanted.label("is_wanted"))
-        most = sa.bindparam("most_keys", type_=sa.Integer)
+        most = sa.bindparam(MOST, type_=sa.Integer)
         return self._last_of(looked_at.where(*self._within(is_behind)).order_by(*key).limit(most).subquery())
 
     def _last_of(self, looked_at: sa.Subquery) -> sa.Select[Any]:

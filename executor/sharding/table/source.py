@@ -3,14 +3,13 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import Grouping
 
 from executor.errors import BadFilter, DatabaseUnreachable, NoKey, UnfitKey, UnknownColumn, UnknownTable
 from executor.sharding.filter import condition, parse_filter
-from executor.sharding.keys import Key
+from executor.sharding.keys import Key, key_of
 from executor.sharding.table.keyset import Keyset
 from protos.errors import InvalidArgument
 
@@ -117,7 +116,7 @@ class TableSource:
         asked = sa.select(*self.key).where(self.keyset.not_beyond("upper")).order_by(*falling).limit(1)
         with self.connect() as connection:
             last = connection.execute(asked, self.keyset.given("upper", upper)).first()
-        return None if last is None else cast(Key, last[0] if len(self.key) == 1 else tuple(last))
+        return None if last is None else key_of(last)
 
     def shows(self, key: Key) -> bool:
         """Whether the replica has come as far as this key."""

@@ -266,7 +266,7 @@ def test_a_filter_about_another_table_is_refused_and_a_subquery_is_not(engine: s
 
 def test_parameters_of_a_filter_are_its_own(engine: sa.Engine) -> None:
     fill(engine, "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", range(9))
-    where = sa.text("id < :upper_0 AND id <> :bucket").bindparams(upper_0=4, bucket=1)
+    where = sa.text("id < :upper_0 AND id <> :bucket AND id <> :most_keys").bindparams(upper_0=4, bucket=1, most_keys=7)
     assert read_keys(engine, "users", where=where, strategy="buckets", bucket=Bucket("id", 9)) == [0, 2, 3]
 
 
