@@ -1,0 +1,108 @@
+"""What travels: the push message in its stable wire form, and the events of the fan-out.
+
+The wire form is JSON; docs/marketing.md has its schema. Fields are only ever added.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shardcast import Message
+
+
+class PromotionType(StrEnum):
+    """The four functions."""
+
+    PLATFORM_PROMOTION = "platform_promotion"
+    PLATFORM_COUPON = "platform_coupon"
+    DESIGNATED_COUPON = "designated_coupon"
+    HOT_GOODS = "hot_goods"
+
+
+class InformType(StrEnum):
+    """The channel."""
+
+    APP_PUSH = "app_push"
+    SMS = "sms"
+    MAIL = "mail"
+
+
+class Phase(StrEnum):
+    """Whom a fan-out is for: the canaries first where there are some, then all the others."""
+
+    CANARY = "canary"
+    REST = "rest"
+
+
+PHASE = "phase"
+"""The property that says so, where it is not the rest."""
+
+_PROPERTIES: Mapping[Phase, Mapping[str, str]] = {Phase.CANARY: {PHASE: Phase.CANARY.value}, Phase.REST: {}}
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PromotionMessage(_Wire):
+    """What a promotion says. Immutable; raises pydantic's ValidationError at birth."""
+
+    promotion_id: Annotated[int, Field(ge=1)]
+    promotion_type: PromotionType
+    main_message: Line
+    message: Text
+    inform_type: InformType
+
+    def to(self, user_id: int, phase: Phase = Phase.REST) -> Message:
+        """The message for one user. Its key, "<promotion>:<user>", is the provider's idempotency key."""
+        body, key = b"%b%d}" % (self._head, user_id), f"{self.promotion_id}:{user_id}"
+        return Message(body, key=key, tag=self.inform_type, properties=_PROPERTIES[phase])
+
+    @cached_property
+    def _head(self) -> bytes:
+        """What is the same for all users is encoded once, for millions of them."""
+        return self.model_dump_json().encode()[:-1] + b',"user_id":'
+
+
+class PushMessage(PromotionMessage):
+    """What a push consumer gets: a promotion's message and whom it is for."""
+
+    user_id: int
+
+
+class PromotionSaved(_Wire):
+    """A promotion shall be sent; says which version, to whom: users from `first_id` to `last_id`, as of that moment."""
+
+    promotion_id: int
+    version: int
+    phase: Phase
+    first_id: int
+    last_id: int
+    send_at_ms: int
+
+
+class UserBucket(_Wire):
+    """Users by id range, both ends included. One that is too large is split into smaller ones, see fanout/buckets."""
+
+    promotion_id: int
+    phase: Phase
+    first_id: int
+    last_id: int
+
+
+class OrderCanceledEvent(_Wire):
+    """An order is cancelled: release its coupon, return its stock, deduct its points."""
+
+    event_id: str
+    order_id: int
+    user_id: int
+    product_id: int
+    quantity: Annotated[int, Field(ge=1)]
+    coupon_id: int | None
+    points: Annotated[int, Field(ge=0)]

@@ -1,0 +1,1 @@
+"""Promotions: what they are, in which states, and how they are saved."""

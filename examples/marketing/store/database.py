@@ -1,0 +1,52 @@
+"""One database: transactions that only read, and transactions that write."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from examples.marketing.store.tables import metadata
+
+_WRITES = "marketing_writes"
+
+
+class Database:
+    """A context manager. Scans and limits take its `engine`."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url, pool_pre_ping=True)
+        if self.engine.dialect.name == "sqlite":
+            event.listen(self.engine, "connect", _prepare)
+            event.listen(self.engine, "begin", _begin)
+
+    def create(self) -> None:
+        """Makes the tables that are missing. A real shop has migrations."""
+        metadata.create_all(self.engine)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Commits at the end of the block, rolls back when it raises."""
+        with self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+            yield connection
+
+
+def _prepare(connection: DBAPIConnection, _: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy says BEGIN, see below
+    cursor = connection.cursor()
+    for pragma in ("busy_timeout = 30000", "journal_mode = WAL", "synchronous = FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    """Who reads first and writes then would be refused where another one wrote in between: writers say so at once."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")

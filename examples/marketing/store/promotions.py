@@ -1,0 +1,171 @@
+"""Promotions as rows."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from examples.marketing.errors import NotFound, WrongState
+from examples.marketing.messages import Phase
+from examples.marketing.promotions.model import Promotion, PromotionOrder, Steering
+from examples.marketing.promotions.states import State, Verb, step
+from examples.marketing.store.tables import coupons, launches, promotions, users
+
+
+def save(
+    connection: Connection, order: PromotionOrder, *, save_id: str, promotion_id: int | None = None, now_ms: int
+) -> Promotion:
+    """Adds a promotion with its coupon, or changes one that is not launched. Raises NotFound or WrongState."""
+    first_id, last_id = connection.execute(select(func.min(users.c.id), func.max(users.c.id))).one()
+    values = {
+        "save_id": save_id,
+        "promotion_order": json.loads(order.model_dump_json(by_alias=True)),
+        "first_id": first_id or 0,
+        "last_id": last_id if last_id is not None else -1,  # nobody: an empty range
+        "phase": (Phase.CANARY if order.steering.canary else Phase.REST).value,
+        "resumed_at_ms": now_ms,
+    }
+    if promotion_id is None:
+        values |= {"version": 1, "state": State.SAVED.value, "reason": ""}
+        promotion_id = _inserted(connection, values)
+    else:
+        found = get(connection, promotion_id)
+        if found.state is not State.SAVED:
+            raise WrongState(promotion_id=promotion_id, state=found.state.value, verb="change")
+        where = (promotions.c.id == promotion_id) & (promotions.c.version == found.version)
+        changed = connection.execute(update(promotions).where(where).values(**values, version=found.version + 1))
+        if changed.rowcount != 1:
+            raise WrongState(promotion_id=promotion_id, state="being changed by somebody else", verb="change")
+    _save_coupon(connection, promotion_id, order)
+    return get(connection, promotion_id)
+
+
+def was_saved(connection: Connection, save_id: str, promotion_id: int, version: int) -> bool:
+    """Whether that save was committed: it is the last one, or another one came behind it."""
+    row = connection.execute(
+        select(promotions.c.save_id, promotions.c.version).where(promotions.c.id == promotion_id)
+    ).one_or_none()
+    return row is not None and (row.save_id == save_id or row.version > version)
+
+
+def get(connection: Connection, promotion_id: int) -> Promotion:
+    """Raises NotFound."""
+    row = connection.execute(select(promotions).where(promotions.c.id == promotion_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(what="promotion", key=promotion_id)
+    return _promotion(row)
+
+
+def find(connection: Connection, ids: Sequence[int]) -> dict[int, Promotion]:
+    """Those that there are."""
+    rows = connection.execute(select(promotions).where(promotions.c.id.in_(ids))).mappings()
+    return {row["id"]: _promotion(row) for row in rows}
+
+
+def under_way(connection: Connection) -> Sequence[Promotion]:
+    """Those that are launched and not at their end."""
+    states = [State.RUNNING.value, State.PAUSED.value, State.HELD.value]
+    rows = connection.execute(select(promotions).where(promotions.c.state.in_(states))).mappings()
+    return [_promotion(row) for row in rows]
+
+
+def move(
+    connection: Connection, promotion_id: int, verb: Verb, *, reason: str, now_ms: int, phase: Phase | None = None
+) -> Promotion:
+    """Changes the state by the table. Raises NotFound or WrongState."""
+    found = get(connection, promotion_id)
+    state = step(promotion_id, found.state, verb)
+    values: dict[str, object] = {"state": state.value, "reason": reason}
+    if phase is not None:
+        values["phase"] = phase.value
+    if state is State.RUNNING:
+        values |= {"resumed_at_ms": now_ms, "ended_at_ms": None}
+    if verb is Verb.LAUNCH and found.launched_at_ms is None:
+        values["launched_at_ms"] = now_ms
+    if state.is_final:
+        values["ended_at_ms"] = now_ms
+    where = (promotions.c.id == promotion_id) & (promotions.c.state == found.state.value)
+    if connection.execute(update(promotions).where(where).values(**values)).rowcount != 1:
+        raise WrongState(promotion_id=promotion_id, state="being changed by somebody else", verb=verb.value)
+    return get(connection, promotion_id)
+
+
+def steer(connection: Connection, promotion_id: int, steering: Steering) -> Promotion:
+    """Takes effect within a second. Raises NotFound, or WrongState once it has ended."""
+    found = get(connection, promotion_id)
+    if found.state.is_final:
+        raise WrongState(promotion_id=promotion_id, state=found.state.value, verb="steer")
+    order = found.order.model_copy(update={"steering": steering})
+    values = {"promotion_order": json.loads(order.model_dump_json(by_alias=True))}
+    connection.execute(update(promotions).where(promotions.c.id == promotion_id).values(**values))
+    return get(connection, promotion_id)
+
+
+def of_origin(connection: Connection, origin: str, order: PromotionOrder, *, now_ms: int) -> Promotion:
+    """The promotion that a job makes of itself: once, whichever of its shards comes first, and running at once."""
+    if (row := _by_origin(connection, origin)) is None:
+        try:
+            with connection.begin_nested():
+                saved = save(connection, order, save_id=origin[:32], now_ms=now_ms)
+                connection.execute(update(promotions).where(promotions.c.id == saved.id).values(origin=origin))
+                return move(connection, saved.id, Verb.LAUNCH, reason="", now_ms=now_ms)
+        except IntegrityError:
+            row = _by_origin(connection, origin)
+    if row is None:
+        raise NotFound(what="promotion of", key=origin)
+    return _promotion(row)
+
+
+def claim_launch(connection: Connection, promotion_id: int, phase: Phase, event_id: str) -> bool:
+    """Whether this event is the one that launches the phase: the first, also when it comes again."""
+    where = (launches.c.promotion_id == promotion_id) & (launches.c.phase == phase.value)
+    known = connection.execute(select(launches.c.event_id).where(where)).scalar_one_or_none()
+    if known is None:
+        connection.execute(
+            insert(launches).values(promotion_id=promotion_id, phase=phase.value, event_id=event_id, run_id=None)
+        )
+    return known in (None, event_id)
+
+
+def _by_origin(connection: Connection, origin: str) -> RowMapping | None:
+    return connection.execute(select(promotions).where(promotions.c.origin == origin)).mappings().one_or_none()
+
+
+def _save_coupon(connection: Connection, promotion_id: int, order: PromotionOrder) -> None:
+    if (coupon := order.coupon) is None:
+        return
+    values = {
+        "name": coupon.name,
+        "value_cents": coupon.value_cents,
+        "stock": coupon.stock,
+        "remaining": coupon.stock,  # nobody has one before the launch
+        "is_lazy": int(coupon.is_lazy),
+        "expires_at_ms": round(coupon.expires_at.timestamp() * 1000),
+    }
+    where = coupons.c.promotion_id == promotion_id
+    if connection.execute(update(coupons).where(where).values(**values)).rowcount == 0:
+        connection.execute(insert(coupons).values(promotion_id=promotion_id, **values))
+
+
+def _inserted(connection: Connection, values: dict[str, Any]) -> int:
+    key = connection.execute(insert(promotions).values(**values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def _promotion(row: RowMapping) -> Promotion:
+    return Promotion(
+        id=row["id"],
+        version=row["version"],
+        order=PromotionOrder.model_validate(row["promotion_order"]),
+        state=State(row["state"]),
+        phase=Phase(row["phase"]),
+        first_id=row["first_id"],
+        last_id=row["last_id"],
+        reason=row["reason"],
+        resumed_at_ms=row["resumed_at_ms"],
+        launched_at_ms=row["launched_at_ms"],
+        ended_at_ms=row["ended_at_ms"],
+    )

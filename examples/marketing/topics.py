@@ -1,0 +1,16 @@
+"""The names of topics and consumer groups."""
+
+PROMOTION_SAVED = "platform_promotion_create_or_update_topic"
+USER_BUCKETS = "platform_promotion_send_user_bucket_topic"
+SEND = "platform_promotion_send_topic"
+HOT_GOODS = "hot_goods_push_topic"
+PARKED = "promotion_parked_topic"
+"""Messages of promotions that rest while others go on."""
+FAILED = "promotion_failed_topic"
+"""Messages that no provider takes, with the reason."""
+ORDER_CANCELED = "order_canceled_topic"
+
+LAUNCH_GROUP = "promotion_launch"
+BUCKET_GROUP = "promotion_user_bucket"
+DELIVERY_GROUP = "promotion_delivery"
+FAILED_GROUP = "promotion_failed"
