@@ -62,7 +62,7 @@ class PromotionMessage(_Wire):
     def to(self, user_id: int, phase: Phase = Phase.REST) -> Message:
         """The message for one user. Its key, "<promotion>:<user>", is the provider's idempotency key."""
         body, key = b"%b%d}" % (self._head, user_id), f"{self.promotion_id}:{user_id}"
-        return Message(body, key=key, tag=self.inform_type, properties=_PROPERTIES[phase])
+        return Message(body, key=key, tag=self.inform_type.value, properties=_PROPERTIES[phase])
 
     @cached_property
     def _head(self) -> bytes:
