@@ -34,7 +34,7 @@ class Shop:
 def opened(settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Iterator[Shop]:
     """Makes missing tables first."""
     database = Database(settings.database)
-    limits = Limits(settings.limits if settings.limits is not None else database.engine)
+    limits = Limits(settings.limits or settings.database)
     try:
         database.create()
         yield Shop(settings, database, limits, clock)
