@@ -39,7 +39,7 @@ class Command:
     asked for again."""
 
     name: str
-    kind: str  # admin, broker, executor, consumer
+    kind: str  # admin, broker, executor, consumer, api
     arguments: Callable[[Mapping[str, str]], Sequence[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
 

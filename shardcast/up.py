@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from filelock import FileLock, Timeout
 
@@ -16,6 +17,7 @@ from shardcast.supervisor import Command, Daemon
 
 BUILT_IN_APP = "executor.handlers:app"
 READY_SECONDS = 60.0
+DIALLED = ("admin", "broker")
 ANY_HTTP_PORT, ANY_GRPC_PORT, ANY_BROKER_PORT = 8080, 8082, 8081
 
 
@@ -51,15 +53,32 @@ class Endpoints:
 class Fleet:
     """The daemons of one machine while they run."""
 
-    def __init__(self, endpoints: Endpoints, daemons: list[Daemon], group: asyncio.TaskGroup, logs: Path) -> None:
+    def __init__(self, endpoints: Endpoints, daemons: list[Daemon], group: asyncio.TaskGroup, data: Path) -> None:
         self.endpoints = endpoints
         self.daemons = daemons
         self._group = group
-        self._logs = logs
+        self._data = data
+
+    async def start_executors(
+        self,
+        app: str,
+        count: int,
+        *,
+        kind: str = "executor",
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Starts executors of an app, named by their kind, and waits until they are ready."""
+        ours = {
+            "SHARDCAST_ADMIN": self.endpoints.grpc,
+            "SHARDCAST_BROKER": self.endpoints.broker,
+            "SHARDCAST_TOKEN_FILE": str(self.endpoints.executor_token_file),
+            "SHARDCAST_DATA": str(self._data / f"{kind}s"),
+        }
+        await self.start(_executors(kind, app, count, {**environment, **ours}))
 
     async def start(self, commands: Sequence[Command]) -> None:
         """Starts more daemons beside those that run, and waits until they are ready."""
-        await _start(commands, self.daemons, self._group, self._logs)
+        await _start(commands, self.daemons, self._group, self._data / "logs")
 
 
 @asynccontextmanager
@@ -85,9 +104,10 @@ async def running(plan: Plan) -> AsyncIterator[Fleet]:
                     await _start([_broker(plan, data)], daemons, group, logs)
                     await _start([_admin(plan, daemons[0].endpoints["grpc"], data)], daemons, group, logs)
                     endpoints = _endpoints(daemons, data)
-                    await _start(_executors(plan, endpoints, data), daemons, group, logs)
+                    fleet = Fleet(endpoints, daemons, group, data)
+                    await fleet.start_executors(plan.app, plan.executors, environment=plan.environment)
                     _write(data / "endpoints.json", endpoints.as_json())
-                    yield Fleet(endpoints, daemons, group, logs)
+                    yield fleet
                 finally:
                     await _stop(daemons)
         finally:
@@ -123,8 +143,9 @@ async def _start(commands: Sequence[Command], daemons: list[Daemon], group: asyn
 async def _stop(daemons: Sequence[Daemon]) -> None:
     """Those that dial first, so that they can still report; then those that they dial."""
     try:
-        for kinds in (("executor", "consumer"), ("admin", "broker")):
-            await asyncio.gather(*(daemon.stop() for daemon in daemons if daemon.command.kind in kinds))
+        for is_dialled in (False, True):
+            chosen = (each for each in daemons if (each.command.kind in DIALLED) == is_dialled)
+            await asyncio.gather(*(daemon.stop() for daemon in chosen))
     finally:
         for daemon in daemons:
             daemon.kill()
@@ -146,21 +167,13 @@ def _admin(plan: Plan, broker: str, data: Path) -> Command:
     return Command("admin", "admin", arguments, {"SHARDCAST_BROKER": broker})
 
 
-def _executors(plan: Plan, endpoints: Endpoints, data: Path) -> list[Command]:
-    environment = {
-        **plan.environment,
-        "SHARDCAST_ADMIN": endpoints.grpc,
-        "SHARDCAST_BROKER": endpoints.broker,
-        "SHARDCAST_TOKEN_FILE": str(endpoints.executor_token_file),
-        "SHARDCAST_DATA": str(data / "executors"),
-    }
-
+def _executors(kind: str, app: str, count: int, environment: Mapping[str, str]) -> list[Command]:
     def arguments(_: Mapping[str, str]) -> list[str]:
-        return ["shardcast", "executor", plan.app]
+        return ["shardcast", "executor", app]
 
     return [
-        Command(name, "executor", arguments, {**environment, "SHARDCAST_NAME": name})
-        for name in (f"executor-{number}" for number in range(1, plan.executors + 1))
+        Command(name, kind, arguments, {**environment, "SHARDCAST_NAME": name})
+        for name in (f"{kind}-{number}" for number in range(1, count + 1))
     ]
 
 

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ from protos.exits import Exit, fail
 
 if TYPE_CHECKING:
     from shardcast.demo.audience import Audience
+    from shardcast.demo.report import Report
+    from shardcast.demo.scenarios import ScenarioReport
 
 DEFAULT_USERS = 1_000_000
 
@@ -38,23 +41,39 @@ def demo(
     consumers: Annotated[int, typer.Option(min=1, max=64)] = 2,
     deliveries: Annotated[Path | None, typer.Option(help="Write one JSON line per provider call here.")] = None,
     data: Annotated[Path | None, typer.Option(help="Keep everything here instead of a temporary directory.")] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            help="Play one of the marketing system: promotion, coupon, designated, hot-goods, order-canceled."
+        ),
+    ] = None,
+    chaos: Annotated[bool, typer.Option("--chaos", help="Kill executors, broker and admin every few seconds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as one JSON line.")] = False,
 ) -> None:
     """Push a promotion to every row of a table, and prove that each got it exactly once."""
     from executor.sharding.filter import parse_filter
     from shardcast.demo.campaign import Campaign, hold
+    from shardcast.demo.scenarios import Stage, load
 
     _refuse_mixtures(users, csv, database, table)
+    if scenario is not None and any(option is not None for option in (csv, database, id_column, where)):
+        raise typer.BadParameter("a scenario makes its own users: give it --users alone")
+    play = load(scenario) if scenario is not None else None
     if where is not None:
         parse_filter(where)  # before anything is made
     with ExitStack() as stack:
         directory = _directory(data, stack)
         if deliveries is not None:
             _truncate(deliveries)
-        audience = _audience(directory, users, csv, database, table, id_column, where)
-        show = stack.enter_context(_bars(audience.size))
-        campaign = Campaign(audience, directory, shards, executors, consumers, deliveries)
-        report = asyncio.run(hold(campaign, show))
+        show = stack.enter_context(_bars())
+        if play is not None:
+            many = DEFAULT_USERS if users is None else users
+            stage = Stage(many, directory, shards, executors, consumers, deliveries, is_chaotic=chaos, show=show)
+            report: Report | ScenarioReport = asyncio.run(play(stage))
+        else:
+            audience = _audience(directory, users, csv, database, table, id_column, where)
+            campaign = Campaign(audience, directory, shards, executors, consumers, deliveries, is_chaotic=chaos)
+            report = asyncio.run(hold(campaign, partial(show, audience.size)))
     print(report.as_json() if as_json else report.as_lines())
     if not report.is_exact:
         raise SystemExit(int(Exit.FAILED))
@@ -103,21 +122,21 @@ def _audience(
 
 
 @contextmanager
-def _bars(total: int) -> Iterator[Callable[[int, int], None]]:
-    """Two progress bars on a terminal, nothing elsewhere."""
+def _bars() -> Iterator[Callable[[int, int, int], None]]:
+    """Two progress bars on a terminal, nothing elsewhere; told the total, what is published and what is delivered."""
     if not sys.stderr.isatty():
-        yield lambda published, delivered: None
+        yield lambda total, published, delivered: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        publishing = progress.add_task("published", total=total)
-        delivering = progress.add_task("delivered", total=total)
+        publishing = progress.add_task("published", total=None)
+        delivering = progress.add_task("delivered", total=None)
 
-        def show(published: int, delivered: int) -> None:
-            progress.update(publishing, completed=published)
-            progress.update(delivering, completed=delivered)
+        def show(total: int, published: int, delivered: int) -> None:
+            progress.update(publishing, total=total, completed=published)
+            progress.update(delivering, total=total, completed=delivered)
 
         yield show

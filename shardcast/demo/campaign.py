@@ -1,11 +1,12 @@
 """The demo's course: start the daemons, order the run, follow it, wait for the last delivery, compare, report."""
 
 import asyncio
+import random
 import shutil
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -18,6 +19,7 @@ from protos.errors import ShardcastError, TimedOut, Unreachable
 from shardcast.demo import check, delivery
 from shardcast.demo.app import DATABASE_VARIABLE, TOPIC
 from shardcast.demo.audience import Audience
+from shardcast.demo.chaos import striking
 from shardcast.demo.memory import peak_rss_mb
 from shardcast.demo.report import Report
 from shardcast.rest import RestClient
@@ -49,6 +51,7 @@ class Campaign:
     consumers: int = 2
     deliveries: Path | None = None
     promotion_id: int = 42
+    is_chaotic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,11 @@ async def hold(campaign: Campaign, show: Callable[[int, int], None]) -> Report:
         await fleet.start(_consumers(fleet, records))
         memory: dict[str, float] = {}
         watching = asyncio.create_task(_watch_memory(fleet.daemons, memory))
-        run, shards = await _run(fleet, campaign, progress)
-        course = Course(run, shards, await _delivered(fleet, progress))
+        async with AsyncExitStack() as stack:
+            if campaign.is_chaotic:
+                await stack.enter_async_context(striking(fleet.daemons, random.Random()))
+            run, shards = await _run(fleet, campaign, progress)
+            course = Course(run, shards, await _delivered(fleet, progress))
         watching.cancel()
         _look_at_memory(fleet.daemons, memory)
     return await asyncio.to_thread(_report, campaign, course, records, memory)

@@ -1,6 +1,7 @@
 """The demo's report: a line per field, or one JSON line."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 
@@ -27,11 +28,23 @@ class Report:
         return not (self.missing or self.duplicates or self.unexpected)
 
     def as_json(self) -> str:
-        return json.dumps(asdict(self))
+        return as_json(asdict(self))
 
     def as_lines(self) -> str:
-        """`name value` a line; memory a line per daemon."""
-        fields = asdict(self)
-        memory = fields.pop("peak_rss_mb")
-        fields |= {f"peak_rss_mb_{kind}": value for kind, value in memory.items()}
-        return "\n".join(f"{name} {value}" for name, value in fields.items())
+        return as_lines(asdict(self))
+
+
+def as_json(fields: Mapping[str, object]) -> str:
+    """One line."""
+    return json.dumps(fields)
+
+
+def as_lines(fields: Mapping[str, object]) -> str:
+    """`name value` a line; what has parts, such as the memory by daemon, a line for each part."""
+    lines = []
+    for name, value in fields.items():
+        parts = (
+            {f"{name}_{part}": each for part, each in value.items()} if isinstance(value, Mapping) else {name: value}
+        )
+        lines += [f"{each} {told}" for each, told in parts.items()]
+    return "\n".join(lines)

@@ -1,0 +1,41 @@
+"""The kill switch: SIGKILL to a daemon of chance, every few seconds."""
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from shardcast.supervisor import Daemon
+
+KINDS = ("executor", "broker", "admin")
+PERIOD_SECONDS = (1.5, 4.0)
+
+
+@asynccontextmanager
+async def striking(
+    daemons: Sequence[Daemon], chance: random.Random, period: tuple[float, float] = PERIOD_SECONDS
+) -> AsyncIterator[Counter[str]]:
+    """Kills until the block ends; gives the kills by kind of daemon. The supervisor starts them again."""
+    kills: Counter[str] = Counter()
+    task = asyncio.create_task(_strike(daemons, chance, period, kills))
+    try:
+        yield kills
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _strike(
+    daemons: Sequence[Daemon], chance: random.Random, period: tuple[float, float], kills: Counter[str]
+) -> None:
+    while True:
+        await asyncio.sleep(chance.uniform(*period))
+        kind = chance.choice(sorted({each.command.kind for each in daemons} & set(KINDS)))
+        victim = chance.choice([each for each in daemons if each.command.kind == kind])
+        if victim.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(victim.pid, signal.SIGKILL)
+                kills[kind] += 1

@@ -1,0 +1,40 @@
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from protos.errors import InvalidArgument
+from shardcast.demo.chaos import striking
+from shardcast.demo.scenarios import load
+from shardcast.supervisor import Command, Daemon
+
+READY = "import json; print(json.dumps({'ready': 'it'}), flush=True)"
+ENDLESS = ["timeit", "-n", "1", "-s", READY, "import time; time.sleep(600)"]
+
+
+def test_an_unknown_scenario_is_refused_with_the_names_of_those_there_are() -> None:
+    with pytest.raises(InvalidArgument, match=r"no scenario nothing; there is coupon, .*promotion"):
+        load("nothing")
+
+
+def test_the_kill_switch_kills_only_its_kinds_and_the_supervisor_starts_them_again(tmp_path: Path) -> None:
+    async def strike() -> None:
+        daemons = [Daemon(Command(kind, kind, lambda _: ENDLESS), tmp_path) for kind in ("executor", "consumer")]
+        async with asyncio.TaskGroup() as group:
+            for daemon in daemons:
+                group.create_task(daemon.watch())
+                await daemon.ready.wait()
+            before = [daemon.pid for daemon in daemons]
+            daemons[0].ready.clear()
+            async with striking(daemons, random.Random(7), (0.01, 0.02)) as kills:
+                while not kills:
+                    await asyncio.sleep(0)
+            await daemons[0].ready.wait()
+            assert set(kills) == {"executor"}
+            assert daemons[0].pid != before[0]
+            assert daemons[1].pid == before[1]
+            for daemon in daemons:
+                await daemon.stop()
+
+    asyncio.run(strike())
