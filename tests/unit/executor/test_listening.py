@@ -206,7 +206,7 @@ async def test_by_offset_a_failing_message_is_found_tried_in_place_and_given_up(
         [(16, 1), (17, 1)],
     ]
     assert groups.given_up == [(15, 3, "RuntimeError: no such user")]
-    assert groups.committed == [15, 15, 16, 18], "before each wait, behind what was given up, and at the end"
+    assert groups.committed == [15, 15, 15, 16, 18], "before each wait and giving up, behind that, and at the end"
 
 
 @pytest.mark.parametrize("is_raised", [True, False])

@@ -1,0 +1,165 @@
+"""One queue under one generation: its messages are handled piece by piece, in their order."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, assert_never
+
+from broker.client.message import Batch, ReceivedMessage
+from broker.model import GroupPolicy
+from executor.running.listening.calling import Caller
+from executor.running.listening.pieces import Piece, next_attempt, split
+from executor.running.listening.relaying import Halted, Made, Refused, Relay
+from executor.running.listening.stopping import Stopping
+from executor.running.listening.verdicts import Again, Done, Failed, Hopeless, Partly, Verdict, verdict_on
+
+MOST_UNCOMMITTED = 8  # batches, as long as more wait: what a relay publishes says how far it is
+
+
+class Commits(Protocol):
+    """How far a queue is done, as the broker knows it. Raises NotOwner when it has gone to another member."""
+
+    async def commit(self, batch: Batch, before: int | None = None) -> None: ...
+
+    async def give_up(self, *messages: ReceivedMessage, error: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What all lanes of a listener share."""
+
+    caller: Caller
+    commits: Commits
+    policy: Callable[[], Awaitable[GroupPolicy]]
+    stopping: Stopping
+
+
+class Lane:
+    """Raises NotOwner or StaleTerm where the queue has gone to another member, who goes on with what is not done."""
+
+    def __init__(self, desk: Desk, relay: Relay | None) -> None:
+        self._desk = desk
+        self._relay = relay
+        self._agenda: deque[Piece] = deque()
+        self._begin: int | None = None  # what lies before is done; None: a relay does not know yet
+        self._finished: Batch | None = None  # the last one, not committed yet
+        self._uncommitted = 0
+
+    async def handle(self, batch: Batch) -> None:
+        """All of it, unless the order to stop comes. Where that is known may wait for `settle`."""
+        try:
+            unread = await self._unread(batch)
+        except Halted:
+            return
+        if unread:
+            self._agenda.extend(Piece(batch, portion) for portion in self._desk.caller.portions(unread))
+        self._finished = batch
+        self._uncommitted += 1
+        await self._work()
+        if self._relay is None or self._uncommitted >= MOST_UNCOMMITTED:
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Commits all that was handled, once what it led to is durable."""
+        while self._finished is not None:
+            try:
+                await self._flush()
+            except Refused as refused:
+                self._put_back(refused)
+                await self._work()
+            except Halted:
+                self._leave()
+            else:
+                await self._desk.commits.commit(self._finished)
+                self._finished, self._uncommitted = None, 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is to be settled."""
+        return self._finished is not None
+
+    async def close(self) -> None:
+        """Gives up what is not settled."""
+        if self._relay is not None:
+            await self._relay.close()
+
+    async def _unread(self, batch: Batch) -> Sequence[ReceivedMessage]:
+        if self._relay is None:
+            return batch
+        if self._begin is None:
+            self._begin = await self._relay.open()
+        begin = self._begin
+        return batch if begin <= batch.first_offset else [each for each in batch if each.offset >= begin]
+
+    async def _work(self) -> None:
+        """Until nothing is left to do, or it shall stop."""
+        while self._agenda:
+            piece = self._agenda.popleft()
+            try:
+                verdict = piece.verdict or await self._call(piece)
+                if verdict is None:
+                    await self._commit(piece)
+                    self._leave()
+                else:
+                    piece = replace(piece, verdict=verdict)
+                    await self._follow(piece, verdict)
+            except Refused as refused:
+                self._put_back(refused, piece)
+            except Halted:
+                self._leave()
+
+    async def _call(self, piece: Piece) -> Verdict | None:
+        """None: it shall stop."""
+        stopping = self._desk.stopping
+        if piece.wait_seconds is not None:
+            await self._commit(piece)  # the wait may be long
+            await stopping.unless(asyncio.sleep(piece.wait_seconds))
+        return await self._desk.caller.call(piece.messages, stopping.is_set)
+
+    async def _follow(self, piece: Piece, verdict: Verdict) -> None:
+        if parts := split(piece, verdict):
+            self._agenda.extendleft(reversed(parts))
+            return
+        match verdict:
+            case Done(made):
+                if made and self._relay is not None:
+                    await self._relay.publish(Made(piece, made))
+            case Failed() | Again():
+                if (following := next_attempt(piece, verdict, await self._desk.policy())) is not None:
+                    self._agenda.appendleft(following)
+                else:
+                    await self._give_up(piece, verdict.error)
+            case Hopeless(error):
+                await self._give_up(piece, error)
+            case Partly():
+                raise AssertionError  # has been split
+            case _:
+                assert_never(verdict)
+
+    async def _give_up(self, piece: Piece, error: str) -> None:
+        await self._commit(piece)  # giving up alone would not tell that the queue is another's
+        await self._desk.commits.give_up(*piece.messages, error=error)
+
+    async def _commit(self, piece: Piece) -> None:
+        """What lies before the piece, once what it led to is durable."""
+        await self._flush()
+        await self._desk.commits.commit(piece.batch, piece.begin)
+
+    async def _flush(self) -> None:
+        if self._relay is not None:
+            await self._relay.flush()
+
+    def _put_back(self, refused: Refused, at_hand: Piece | None = None) -> None:
+        """The refusal is a failure of the call that led to it; what follows that waits for its turn again."""
+        first, *others = refused.left
+        pieces = [replace(first.piece, verdict=verdict_on(refused.error))]
+        pieces += [replace(made.piece, verdict=Done(made.messages)) for made in others]
+        if at_hand is not None and all(made.piece is not at_hand for made in refused.left):
+            pieces.append(at_hand)
+        self._agenda.extendleft(reversed(pieces))
+
+    def _leave(self) -> None:
+        """For the next owner."""
+        self._agenda.clear()
+        self._finished, self._uncommitted = None, 0

@@ -1,0 +1,66 @@
+"""Messages of a queue that go into one call, and what becomes of them behind a verdict."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from broker.client.message import Batch
+from broker.model import GroupPolicy
+from executor.running.listening.verdicts import (
+    Again,
+    Done,
+    Failed,
+    Messages,
+    Partly,
+    Verdict,
+    halves,
+    is_narrowed,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Messages that follow each other; they are called with unless there is a verdict on them already."""
+
+    batch: Batch
+    messages: Messages
+    attempt: int = 1
+    wait_seconds: float | None = None  # before the call; None: it follows the one before
+    verdict: Verdict | None = None
+
+    @property
+    def begin(self) -> int:
+        """The offset of its first message."""
+        return self.messages[0].offset
+
+    @property
+    def end(self) -> int:
+        """The offset behind its last message."""
+        return self.messages[-1].offset + 1
+
+
+def split(piece: Piece, verdict: Verdict) -> Sequence[Piece]:
+    """What a piece falls into under a verdict that is not the same for all of its messages; nothing: it is."""
+    messages, batch = piece.messages, piece.batch
+    if is_narrowed(messages, verdict):
+        return [Piece(batch, half, piece.attempt) for half in halves(messages)]
+    if not isinstance(verdict, Partly):
+        return ()
+    done, rest = messages[: verdict.count], messages[verdict.count :]
+    attempt = 1 if done else piece.attempt
+    left = Piece(batch, _numbered(rest, attempt), attempt, verdict.after.total_seconds())
+    return [Piece(batch, done, verdict=Done(verdict.publish)), left] if done else [left]
+
+
+def next_attempt(piece: Piece, verdict: Failed | Again, policy: GroupPolicy) -> Piece | None:
+    """None: there is none left."""
+    if piece.attempt >= policy.attempts:
+        return None
+    seconds = policy.backoff.wait_ms(piece.attempt) / 1000
+    if isinstance(verdict, Again) and verdict.after is not None:
+        seconds = verdict.after.total_seconds()
+    attempt = piece.attempt + 1
+    return Piece(piece.batch, _numbered(piece.messages, attempt), attempt, seconds)
+
+
+def _numbered(messages: Messages, attempt: int) -> Messages:
+    return [each if each.attempt == attempt else replace(each, attempt=attempt) for each in messages]
