@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 from broker.client.message import Batch, ReceivedMessage
+from broker.errors import StaleTerm
 from broker.model import GroupPolicy
 from executor.running.listening.calling import Caller
 from executor.running.listening.pieces import Piece, next_attempt, split
@@ -88,9 +89,17 @@ class Lane:
         if self._relay is None:
             return batch
         if self._begin is None:
-            self._begin = await self._relay.open()
+            self._begin = await self._open(self._relay, batch)
         begin = self._begin
         return batch if begin <= batch.first_offset else [each for each in batch if each.offset >= begin]
+
+    async def _open(self, relay: Relay, batch: Batch) -> int:
+        try:
+            return await relay.open()
+        except StaleTerm as stale:
+            await self._desk.commits.commit(batch, batch.first_offset)  # unless the queue is another's
+            relay.outbid(stale)
+            return await relay.open()
 
     async def _work(self) -> None:
         """Until nothing is left to do, or it shall stop."""

@@ -57,9 +57,10 @@ class Source:
         """The same for all generations."""
         return f"group/{self.group}/{self.topic}/{self.queue}"
 
-    def term(self, opening: int) -> int:
-        """Rises with the generation, and within it with each opening: nothing of the one before is taken any more."""
-        return (self.generation << OPENINGS_BITS) + opening
+    @property
+    def first_term(self) -> int:
+        """Above all of lower generations; each further opening has the next."""
+        return self.generation << OPENINGS_BITS
 
     def cursor(self, before: int) -> bytes:
         """Says that all before this offset is published. A topic that was made anew has another id."""
@@ -67,7 +68,7 @@ class Source:
 
     def published(self, cursor: bytes | None) -> int:
         """The offset before which all is published. Raises BadCursor."""
-        if cursor is None:
+        if not cursor:
             return 0
         try:
             topic_id, offset = cursor.split(b"/")
@@ -105,7 +106,7 @@ class Relay:
         self._open_producer = open_producer
         self._stopping = stopping
         self._stack = AsyncExitStack()
-        self._openings = 0
+        self._term = source.first_term
         self._under_way: deque[tuple[Made, asyncio.Future[Receipts]]] = deque()
 
     async def open(self) -> int:
@@ -113,15 +114,17 @@ class Relay:
         BadCursor and Halted.
         """
         await self.close()
-        entering = self._stack.enter_async_context(
-            self._open_producer(self._source.producer_id, self._source.term(self._openings))
-        )
-        self._openings += 1
-        producer = await self._stopping.unless(entering)
+        opening = self._open_producer(self._source.producer_id, self._term)
+        self._term += 1  # nothing of what this one sends is taken once there is another
+        producer = await self._stopping.unless(self._stack.enter_async_context(opening))
         if producer is None:
             raise Halted
         self._producer = producer
         return self._source.published(producer.cursor)
+
+    def outbid(self, stale: StaleTerm) -> None:
+        """The queue is this member's for all that: generations of a group that was made anew begin anew."""
+        self._term = int(str(stale.fields["current"])) + 1
 
     async def close(self) -> None:
         """Gives up what is not acknowledged."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from broker.client import Consumer, GroupClient, Message, Producer, ReceivedMessage
 from broker.client.operating.dead_letters import DeadLetter, DeadLetterClient
 from broker.client.operating.topics import TopicClient
+from broker.errors import UnknownGroup
 from broker.model import GroupPolicy, Steps
 from broker.testing import running_broker
 from executor.app import Executor
@@ -65,7 +66,10 @@ async def lag(broker: str) -> int:
 
 async def until_read(broker: str) -> None:
     async with GroupClient(broker) as groups:
-        while (group := await groups.get("g")).lag or not group.queues:
+        while True:
+            with suppress(UnknownGroup):
+                if (group := await groups.get("g")).queues and not group.lag:
+                    return
             await asyncio.sleep(0.01)
 
 
@@ -264,3 +268,39 @@ async def test_relays_go_on_when_the_broker_was_killed(tmp_path: Path) -> None:
     finally:
         await broker.stop()
     assert sorted(int(message.body) for message in out) == list(range(2_000))
+
+
+@pytest.mark.parametrize("anew", ["reset", "delete"])
+async def test_a_group_that_reads_anew_publishes_anew(tmp_path: Path, anew: str) -> None:
+    app = Executor("group")
+
+    @app.consumer("in", group="g", mode="offset", to="out")
+    async def listen(messages: list[ReceivedMessage]) -> list[Message]:
+        return [Message(message.body) for message in messages]
+
+    async with running_broker(tmp_path) as broker, GroupClient(broker) as groups:
+        await publish(broker, *numbers(20))
+        for times in (1, 2):
+            async with listening(broker, app):
+                await until_read(broker)
+            assert await stored(broker) == 20 * times
+            if anew == "reset":
+                await groups.reset("g", "in", "earliest")
+            else:
+                await groups.delete("g")
+
+
+async def test_a_topic_that_was_made_anew_is_read_from_its_beginning(tmp_path: Path) -> None:
+    app = Executor("group")
+
+    @app.consumer("in", group="g", mode="offset", to="out")
+    async def listen(messages: list[ReceivedMessage]) -> list[Message]:
+        return [Message(message.body) for message in messages]
+
+    async with running_broker(tmp_path) as broker, TopicClient(broker) as topics:
+        for times in (1, 2):
+            await publish(broker, *numbers(20, key="one"))
+            async with listening(broker, app):
+                await until_read(broker)
+            assert await stored(broker) == 20 * times
+            await topics.delete("in")
