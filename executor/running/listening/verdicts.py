@@ -98,13 +98,13 @@ def gathered(returned: object) -> Sequence[Message]:
         return (_as_new(returned),)
     if not isinstance(returned, Iterable) or isinstance(returned, str | bytes):
         raise BadReturn(reason=f"with to= it is a Message, several of them, or None, not {_kind(returned)}")
-    made = list(returned)
+    made = tuple(returned)
     if set(map(type, made)) <= {Message}:
         return made
     for index, each in enumerate(made):
         if not isinstance(each, Message):
             raise BadReturn(reason=f"number {index} of what was to be published is no Message, but {_kind(each)}")
-    return [_as_new(each) for each in made]
+    return tuple(_as_new(each) for each in made)
 
 
 def _partly(handled: Handled, given: int, *, publishes: bool) -> Done | Partly:

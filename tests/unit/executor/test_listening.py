@@ -15,6 +15,7 @@ from executor.app import Executor
 from executor.errors import BadHandler, Fail, Retry, Skip
 from executor.registry import Function, Listener, read_listener
 from executor.running.listening.listening import Listening
+from executor.running.listening.relaying import RelayProducer
 from protos.errors import ShardcastError, Unreachable
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +59,9 @@ class FakeGroups:
 
     def by_lease(self, listener: Listener) -> AbstractAsyncContextManager["LeaseMember"]:
         return self._joined(LeaseMember(self))
+
+    def producer(self, producer_id: str, term: int) -> AbstractAsyncContextManager[RelayProducer]:
+        raise NotImplementedError
 
     async def policy(self, group: str) -> GroupPolicy:
         if self.is_policy_away:
