@@ -6,18 +6,22 @@ import os
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from broker.client import Consumer, GroupClient, Message, Producer
 from broker.client.operating.topics import TopicClient
+from protos.errors import Unreachable
 from tests.support.broker_process import BrokerProcess
 from tests.support.relay_process import COPIES, SESSION, RelayProcess
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+T = TypeVar("T")
 
 MINUTES = float(os.environ.get("PROOF_MINUTES", "10")) / 10  # what the long proofs share with each other
 RELAYS = 3
@@ -75,7 +79,7 @@ class Fleet:
             case "grown" if self.queues < 16:
                 self.queues *= 2
                 async with TopicClient(self._broker.endpoint) as topics:
-                    await topics.alter("in", write_queues=self.queues, read_queues=self.queues)
+                    await patiently(lambda: topics.alter("in", write_queues=self.queues, read_queues=self.queues))
         self.struck[fault] += 1
 
 
@@ -125,9 +129,18 @@ def check(found: Sequence[Message], count: int) -> None:
     assert all(numbers == sorted(numbers) for numbers in by_key.values()), "the order of a key was lost"
 
 
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """A channel may take a second to find a broker that is back."""
+    while True:
+        try:
+            return await ask()
+        except Unreachable:
+            await asyncio.sleep(0.01)
+
+
 async def stored(endpoint: str) -> int:
     async with TopicClient(endpoint) as topics:
-        return sum(queue.end for queue in (await topics.get("out")).queues)
+        return sum(queue.end for queue in (await patiently(lambda: topics.get("out"))).queues)
 
 
 async def until_stored(endpoint: str, count: int) -> None:
@@ -138,7 +151,7 @@ async def until_stored(endpoint: str, count: int) -> None:
 
 async def until_read(endpoint: str) -> None:
     async with asyncio.timeout(60), GroupClient(endpoint) as groups:
-        while (await groups.get("relays")).lag:
+        while (await patiently(lambda: groups.get("relays"))).lag:
             await asyncio.sleep(0.01)
 
 

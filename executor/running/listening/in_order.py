@@ -9,7 +9,7 @@ import structlog
 
 from broker.client.message import Batch
 from broker.errors import NotOwner, StaleTerm
-from executor.running.listening.lane import Commits, Desk, Lane
+from executor.running.listening.held_queue import Commits, Desk, HeldQueue
 from executor.running.listening.relaying import Relay
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ class InOrder:
         self._stopping = desk.stopping
         self._relay_of = relay_of
         self._waiting: defaultdict[QueueKey, deque[Batch]] = defaultdict(deque)
-        self._lanes: dict[QueueKey, tuple[int, Lane]] = {}  # with its generation
+        self._held: dict[QueueKey, HeldQueue] = {}
         self._working: set[QueueKey] = set()
 
     async def run(self) -> None:
@@ -57,8 +57,8 @@ class InOrder:
                         self._working.add(key)
                         group.create_task(self._work(key))
         finally:
-            for _, lane in self._lanes.values():
-                await lane.close()
+            for held in self._held.values():
+                await held.close()
 
     async def _work(self, key: QueueKey) -> None:
         try:
@@ -75,33 +75,32 @@ class InOrder:
             self._working.discard(key)
 
     async def _handle(self, key: QueueKey, batch: Batch) -> None:
-        generation = batch.generation
-        if key in self._lanes and self._lanes[key][0] != generation:
+        if key in self._held and self._held[key].generation != batch.generation:
             await self._settle(key)
             await self._drop(key)
-        if key not in self._lanes:
-            self._lanes[key] = generation, Lane(self._desk, self._relay_of(batch))
+        if key not in self._held:
+            self._held[key] = HeldQueue(self._desk, batch.generation, self._relay_of(batch))
         try:
-            await self._lanes[key][1].handle(batch)
+            await self._held[key].handle(batch)
         except (NotOwner, StaleTerm) as error:
             await self._lose(key, error)
 
     def _is_behind(self, key: QueueKey) -> bool:
-        return key in self._lanes and self._lanes[key][1].is_behind
+        return key in self._held and self._held[key].is_behind
 
     async def _settle(self, key: QueueKey) -> None:
         try:
-            await self._lanes[key][1].settle()
+            await self._held[key].settle()
         except (NotOwner, StaleTerm) as error:
             await self._lose(key, error)
 
     async def _lose(self, key: QueueKey, error: NotOwner | StaleTerm) -> None:
         """The next owner gets what was not committed."""
         log.warning("queue was another's", action="commit_lost", topic=key[0], queue=key[1], error=str(error))
-        generation = self._lanes[key][0]
+        generation = self._held[key].generation
         self._waiting[key] = deque(batch for batch in self._waiting[key] if batch.generation != generation)
         await self._drop(key)
 
     async def _drop(self, key: QueueKey) -> None:
-        if (known := self._lanes.pop(key, None)) is not None:
-            await known[1].close()
+        if (held := self._held.pop(key, None)) is not None:
+            await held.close()

@@ -13,7 +13,7 @@ from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
 from broker.errors import DiskFull, ProducerUnknown, StaleTerm
 from executor.errors import BadCursor
-from executor.running.listening.pieces import Piece
+from executor.running.listening.portions import Portion
 from executor.running.listening.stopping import Stopping
 from protos.errors import ShardcastError
 
@@ -79,9 +79,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a piece led to."""
+    """What a portion led to."""
 
-    piece: Piece
+    portion: Portion
     messages: Sequence[Message]
 
 
@@ -150,7 +150,7 @@ class Relay:
         while waiting:
             made = waiting[0]
             try:
-                cursor = self._source.cursor(made.piece.end)
+                cursor = self._source.cursor(made.portion.end)
                 acknowledged = await self._producer.publish(self._source.to, made.messages, cursor)
                 self._under_way.append((waiting.popleft(), acknowledged))
             except ShardcastError as error:
@@ -168,7 +168,7 @@ class Relay:
             log.warning("publishing waits", action="relay_waits", topic=self._source.to, error=str(error))
             await self._stopping.unless(asyncio.sleep(DISK_FULL_SECONDS))
         published = await self.open()
-        left = [made for made in (*(made for made, _ in self._under_way), *unsent) if made.piece.end > published]
+        left = [made for made in (*(made for made, _ in self._under_way), *unsent) if made.portion.end > published]
         self._under_way.clear()
         if left and not isinstance(error, DiskFull):
             raise Refused(error, left) from error

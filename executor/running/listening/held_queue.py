@@ -1,4 +1,4 @@
-"""One queue under one generation: its messages are handled piece by piece, in their order."""
+"""One queue under one generation: its messages are handled portion by portion, in their order."""
 
 import asyncio
 from collections import deque
@@ -10,7 +10,7 @@ from broker.client.message import Batch, ReceivedMessage
 from broker.errors import StaleTerm
 from broker.model import GroupPolicy
 from executor.running.listening.calling import Caller
-from executor.running.listening.pieces import Piece, next_attempt, split
+from executor.running.listening.portions import Portion, next_attempt, split
 from executor.running.listening.relaying import Halted, Made, Refused, Relay
 from executor.running.listening.stopping import Stopping
 from executor.running.listening.verdicts import Again, Done, Failed, Hopeless, Partly, Verdict, verdict_on
@@ -28,7 +28,7 @@ class Commits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What all lanes of a listener share."""
+    """What all queues of a listener share."""
 
     caller: Caller
     commits: Commits
@@ -36,13 +36,14 @@ class Desk:
     stopping: Stopping
 
 
-class Lane:
+class HeldQueue:
     """Raises NotOwner or StaleTerm where the queue has gone to another member, who goes on with what is not done."""
 
-    def __init__(self, desk: Desk, relay: Relay | None) -> None:
+    def __init__(self, desk: Desk, generation: int, relay: Relay | None) -> None:
+        self.generation = generation
         self._desk = desk
         self._relay = relay
-        self._agenda: deque[Piece] = deque()
+        self._agenda: deque[Portion] = deque()
         self._begin: int | None = None  # what lies before is done; None: a relay does not know yet
         self._finished: Batch | None = None  # the last one, not committed yet
         self._uncommitted = 0
@@ -54,7 +55,7 @@ class Lane:
         except Halted:
             return
         if unread:
-            self._agenda.extend(Piece(batch, portion) for portion in self._desk.caller.portions(unread))
+            self._agenda.extend(Portion(batch, messages) for messages in self._desk.caller.portions(unread))
         self._finished = batch
         self._uncommitted += 1
         await self._work()
@@ -104,69 +105,69 @@ class Lane:
     async def _work(self) -> None:
         """Until nothing is left to do, or it shall stop."""
         while self._agenda:
-            piece = self._agenda.popleft()
+            portion = self._agenda.popleft()
             try:
-                verdict = piece.verdict or await self._call(piece)
+                verdict = portion.verdict or await self._call(portion)
                 if verdict is None:
-                    await self._commit(piece)
+                    await self._commit(portion)
                     self._leave()
                 else:
-                    piece = replace(piece, verdict=verdict)
-                    await self._follow(piece, verdict)
+                    portion = replace(portion, verdict=verdict)
+                    await self._follow(portion, verdict)
             except Refused as refused:
-                self._put_back(refused, piece)
+                self._put_back(refused, portion)
             except Halted:
                 self._leave()
 
-    async def _call(self, piece: Piece) -> Verdict | None:
+    async def _call(self, portion: Portion) -> Verdict | None:
         """None: it shall stop."""
         stopping = self._desk.stopping
-        if piece.wait_seconds is not None:
-            await self._commit(piece)  # the wait may be long
-            await stopping.unless(asyncio.sleep(piece.wait_seconds))
-        return await self._desk.caller.call(piece.messages, stopping.is_set)
+        if portion.wait_seconds is not None:
+            await self._commit(portion)  # the wait may be long
+            await stopping.unless(asyncio.sleep(portion.wait_seconds))
+        return await self._desk.caller.call(portion.messages, stopping.is_set)
 
-    async def _follow(self, piece: Piece, verdict: Verdict) -> None:
-        if parts := split(piece, verdict):
+    async def _follow(self, portion: Portion, verdict: Verdict) -> None:
+        if parts := split(portion, verdict):
             self._agenda.extendleft(reversed(parts))
             return
         match verdict:
             case Done(made):
                 if made and self._relay is not None:
-                    await self._relay.publish(Made(piece, made))
+                    await self._relay.publish(Made(portion, made))
             case Failed() | Again():
-                if (following := next_attempt(piece, verdict, await self._desk.policy())) is not None:
+                if (following := next_attempt(portion, verdict, await self._desk.policy())) is not None:
                     self._agenda.appendleft(following)
                 else:
-                    await self._give_up(piece, verdict.error)
+                    await self._give_up(portion, verdict.error)
             case Hopeless(error):
-                await self._give_up(piece, error)
+                await self._give_up(portion, error)
             case Partly():
                 raise AssertionError  # has been split
             case _:
                 assert_never(verdict)
 
-    async def _give_up(self, piece: Piece, error: str) -> None:
-        await self._commit(piece)  # giving up alone would not tell that the queue is another's
-        await self._desk.commits.give_up(*piece.messages, error=error)
+    async def _give_up(self, portion: Portion, error: str) -> None:
+        await self._commit(portion)  # giving up alone would not tell that the queue is another's
+        await self._desk.commits.give_up(*portion.messages, error=error)
 
-    async def _commit(self, piece: Piece) -> None:
-        """What lies before the piece, once what it led to is durable."""
+    async def _commit(self, portion: Portion) -> None:
+        """What lies before the portion, once what it led to is durable."""
         await self._flush()
-        await self._desk.commits.commit(piece.batch, piece.begin)
+        await self._desk.commits.commit(portion.batch, portion.begin)
 
     async def _flush(self) -> None:
         if self._relay is not None:
             await self._relay.flush()
 
-    def _put_back(self, refused: Refused, at_hand: Piece | None = None) -> None:
+    def _put_back(self, refused: Refused, at_hand: Portion | None = None) -> None:
         """The refusal is a failure of the call that led to it; what follows that waits for its turn again."""
         first, *others = refused.left
-        pieces = [replace(first.piece, verdict=verdict_on(refused.error))]
-        pieces += [replace(made.piece, verdict=Done(made.messages)) for made in others]
-        if at_hand is not None and all(made.piece is not at_hand for made in refused.left):
-            pieces.append(at_hand)
-        self._agenda.extendleft(reversed(pieces))
+        portions = [replace(first.portion, verdict=verdict_on(refused.error))]
+        portions += [replace(made.portion, verdict=Done(made.messages)) for made in others]
+        if at_hand is not None and all(made.portion is not at_hand for made in refused.left):
+            portions.append(at_hand)
+        self._agenda.extendleft(reversed(portions))
 
     def _leave(self) -> None:
         """For the next owner."""

@@ -18,7 +18,7 @@ from executor.running.listening.verdicts import (
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Portion:
     """Messages that follow each other; they are called with unless there is a verdict on them already."""
 
     batch: Batch
@@ -38,28 +38,28 @@ class Piece:
         return self.messages[-1].offset + 1
 
 
-def split(piece: Piece, verdict: Verdict) -> Sequence[Piece]:
-    """What a piece falls into under a verdict that is not the same for all of its messages; nothing: it is."""
-    messages, batch = piece.messages, piece.batch
+def split(portion: Portion, verdict: Verdict) -> Sequence[Portion]:
+    """What a portion falls into under a verdict that is not the same for all of its messages; nothing: it is."""
+    messages, batch = portion.messages, portion.batch
     if is_narrowed(messages, verdict):
-        return [Piece(batch, half, piece.attempt) for half in halves(messages)]
+        return [Portion(batch, half, portion.attempt) for half in halves(messages)]
     if not isinstance(verdict, Partly):
         return ()
     done, rest = messages[: verdict.count], messages[verdict.count :]
-    attempt = 1 if done else piece.attempt
-    left = Piece(batch, _numbered(rest, attempt), attempt, verdict.after.total_seconds())
-    return [Piece(batch, done, verdict=Done(verdict.publish)), left] if done else [left]
+    attempt = 1 if done else portion.attempt
+    left = Portion(batch, _numbered(rest, attempt), attempt, verdict.after.total_seconds())
+    return [Portion(batch, done, verdict=Done(verdict.publish)), left] if done else [left]
 
 
-def next_attempt(piece: Piece, verdict: Failed | Again, policy: GroupPolicy) -> Piece | None:
+def next_attempt(portion: Portion, verdict: Failed | Again, policy: GroupPolicy) -> Portion | None:
     """None: there is none left."""
-    if piece.attempt >= policy.attempts:
+    if portion.attempt >= policy.attempts:
         return None
-    seconds = policy.backoff.wait_ms(piece.attempt) / 1000
+    seconds = policy.backoff.wait_ms(portion.attempt) / 1000
     if isinstance(verdict, Again) and verdict.after is not None:
         seconds = verdict.after.total_seconds()
-    attempt = piece.attempt + 1
-    return Piece(piece.batch, _numbered(piece.messages, attempt), attempt, seconds)
+    attempt = portion.attempt + 1
+    return Portion(portion.batch, _numbered(portion.messages, attempt), attempt, seconds)
 
 
 def _numbered(messages: Messages, attempt: int) -> Messages:
