@@ -10,8 +10,8 @@ from broker.client.message import Batch
 from broker.model import GroupPolicy, Mode
 from executor.registry import Listener
 from executor.running.listening.calling import Caller
-from executor.running.listening.in_order import InOrder, OffsetConsumer
 from executor.running.listening.held_queue import Desk
+from executor.running.listening.in_order import InOrder, OffsetConsumer
 from executor.running.listening.relaying import Relay, RelayProducer, Source
 from executor.running.listening.side_by_side import LeaseConsumer, SideBySide
 from executor.running.listening.stopping import Stopping
