@@ -15,6 +15,7 @@ import pytest
 
 from broker.client import Consumer, GroupClient, Message, Producer
 from broker.client.operating.topics import TopicClient
+from broker.model import GroupPolicy, Steps
 from protos.errors import Unreachable
 from tests.support.broker_process import BrokerProcess
 from tests.support.relay_process import COPIES, SESSION, RelayProcess
@@ -92,6 +93,8 @@ async def running_fleet(directory: Path, chance: random.Random) -> AsyncIterator
         async with TopicClient(broker.endpoint) as topics:
             for topic in ("in", "out"):
                 await topics.create(topic, 4)
+        async with GroupClient(broker.endpoint) as groups:
+            await groups.alter("relays", GroupPolicy(100, Steps((1,))))
         for _ in range(RELAYS):
             await fleet.start_one()
         yield fleet, broker.endpoint

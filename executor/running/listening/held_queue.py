@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
+import structlog
+
 from broker.client.message import Batch, ReceivedMessage
 from broker.errors import StaleTerm
 from broker.model import GroupPolicy
@@ -14,6 +16,8 @@ from executor.running.listening.portions import Portion, next_attempt, split
 from executor.running.listening.relaying import Halted, Made, Refused, Relay
 from executor.running.listening.stopping import Stopping
 from executor.running.listening.verdicts import Again, Done, Failed, Hopeless, Partly, Verdict, verdict_on
+
+log = structlog.get_logger(__name__)
 
 MOST_UNCOMMITTED = 8  # batches, as long as more wait: what a relay publishes says how far it is
 
@@ -163,6 +167,9 @@ class HeldQueue:
     def _put_back(self, refused: Refused, at_hand: Portion | None = None) -> None:
         """The refusal is a failure of the call that led to it; what follows that waits for its turn again."""
         first, *others = refused.left
+        at, error = first.portion.messages[0], refused.error
+        where = {"topic": at.topic, "queue": at.queue, "offset": at.offset}
+        log.error("publish refused", action="relay_refused", error_code=error.code, error=str(error), **where)
         portions = [replace(first.portion, verdict=verdict_on(refused.error))]
         portions += [replace(made.portion, verdict=Done(made.messages)) for made in others]
         if at_hand is not None and all(made.portion is not at_hand for made in refused.left):
