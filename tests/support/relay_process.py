@@ -4,12 +4,15 @@ Run as `python -m tests.support.relay_process HOST:PORT`; ends with its standard
 """
 
 import asyncio
+import logging
 import os
 import random
 import signal
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+
+import structlog
 
 from broker.client import Consumer, Message, ReceivedMessage
 from executor.app import Executor
@@ -95,4 +98,6 @@ class RelayProcess:
 
 
 if __name__ == "__main__":
+    # drawing a traceback for a terminal takes longer than all else that the process does
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     asyncio.run(run(sys.argv[1]))

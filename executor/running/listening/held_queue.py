@@ -110,16 +110,18 @@ class HeldQueue:
         """Until nothing is left to do, or it shall stop."""
         while self._agenda:
             portion = self._agenda.popleft()
+            verdict = portion.verdict
             try:
-                verdict = portion.verdict or await self._call(portion)
+                verdict = verdict or await self._call(portion)
                 if verdict is None:
                     await self._commit(portion)
                     self._leave()
                 else:
-                    portion = replace(portion, verdict=verdict)
                     await self._follow(portion, verdict)
             except Refused as refused:
-                self._put_back(refused, portion)
+                if all(made.portion is not portion for made in refused.left):  # it is still to be followed
+                    self._agenda.appendleft(replace(portion, verdict=verdict))
+                self._put_back(refused)
             except Halted:
                 self._leave()
 
@@ -164,7 +166,7 @@ class HeldQueue:
         if self._relay is not None:
             await self._relay.flush()
 
-    def _put_back(self, refused: Refused, at_hand: Portion | None = None) -> None:
+    def _put_back(self, refused: Refused) -> None:
         """The refusal is a failure of the call that led to it; what follows that waits for its turn again."""
         first, *others = refused.left
         at, error = first.portion.messages[0], refused.error
@@ -172,8 +174,6 @@ class HeldQueue:
         log.error("publish refused", action="relay_refused", error_code=error.code, error=str(error), **where)
         portions = [replace(first.portion, verdict=verdict_on(refused.error))]
         portions += [replace(made.portion, verdict=Done(made.messages)) for made in others]
-        if at_hand is not None and all(made.portion is not at_hand for made in refused.left):
-            portions.append(at_hand)
         self._agenda.extendleft(reversed(portions))
 
     def _leave(self) -> None:
