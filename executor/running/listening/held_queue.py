@@ -134,13 +134,14 @@ class HeldQueue:
         return await self._desk.caller.call(portion.messages, stopping.is_set)
 
     async def _follow(self, portion: Portion, verdict: Verdict) -> None:
+        if isinstance(verdict, Done):
+            if verdict.publish and self._relay is not None:
+                await self._relay.publish(Made(portion, verdict.publish))
+            return
         if parts := split(portion, verdict):
             self._agenda.extendleft(reversed(parts))
             return
         match verdict:
-            case Done(made):
-                if made and self._relay is not None:
-                    await self._relay.publish(Made(portion, made))
             case Failed() | Again():
                 if (following := next_attempt(portion, verdict, await self._desk.policy())) is not None:
                     self._agenda.appendleft(following)

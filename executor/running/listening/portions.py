@@ -17,7 +17,7 @@ from executor.running.listening.verdicts import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: where calls take one message each, making these is what costs
 class Portion:
     """Messages that follow each other; they are called with unless there is a verdict on them already."""
 

@@ -20,6 +20,9 @@ class Done:
     publish: Sequence[Message] = ()
 
 
+DONE = Done()
+
+
 @dataclass(frozen=True, slots=True)
 class Partly:
     """The first `count` messages are handled; the others are to come again after that time, which is no attempt."""
@@ -62,7 +65,7 @@ def verdict_on(error: BaseException) -> Failed | Again | Hopeless | Done:
         case Fail():
             return Hopeless(str(error))
         case Skip():
-            return Done()
+            return DONE
         case _:
             return Failed(line_of(error)[:MAX_ERROR_CHARACTERS])
 
@@ -70,14 +73,14 @@ def verdict_on(error: BaseException) -> Failed | Again | Hopeless | Done:
 def verdict_of(returned: object, given: int, *, publishes: bool) -> Verdict:
     """Of what the function returned for so many messages. Raises BadReturn."""
     match returned:
+        case None:
+            return DONE
         case BaseException():
             return verdict_on(returned)
         case Handled():
             return _partly(returned, given, publishes=publishes)
-        case _ if publishes:
-            return Done(gathered(returned))
         case _:
-            return Done()
+            return Done(gathered(returned)) if publishes else DONE
 
 
 def is_narrowed(messages: Messages, verdict: Verdict) -> bool:
