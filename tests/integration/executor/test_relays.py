@@ -7,16 +7,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from broker.client import Consumer, GroupClient, Message, Producer, ReceivedMessage
 from broker.client.operating.dead_letters import DeadLetter, DeadLetterClient
 from broker.client.operating.topics import TopicClient
-from broker.errors import UnknownGroup
+from broker.daemon import build
+from broker.errors import DiskFull, UnknownGroup
+from broker.log.disk import Disk
 from broker.model import GroupPolicy, Steps
+from broker.settings import BrokerSettings
 from broker.testing import running_broker
 from executor.app import Executor
 from executor.errors import Fail, Retry
 from executor.model import Handled
+from executor.running.listening import relaying
 from executor.running.listening.joining import BrokerGroups
 from executor.running.listening.listening import Listening
 from tests.support.broker_process import BrokerProcess
@@ -304,3 +309,49 @@ async def test_a_topic_that_was_made_anew_is_read_from_its_beginning(tmp_path: P
                 await until_read(broker)
             assert await stored(broker) == 20 * times
             await topics.delete("in")
+
+
+class SmallDisk(Disk):
+    """Has as many bytes left as it is told."""
+
+    left = 1 << 40
+
+    def free(self, path: Path) -> int:
+        return self.left
+
+
+async def until_full(broker: str) -> None:
+    """The broker looks at its disk every second."""
+    with suppress(DiskFull):
+        while True:
+            await publish(broker, Message(b"x"), topic="other")
+
+
+async def test_a_relay_waits_while_the_disk_is_full_and_calls_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, calls, disk, go_on = Executor("group"), list[int](), SmallDisk(), asyncio.Event()
+    monkeypatch.setattr(relaying, "DISK_FULL_SECONDS", 0.01)
+
+    @app.consumer("in", group="g", mode="offset", to="out", max_messages=5)
+    async def listen(messages: list[ReceivedMessage]) -> list[Message]:
+        await go_on.wait()
+        calls.extend(message.offset for message in messages)
+        return [Message(message.body, key=message.key) for message in messages]
+
+    async with build(BrokerSettings.from_env(data=tmp_path, port=0), disk=disk) as house, asyncio.TaskGroup() as group:
+        group.create_task(house.run())
+        broker = house.endpoints["grpc"]
+        await publish(broker, *numbers(20, key="one"))
+        with capture_logs() as logs:
+            async with listening(broker, app):
+                disk.left = 0
+                await until_full(broker)
+                go_on.set()
+                while not any(line.get("action") == "relay_waits" for line in logs):
+                    await asyncio.sleep(0.01)
+                disk.left = 1 << 40
+                await until_read(broker)
+        assert [int(message.body) for message in await read(broker, 20)] == list(range(20))
+        assert calls == list(range(20))
+        house.stop()
