@@ -28,6 +28,7 @@ F = TypeVar("F", bound=Function)
 Lifespan = Callable[[], AbstractAsyncContextManager[object]]
 
 SHORTEST_LEASE, LONGEST_LEASE = timedelta(seconds=1), timedelta(hours=12)  # as the broker takes them
+LONGEST_RELAY_NAMES = 236  # of the 255 bytes of the producer's id
 
 
 class Executor:
@@ -114,6 +115,7 @@ class Executor:
         tags: Sequence[str] = (),
         start: Literal["earliest", "latest"] | datetime = "earliest",
         lease: timedelta = timedelta(seconds=30),
+        to: str | None = None,
     ) -> Callable[[F], F]:
         """Calls a function, plain or async, with the messages of the topics, as a member of the group.
 
@@ -129,9 +131,16 @@ class Executor:
 
         With `tags` only messages that have one of them come, the others count as done. `start` is where a queue begins
         that the group never read: "earliest", "latest", or at an aware datetime. `lease`, of 1 s to 12 h, is how long
-        others wait for the messages of a process that died; while a call runs it is extended. Raises BadHandler.
+        others wait for the messages of a process that died; while a call runs it is extended.
+
+        With `to`, the name of a topic, and mode="offset" the function returns a Message, several, or None. They are
+        published in one step with how far the queue is read, so that each message leads to its messages exactly once,
+        whatever dies. A message's own topic wins over `to`. What the broker refuses is a failure of the call.
+
+        `Handled(count, after=...)` may be returned: the first `count` messages of a list are done, the others come
+        again after that time, and this is no attempt. Raises BadHandler.
         """
-        reason = _unfit(topics, mode, tags, start, lease)
+        reason = _unfit(topics, mode, tags, start, lease) or _unfit_relay(topics, group, mode, to)
         if reason is None and (slots < 1 or max_messages < 1):
             reason = "slots and max_messages are at least 1"
         if reason is not None:
@@ -139,7 +148,7 @@ class Executor:
 
         def offer(function: F) -> F:
             is_async, (is_single, providers) = inspect.iscoroutinefunction(function), read_listener(group, function)
-            how = (is_async, is_single, Mode(mode), slots, max_messages, tuple(tags), start, lease, providers)
+            how = (is_async, is_single, Mode(mode), slots, max_messages, tuple(tags), start, lease, providers, to)
             self.registry.listeners.append(Listener(topics, group, function, *how))
             return function
 
@@ -181,4 +190,17 @@ def _unfit(
         return f"start is earliest, latest or an aware datetime, not {start!r}"
     if not SHORTEST_LEASE <= lease <= LONGEST_LEASE:
         return f"a lease is {SHORTEST_LEASE} to {LONGEST_LEASE} long, not {lease}"
+    return None
+
+
+def _unfit_relay(topics: Sequence[str], group: str, mode: str, to: object) -> str | None:
+    """Why a consumer cannot publish so; None: it can, or does not want to."""
+    if to is None:
+        return None
+    if not isinstance(to, str) or not to:
+        return f"to is the name of a topic, not {to!r}"
+    if mode != Mode.OFFSET:
+        return 'to= needs mode="offset": only how far a queue is read can be stored with what it leads to'
+    if len(group) + max(map(len, topics)) > LONGEST_RELAY_NAMES:
+        return f"with to= the names of the group and of a topic have {LONGEST_RELAY_NAMES} characters at most together"
     return None

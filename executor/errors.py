@@ -149,6 +149,13 @@ class BadResult(ExecutorError):
     status = Status.INVALID_ARGUMENT
 
 
+class BadReturn(ExecutorError):
+    """What a listener returned cannot be followed: {reason}."""
+
+    code = "bad_return"
+    status = Status.INVALID_ARGUMENT
+
+
 class NoContext(ExecutorError):
     """No attempt runs here; current_context() is for code that a handler calls."""
 

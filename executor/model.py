@@ -1,10 +1,12 @@
 """What an executor is told to do and what it tells back, as plain data."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NewType
+
+from broker.client.message import Message
 
 RunId = NewType("RunId", str)
 ExecutorId = NewType("ExecutorId", str)
@@ -106,3 +108,26 @@ class LogLine:
     at: datetime
     level: int
     text: str
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Handled:
+    """A listener may return it: the first `count` of the messages that it was called with are done, the others not yet.
+
+    `publish` is what those that are done lead to, a message or several, where the listener has `to`. The others come
+    again `after` that time (in seconds where it is a number; None: at once), and this counts as no attempt, so that
+    `Handled(0, after=1)` waits in place for as long as it takes.
+    """
+
+    count: int
+    publish: Message | Iterable[Message]
+    after: timedelta
+
+    def __init__(
+        self, count: int, publish: Message | Iterable[Message] = (), after: timedelta | float | None = None
+    ) -> None:
+        object.__setattr__(self, "count", count)
+        object.__setattr__(self, "publish", publish)
+        object.__setattr__(
+            self, "after", timedelta(seconds=after or 0) if isinstance(after, int | float | None) else after
+        )

@@ -111,8 +111,8 @@ class Listener:
     tags: Sequence[str] = ()  # none: all messages
     start: Literal["earliest", "latest"] | datetime = "earliest"  # of a queue that the group never read
     lease: timedelta = timedelta(seconds=30)  # by lease: what a process has that dies is for others then
-
     providers: Sequence[Provider] = ()
+    to: str | None = None  # the topic of what it returns; None: that is no message
 
     def call(self, given: object, state: object) -> object:
         """Calls the function with a message or a list of them; the coroutine of an async one is the caller's."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from executor.errors import Cancelled, CheckpointOrder, ClaimHeld, Fail, Retry, RowFailed, Skip
     from executor.limits.current import current_limits, once, once_all
     from executor.limits.limits import Limits
+    from executor.model import Handled
     from executor.running.context import Context, current_context
     from executor.sharding.hash import shard_of, stable_hash
     from executor.sharding.plan import Bucket
@@ -34,6 +35,7 @@ __all__ = [
     "Depends",
     "Executor",
     "Fail",
+    "Handled",
     "InvalidTrigger",
     "Limits",
     "Message",
@@ -64,6 +66,7 @@ _HOMES = {
     "executor.errors": ("Cancelled", "CheckpointOrder", "ClaimHeld", "Fail", "Retry", "RowFailed", "Skip"),
     "executor.limits.current": ("current_limits", "once", "once_all"),
     "executor.limits.limits": ("Limits",),
+    "executor.model": ("Handled",),
     "executor.running.context": ("Context", "current_context"),
     "executor.sharding.hash": ("shard_of", "stable_hash"),
     "executor.sharding.plan": ("Bucket",),

@@ -41,7 +41,8 @@ def sent_as(topic: str, messages: Sequence[Message]) -> Sequence[int]:
 
 def _by_topic(topic: str, messages: Sequence[Message]) -> dict[str, Sequence[int]]:
     """Indexes of the messages of each topic, rising; topics in the order of their first message."""
-    if not any(message.topic for message in messages):
+    topics = [message.topic for message in messages]
+    if not any(topics):
         return {topic: range(len(messages))} if messages else {}
     by_topic: dict[str, list[int]] = defaultdict(list)
     for index, message in enumerate(messages):

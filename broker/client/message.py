@@ -1,8 +1,9 @@
 """Messages as users see them, and batches that build them only when looked at."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count, repeat
 from types import MappingProxyType
 from typing import overload
 
@@ -10,6 +11,11 @@ from broker.errors import BadRequest
 from broker.model import message_id
 
 NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
+
+Attributes = tuple[Mapping[str, str], int, bool]
+"""Properties, when to deliver in milliseconds since the epoch or 0, whether one at a time per key."""
+
+_NO_ATTRIBUTES: Attributes = (NO_PROPERTIES, 0, False)
 
 
 @dataclass(slots=True)  # not frozen: that makes building one take 1.7 us instead of 0.5, half of what a client does
@@ -30,19 +36,19 @@ class Message:
     ordered: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)  # not keyword-only: that makes building one take 0.7 us instead of 0.4
 class ReceivedMessage(Message):
     """What is delivered: a message and where it stands. `attempt` counts deliveries, the first is 1.
 
     `published_at_ms` is when the broker stored it, in milliseconds since the epoch.
     """
 
-    queue: int
-    offset: int
+    queue: int = 0
+    offset: int = 0
     attempt: int = 1
-    published_at_ms: int
-    log_id: str
-    topic_id: int
+    published_at_ms: int = 0
+    log_id: str = ""
+    topic_id: int = 0
 
     @property
     def message_id(self) -> str:
@@ -65,7 +71,7 @@ class Columns:
     keys: Sequence[str]
     tags: Sequence[str]
     published_at_ms: Sequence[int]
-    attributes: Mapping[int, tuple[Mapping[str, str], int, bool]]
+    attributes: Mapping[int, Attributes]
     offsets: Sequence[int] = ()
     next_offset: int | None = None
     queues: Sequence[int] = ()
@@ -107,11 +113,29 @@ class Batch(Sequence[ReceivedMessage]):
         return self._at(range(len(self))[index])
 
     def __iter__(self) -> Iterator[ReceivedMessage]:
-        return map(self._at, range(len(self)))
+        """Column by column, which takes a third of the time of one by one."""
+        columns = self.columns
+        properties, deliver_at, ordered = _attribute_columns(columns.attributes, len(self))
+        return map(
+            ReceivedMessage,
+            columns.bodies,
+            _texts(columns.keys),
+            _texts(columns.tags) if len(columns.tags) > 1 else repeat(tag_at(columns.tags, 0)),
+            properties,
+            repeat(self.topic),
+            deliver_at,
+            ordered,
+            columns.queues or repeat(self.queue),
+            columns.offsets or count(self.first_offset),
+            columns.attempts or repeat(1),
+            columns.published_at_ms,
+            repeat(self.log_id),
+            repeat(self.topic_id),
+        )
 
     def _at(self, index: int) -> ReceivedMessage:
         columns = self.columns
-        properties, deliver_at_ms, ordered = columns.attributes.get(index, (NO_PROPERTIES, 0, False))
+        properties, deliver_at_ms, ordered = columns.attributes.get(index, _NO_ATTRIBUTES)
         return ReceivedMessage(
             body=columns.bodies[index],
             key=(columns.keys[index] or None) if columns.keys else None,
@@ -127,6 +151,21 @@ class Batch(Sequence[ReceivedMessage]):
             log_id=self.log_id,
             topic_id=self.topic_id,
         )
+
+
+def _texts(texts: Sequence[str]) -> Iterable[str | None]:
+    """None for what is empty, as for all where there are none."""
+    return [text or None for text in texts] if texts else repeat(None)
+
+
+def _attribute_columns(
+    attributes: Mapping[int, Attributes], size: int
+) -> tuple[Iterable[Mapping[str, str]], Iterable[datetime | None], Iterable[bool]]:
+    """Properties, when to deliver, and whether ordered, of so many messages."""
+    if not attributes:
+        return repeat(NO_PROPERTIES), repeat(None), repeat(False)
+    properties, times, ordered = zip(*(attributes.get(index, _NO_ATTRIBUTES) for index in range(size)), strict=True)
+    return properties, [from_ms(at_ms) if at_ms else None for at_ms in times], ordered
 
 
 def tag_at(tags: Sequence[str], index: int) -> str | None:

@@ -12,12 +12,14 @@ from broker.engine.commands import (
     BuryMessages,
     CheckTransactions,
     Command,
+    DeleteGroup,
     DeleteTopic,
     DeliverDue,
     EndTransaction,
     GiveUpTransaction,
     GroupingCommand,
     Recall,
+    ResetOffsets,
 )
 from broker.engine.delaying import Delaying
 from broker.engine.grouping import Grouping
@@ -147,7 +149,9 @@ class Engine:
     def _try(self, command: Command, now_ms: int) -> Answer | Stored | EndedBefore | BrokerError:
         try:
             if isinstance(command, GroupingCommand):
-                return self.grouping.do(command, now_ms)
+                answer = self.grouping.do(command, now_ms)
+                self._start_over(command, now_ms)
+                return answer
             if isinstance(command, LeasingCommand):
                 return self._lease(command, now_ms)
             match command:
@@ -165,6 +169,14 @@ class Engine:
                     return self.publishing.do(command, now_ms)
         except BrokerError as refusal:
             return refusal
+
+    def _start_over(self, command: GroupingCommand, now_ms: int) -> None:
+        """A group that reads anew publishes anew what that leads to."""
+        match command:
+            case ResetOffsets(reset) if not reset.preview:
+                self.publishing.start_over(f"group/{reset.group}/{reset.topic}/", now_ms)
+            case DeleteGroup(name):
+                self.publishing.start_over(f"group/{name}/", now_ms)
 
     def _find(self, at: TopicQueue, at_ms: int) -> int:
         """The offset of a queue's first message stored then (milliseconds since the epoch) or later."""

@@ -34,10 +34,13 @@ from broker.log.payload import (
     stored_runs,
 )
 from broker.log.record import read_back
-from broker.model import Forgotten, Opened, Published
+from broker.model import Forgotten, HolderId, Opened, Published
 from broker.producers.rules import Producer, Verdict, known
 from broker.producers.table import Producers
 from broker.queues.encoding import EncodedRun
+
+NO_PLACE = b""
+"""The cursor of a producer that is to start over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,16 @@ class Publishing:
             records = read_back(self._journal.log.read(position, run.size), run.count) if run.is_delayed else None
             yield records.sizes if records else ()
             position += run.size
+
+    def start_over(self, prefix: str, now_ms: int) -> None:
+        """Whoever opens one of the producers below goes on from no cursor, and their holders are fenced."""
+        for producer_id, state in self.producers.below(prefix):
+            fence = Fence(producer_id, state.term + 1, HolderId(state.holder_id))
+            self._journal.append(Kind.FENCE, [encode_fence(fence)], now_ms)
+            self.producers.apply_fence(fence, now_ms)
+            head = PublishHead(producer_id, fence.term, state.last_sequence + 1, NO_PLACE, ())
+            position = self._journal.append(Kind.PUBLISH, [encode_publish_head(head)], now_ms)
+            self.producers.apply_publish(head, now_ms, position)
 
     def replay(self, frame: Frame) -> None:
         """Does again what a stored frame of this room did."""

@@ -34,6 +34,10 @@ class Producers:
     def get(self, producer_id: ProducerId) -> Producer | None:
         return self._states.get(producer_id)
 
+    def below(self, prefix: str) -> list[tuple[ProducerId, Producer]]:
+        """Those whose ids begin so."""
+        return [(known, state) for known, state in self._states.items() if known.startswith(prefix)]
+
     def judge_open(self, producer_id: ProducerId, term: int, holder_id: HolderId) -> bool:
         """Whether a fence is needed; not when this holder has this term. Raises ProducerUnknown, StaleTerm."""
         if any(name in self._tombstones for name in _names(producer_id)):

@@ -1,85 +1,25 @@
 """Calls a listener's function, and judges what came of it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import structlog
 
-from broker.client.message import ReceivedMessage
-from executor.errors import Fail, Retry, Skip, line_of
-from executor.registry import Listener
+from executor.registry import Function, Listener
 from executor.running.isolation import contained, in_thread
+from executor.running.listening.verdicts import Failed, Messages, Verdict, verdict_of, verdict_on
 
 log = structlog.get_logger(__name__)
-
-MAX_ERROR_CHARACTERS = 1_000
-
-Messages = Sequence[ReceivedMessage]
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The messages are handled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The function raised: which message it was is not known yet where there are several."""
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """The function asks to get the same messages again; `after` None: as the group's policy says."""
-
-    error: str
-    after: timedelta | None
-
-
-@dataclass(frozen=True, slots=True)
-class Hopeless:
-    """The function says that another try is of no use."""
-
-    error: str
-
-
-Verdict = Done | Failed | Again | Hopeless
-
-
-def verdict_of(outcome: object) -> Verdict:
-    """Of what the function returned or raised: Retry, Fail and Skip may be either."""
-    match outcome:
-        case Retry():
-            return Again(str(outcome), outcome.after)
-        case Fail():
-            return Hopeless(str(outcome))
-        case Skip():
-            return Done()
-        case BaseException():
-            return Failed(_told(outcome))
-        case _:
-            return Done()
-
-
-def is_narrowed(messages: Messages, verdict: Verdict) -> bool:
-    """Whether the halves are to be tried, so that one bad message does not take the others along."""
-    return len(messages) > 1 and isinstance(verdict, Failed | Hopeless)
-
-
-def halves(messages: Messages) -> tuple[Messages, Messages]:
-    middle = len(messages) // 2
-    return messages[:middle], messages[middle:]
 
 
 class Caller:
     """Calls a listener, at most as many calls side by side as it has slots."""
 
     def __init__(self, listener: Listener, state: object = None) -> None:
-        self._listener = listener
+        self._listener = replace(listener, function=_judged(listener))
         self._state = state
         self._slots = asyncio.Semaphore(listener.slots)
 
@@ -93,9 +33,11 @@ class Caller:
             if is_stopping():
                 return None
             try:
-                return verdict_of(await self._run(messages))
+                returned = await self._run(messages)
+                assert isinstance(returned, Verdict)
+                return returned
             except Exception as error:
-                verdict = verdict_of(error)
+                verdict = verdict_on(error)
                 if isinstance(verdict, Failed):
                     self._tell(messages, error)
                 return verdict
@@ -123,5 +65,17 @@ class Caller:
         )
 
 
-def _told(error: BaseException) -> str:
-    return line_of(error)[:MAX_ERROR_CHARACTERS]
+def _judged(listener: Listener) -> Function:
+    """The function, with a verdict on what it returns: a generator runs where the function does."""
+    function, one, publishes = listener.function, listener.takes_one, listener.to is not None
+
+    def judged(given: Messages, **more: object) -> Verdict:
+        count = 1 if one else len(given)
+        return verdict_of(function(given, **more), count, publishes=publishes)
+
+    async def judged_async(given: Messages, **more: object) -> Verdict:
+        count = 1 if one else len(given)
+        returned = await cast("Coroutine[None, None, object]", function(given, **more))
+        return verdict_of(returned, count, publishes=publishes)
+
+    return judged_async if listener.is_async else judged

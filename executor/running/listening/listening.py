@@ -6,10 +6,13 @@ from typing import Protocol
 
 import structlog
 
+from broker.client.message import Batch
 from broker.model import GroupPolicy, Mode
 from executor.registry import Listener
 from executor.running.listening.calling import Caller
+from executor.running.listening.held_queue import Desk
 from executor.running.listening.in_order import InOrder, OffsetConsumer
+from executor.running.listening.relaying import Relay, RelayProducer, Source
 from executor.running.listening.side_by_side import LeaseConsumer, SideBySide
 from executor.running.listening.stopping import Stopping
 from protos.errors import ShardcastError
@@ -26,6 +29,9 @@ class Groups(Protocol):
     def by_offset(self, listener: Listener) -> AbstractAsyncContextManager[OffsetConsumer]: ...
 
     def by_lease(self, listener: Listener) -> AbstractAsyncContextManager[LeaseConsumer]: ...
+
+    def producer(self, producer_id: str, term: int) -> AbstractAsyncContextManager[RelayProducer]:
+        """Entering fences every other one of this id; waits while the broker is away. Raises StaleTerm."""
 
     async def policy(self, group: str) -> GroupPolicy: ...
 
@@ -61,11 +67,19 @@ class Listening:
             if listener.mode is Mode.OFFSET:
                 reader = await self._stopping.unless(stack.enter_async_context(self._groups.by_offset(listener)))
                 if reader is not None:
-                    await InOrder(self._caller, reader, self._policy, self._stopping).run()
+                    desk = Desk(self._caller, reader, self._policy, self._stopping)
+                    await InOrder(reader, desk, self._relay_of).run()
             else:
                 member = await self._stopping.unless(stack.enter_async_context(self._groups.by_lease(listener)))
                 if member is not None:
                     await SideBySide(listener, self._caller, member, self._stopping).run()
+
+    def _relay_of(self, batch: Batch) -> Relay | None:
+        group, to = self._listener.group, self._listener.to
+        if to is None:
+            return None
+        source = Source(group, batch.topic, batch.queue, batch.generation, batch.topic_id, to)
+        return Relay(source, self._groups.producer, self._stopping)
 
     async def _policy(self) -> GroupPolicy:
         """As it is now, or as it was known last: while the broker is away a message is tried all the same."""

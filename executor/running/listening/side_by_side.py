@@ -9,18 +9,19 @@ import structlog
 
 from broker.client.message import ReceivedMessage
 from executor.registry import Listener
-from executor.running.listening.calling import (
+from executor.running.listening.calling import Caller
+from executor.running.listening.stopping import Stopping
+from executor.running.listening.verdicts import (
     Again,
-    Caller,
     Done,
     Failed,
     Hopeless,
     Messages,
+    Partly,
     Verdict,
     halves,
     is_narrowed,
 )
-from executor.running.listening.stopping import Stopping
 from protos.errors import ShardcastError
 
 log = structlog.get_logger(__name__)
@@ -99,6 +100,9 @@ class SideBySide:
         return await self._caller.call(messages, self._stopping.is_set)
 
     async def _settle(self, messages: Messages, verdict: Verdict | None) -> None:
+        while isinstance(verdict, Partly):
+            messages = await self._take_rest(messages, verdict)
+            verdict = await self._judge(messages)
         if verdict is not None and is_narrowed(messages, verdict):
             for half in halves(messages):
                 await self._settle(half, await self._judge(half))
@@ -109,12 +113,23 @@ class SideBySide:
             log.warning("message was another's", action="settle_lost", topic=messages[0].topic, error=str(error))
         self._drop(messages)
 
+    async def _take_rest(self, messages: Messages, verdict: Partly) -> Messages:
+        """What is not done; it stays leased until its time has come, and others have its slot meanwhile."""
+        done, rest = messages[: verdict.count], messages[verdict.count :]
+        if done:
+            await self._settle(done, Done())
+        self._at_work -= 1
+        self._has_room.set()
+        await self._stopping.unless(asyncio.sleep(verdict.after.total_seconds()))
+        self._at_work += 1
+        return rest
+
     async def _tell(self, messages: Messages, verdict: Verdict | None) -> None:
         consumer = self._consumer
         match verdict:
             case None:
                 await consumer.give_back(*messages)
-            case Done():
+            case Done() | Partly():  # the latter has been split
                 await consumer.acknowledge(*messages)
             case Failed(error):
                 await consumer.retry(*messages, error=error)

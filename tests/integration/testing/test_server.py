@@ -174,6 +174,19 @@ def test_an_executor_that_is_stopped_lets_its_shard_go_on_elsewhere(app: App) ->
         assert server.executors == (second,)
 
 
+def test_what_a_listener_returns_is_published() -> None:
+    app = Executor("relays")
+
+    @app.consumer("orders", group="copiers", mode="offset", to="copies")
+    def copy(message: Message) -> Message:
+        return Message(message.body, key=message.key)
+
+    with TestServer(app) as server, Producer(server.broker) as producer:
+        producer.publish_batch("orders", [Message(b"%d" % n, key="7") for n in range(20)])
+        server.wait_read("copiers")
+        assert [message.body for message in server.messages("copies")] == [b"%d" % n for n in range(20)]
+
+
 @pytest.mark.anyio
 async def test_it_works_in_async_tests_as_well(app: App) -> None:
     with TestServer(app) as server:

@@ -12,7 +12,8 @@ from executor.app import Executor
 from executor.errors import BadHandler, Fail, Retry
 from executor.model import OutcomeState
 from executor.running.context import AsyncContext, Context
-from executor.running.listening.calling import Caller, Done, Failed
+from executor.running.listening.calling import Caller
+from executor.running.listening.verdicts import Done, Failed
 from executor.testing import run_local
 from shardcast import Depends
 from tests.support.attempts import outcome_of

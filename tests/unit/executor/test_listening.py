@@ -15,6 +15,7 @@ from executor.app import Executor
 from executor.errors import BadHandler, Fail, Retry, Skip
 from executor.registry import Function, Listener, read_listener
 from executor.running.listening.listening import Listening
+from executor.running.listening.relaying import RelayProducer
 from protos.errors import ShardcastError, Unreachable
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +59,9 @@ class FakeGroups:
 
     def by_lease(self, listener: Listener) -> AbstractAsyncContextManager["LeaseMember"]:
         return self._joined(LeaseMember(self))
+
+    def producer(self, producer_id: str, term: int) -> AbstractAsyncContextManager[RelayProducer]:
+        raise NotImplementedError
 
     async def policy(self, group: str) -> GroupPolicy:
         if self.is_policy_away:
@@ -206,7 +210,7 @@ async def test_by_offset_a_failing_message_is_found_tried_in_place_and_given_up(
         [(16, 1), (17, 1)],
     ]
     assert groups.given_up == [(15, 3, "RuntimeError: no such user")]
-    assert groups.committed == [15, 15, 16, 18], "before each wait, behind what was given up, and at the end"
+    assert groups.committed == [15, 15, 15, 16, 18], "before each wait and giving up, behind that, and at the end"
 
 
 @pytest.mark.parametrize("is_raised", [True, False])

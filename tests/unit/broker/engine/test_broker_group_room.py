@@ -4,13 +4,35 @@ from pathlib import Path
 
 import pytest
 
-from broker.engine.commands import AlterGroup, BeatGroup, Command, CommitOffsets, DeleteGroup, DropSilent, LeaveGroup
+from broker.engine.commands import (
+    AlterGroup,
+    BeatGroup,
+    Command,
+    CommitOffsets,
+    DeleteGroup,
+    DropSilent,
+    LeaveGroup,
+    ResetOffsets,
+)
 from broker.engine.engine import Answer, Engine
 from broker.engine.opening import Checkpointer
-from broker.errors import BrokerError
+from broker.errors import BrokerError, StaleTerm
 from broker.groups.membership import Group
+from broker.groups.resetting import Reset
 from broker.log.disk import Disk
-from broker.model import Beat, BeatAnswer, Exponential, GroupName, GroupPolicy, MemberId, Mode, OffsetCommit, TopicQueue
+from broker.model import (
+    Beat,
+    BeatAnswer,
+    Edge,
+    Exponential,
+    GroupName,
+    GroupPolicy,
+    MemberId,
+    Mode,
+    OffsetCommit,
+    Opened,
+    TopicQueue,
+)
 from tests.support.broker_engine import TOPIC, opening, publishing, running_engine
 
 G = GroupName("g")
@@ -106,3 +128,21 @@ def test_a_topic_that_went_was_never_read(tmp_path: Path) -> None:
         assert engine.grouping.committed(G, FIRST) is None
     with running_engine(tmp_path) as (engine, _):
         assert not only(engine).queues
+
+
+@pytest.mark.parametrize("anew", [DeleteGroup(G, 9.0), ResetOffsets(Reset(G, TOPIC.name, Edge.EARLIEST), 9.0)])
+def test_the_producers_of_a_group_that_reads_anew_start_over(tmp_path: Path, anew: Command) -> None:
+    own, others = f"group/{G}/{TOPIC.name}/0", (f"group/{G}g/{TOPIC.name}/0", "run/a/0")
+    with running_engine(tmp_path) as (engine, _):
+        fill(engine)
+        for producer in (own, *others):
+            ask(engine, opening(producer, 7, "h"))
+            ask(engine, publishing(producer, 7, "h", 1, b"x", cursor=b"far"))
+        ask(engine, ResetOffsets(Reset(G, TOPIC.name, Edge.EARLIEST, preview=True), 9.0))
+        assert ask(engine, opening(own, 7, "h")) == Opened(1, b"far")
+        ask(engine, anew)
+        (late,) = engine.commit([publishing(own, 7, "h", 2, b"late", cursor=b"farther")]).answers
+        assert isinstance(late, StaleTerm)
+    with running_engine(tmp_path) as (engine, _):
+        assert ask(engine, opening(own, 9, "next")) == Opened(2, b"")
+        assert {ask(engine, opening(other, 7, "h")) for other in others} == {Opened(1, b"far")}
