@@ -95,6 +95,21 @@ def test_each_row_is_read_once(engine: sa.Engine, kind: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_the_key_alone_comes_in_rows_like_those_with_more_columns(engine: sa.Engine, way: str) -> None:
+    table = a_table(engine, *KEYS["integers"])
+
+    def rows(columns: Sequence[str]) -> list[tuple[object, object]]:
+        def scan(context: Context) -> list[tuple[object, object]]:
+            where = sa.text("k0 <> 7")
+            batches = context.scan(engine, table, where=where, columns=columns, batch=37, **WAYS[way])  # type: ignore[arg-type]
+            return [(row.k0, row[0]) for batch in batches for row in batch]
+
+        return [tuple(pair) for pair in run_local(scan, shard=(1, TOTAL)).result]  # type: ignore[attr-defined]
+
+    assert rows(["k0"]) == rows(["k0", "own"]) != []
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_filter_holds_for_each_way(engine: sa.Engine, way: str) -> None:
     table = a_table(engine, *KEYS["integers"])
     found = [scanned(engine, table, i, where=sa.text("k0 > 100 or k0 < 0"), **WAYS[way]) for i in range(TOTAL)]

@@ -60,6 +60,8 @@ class Questions:
     def rows(self, stretch: Stretch, after: Key | None, limit: int) -> Found:
         """At most so many wanted rows."""
         key = self._source.key
+        if self._are_packed and self._columns == key:
+            return self.rows_of(self.keys(stretch, after, limit))
         asked = sa.select(*self._columns).where(*self._filters, *self._within(after is not None))
         with self._source.reading() as connection:
             return self._split(connection.execute(asked.order_by(*key).limit(limit), self._given(stretch, after)).all())
