@@ -2,10 +2,10 @@
 
 import argparse
 
-from benchmarks import broker, executor, limits, main_job, scheduler, triggers
+from benchmarks import broker, executor, limits, main_job, marketing, scheduler, triggers
 from benchmarks.figures import as_json, as_table
 
-ALL = {each.NAME: each for each in (main_job, broker, scheduler, executor, triggers, limits)}
+ALL = {each.NAME: each for each in (main_job, broker, scheduler, executor, marketing, triggers, limits)}
 
 
 def main() -> None:

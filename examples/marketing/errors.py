@@ -34,3 +34,31 @@ class WrongState(MarketingError):
 
     code = "wrong_state"
     http_status = 409
+
+
+class EmptyAudience(MarketingError):
+    """The audience is nobody: no user meets it."""
+
+    code = "empty_audience"
+    http_status = 422
+
+
+class NothingToResend(MarketingError):
+    """No message of promotion {promotion_id} has failed since it was last sent again."""
+
+    code = "nothing_to_resend"
+    http_status = 409
+
+
+class BrokerAway(MarketingError):
+    """The broker does not answer: nothing was saved, try again."""
+
+    code = "broker_away"
+    http_status = 503
+
+
+class TooSlow(MarketingError):
+    """The database took too long: nothing was saved, try again."""
+
+    code = "too_slow"
+    http_status = 503

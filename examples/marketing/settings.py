@@ -1,11 +1,13 @@
 """Settings, from a YAML file whose section `rocketmq` says where messages go."""
 
 import os
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from examples.marketing.errors import BadSettings
 
@@ -61,6 +63,12 @@ class Provider(_Section):
     connections: Annotated[int, Field(ge=1, le=256)] = 8
     batch: Annotated[int, Field(ge=1, le=1_000)] = 100
 
+    @model_validator(mode="after")
+    def _knows_where_to(self) -> Self:
+        if self.kind == "http" and (not self.url.startswith(("http://", "https://")) or self.secret_file is None):
+            raise ValueError("a provider of the kind http needs a url, http:// or https://, and a secret_file")
+        return self
+
 
 class Settings(_Section):
     """`database` is a SQLAlchemy URL; `limits` is where rates, caps and `once` count, by default in the database.
@@ -100,5 +108,16 @@ class Settings(_Section):
 
 def faults(error: ValidationError) -> str:
     """All that is wrong, as one sentence."""
-    told = (f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}" for each in error.errors())
+    return sentence(error.errors())
+
+
+def sentence(faults: Sequence[Mapping[str, Any]]) -> str:
+    """Of pydantic's faults, each with the place where it is."""
+    told = (f"{_place(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in faults)
     return "; ".join(told) + "."
+
+
+def _place(location: Sequence[object]) -> str:
+    """("body", "steering", "rate") is "steering.rate"; a part of a union is told once."""
+    inside = location[1:] if location[:1] == ("body",) else location
+    return ".".join(str(name) for name, _ in groupby(inside)) or "it"

@@ -4,11 +4,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeAlias
 
+from examples.marketing.errors import BadSettings
 from examples.marketing.settings import Settings
 from examples.marketing.store.database import Database
 from shardcast import Limits
 from shardcast.rest import RestClient
+
+Clock: TypeAlias = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,23 +26,26 @@ class Shop:
     settings: Settings
     database: Database
     limits: Limits
-    clock: Callable[[], datetime]
+    clock: Clock
 
     @property
     def now_ms(self) -> int:
         return round(self.clock().timestamp() * 1000)
 
     def admin(self) -> RestClient:
-        """A client of the admin; a context manager."""
+        """A client of the admin; a context manager. Raises BadSettings where the token's file cannot be read."""
         token = self.settings.admin.token_file
-        return RestClient(self.settings.admin.server, token.read_text().strip() if token else "")
+        try:
+            return RestClient(self.settings.admin.server, token.read_text().strip() if token else "")
+        except OSError as error:
+            raise BadSettings(where=token, reason=f"{error.strerror}.") from error
 
 
 @contextmanager
-def opened(settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Iterator[Shop]:
+def opened(settings: Settings, clock: Clock = utc_now) -> Iterator[Shop]:
     """Makes missing tables first."""
     database = Database(settings.database)
-    limits = Limits(settings.limits or settings.database)
+    limits = Limits(settings.limits or settings.database, now=clock)
     try:
         database.create()
         yield Shop(settings, database, limits, clock)

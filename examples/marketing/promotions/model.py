@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from examples.marketing.messages import InformType, Line, Phase, PromotionMessage, PromotionType, Text
-from examples.marketing.personas.conditions import Condition
+from examples.marketing.personas.conditions import Audience
 from examples.marketing.promotions.states import State
 
 
@@ -78,8 +78,8 @@ class CouponOrder(_Data):
     otherwise each user of the audience is granted one while the promotion is sent."""
 
     name: Line
-    value_cents: Annotated[int, Field(ge=1)]
-    stock: Annotated[int, Field(ge=0)]
+    value_cents: Annotated[int, Field(ge=1, le=2**53)]
+    stock: Annotated[int, Field(ge=0, le=2**53)]
     expires_at: AwareDatetime
     is_lazy: bool = True
 
@@ -94,7 +94,7 @@ class PromotionOrder(_Data):
     starts_at: AwareDatetime
     ends_at: AwareDatetime
     send_at: AwareDatetime | None = None
-    audience: Condition | None = None
+    audience: Audience | None = None
     coupon: CouponOrder | None = None
     way: Way = Way.BUCKETS
     steering: Steering = Steering()
@@ -117,7 +117,7 @@ class PromotionOrder(_Data):
 @dataclass(frozen=True, slots=True)
 class Promotion:
     """As it is kept. `first_id` to `last_id` is the range of users' ids when it was saved, `resumed_at_ms` when it last
-    began or went on, `reason` why it is in its state."""
+    began or went on, `reason` why it is in its state, `audience_size` how many are meant once they are written down."""
 
     id: int
     version: int
@@ -130,6 +130,12 @@ class Promotion:
     resumed_at_ms: int
     launched_at_ms: int | None
     ended_at_ms: int | None
+    audience_size: int | None = None
+
+    @property
+    def goes_by_shards(self) -> bool:
+        """A frozen audience is no range of ids that could be cut into buckets."""
+        return self.order.way is Way.SHARDS or self.order.audience is not None
 
     @property
     def message(self) -> PromotionMessage:

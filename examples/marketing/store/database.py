@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from examples.marketing.store.tables import metadata
@@ -15,8 +15,11 @@ class Database:
     """A context manager. Scans and limits take its `engine`."""
 
     def __init__(self, url: str) -> None:
-        self.engine = create_engine(url, pool_pre_ping=True)
-        if self.engine.dialect.name == "sqlite":
+        is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        # What waited for a lock sees what was committed meanwhile, on every server as on PostgreSQL.
+        options = {} if is_sqlite else {"isolation_level": "READ COMMITTED"}
+        self.engine = create_engine(url, pool_pre_ping=True, **options)
+        if is_sqlite:
             event.listen(self.engine, "connect", _prepare)
             event.listen(self.engine, "begin", _begin)
 

@@ -2,44 +2,75 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from examples.marketing.errors import NotFound, WrongState
 from examples.marketing.messages import Phase
 from examples.marketing.promotions.model import Promotion, PromotionOrder, Steering
 from examples.marketing.promotions.states import State, Verb, step
-from examples.marketing.store.tables import coupons, launches, promotions, users
+from examples.marketing.store.tables import coupons, launches, promotion_ids, promotions, users
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a save is going to write down: which version, and for users of which ids, none where the range is empty."""
+
+    save_id: str
+    promotion_id: int
+    version: int
+    first_id: int
+    last_id: int
+
+
+def draft(connection: Connection, save_id: str, promotion_id: int | None) -> Draft:
+    """Of a new promotion (None), which gets its number here, or of a change. Raises NotFound or WrongState."""
+    version = 1
+    if promotion_id is None:
+        promotion_id = _new_id(connection)
+    else:
+        found = get(connection, promotion_id)
+        if found.state is not State.SAVED:
+            raise WrongState(promotion_id=promotion_id, state=found.state.value, verb="change")
+        version = found.version + 1
+    first, last = select(func.min(users.c.id)).scalar_subquery(), select(func.max(users.c.id)).scalar_subquery()
+    first_id, last_id = connection.execute(select(first, last)).one()  # two questions: SQLite scans for both in one
+    return Draft(save_id, promotion_id, version, *((0, -1) if first_id is None else (first_id, last_id)))
+
+
+def keep(connection: Connection, drafted: Draft, order: PromotionOrder, *, now_ms: int) -> Promotion:
+    """Writes down what was drafted, with its coupon. Raises WrongState if it was changed or launched meanwhile."""
+    values = {
+        "save_id": drafted.save_id,
+        "version": drafted.version,
+        "promotion_order": json.loads(order.model_dump_json(by_alias=True)),
+        "first_id": drafted.first_id,
+        "last_id": drafted.last_id,
+        "phase": first_phase(order).value,
+        "resumed_at_ms": now_ms,
+    }
+    if drafted.version == 1:
+        connection.execute(
+            insert(promotions).values(id=drafted.promotion_id, state=State.SAVED.value, reason="", **values)
+        )
+    else:
+        _change(connection, drafted, values)
+    _save_coupon(connection, drafted.promotion_id, order)
+    return get(connection, drafted.promotion_id)
+
+
+def first_phase(order: PromotionOrder) -> Phase:
+    return Phase.CANARY if order.steering.canary else Phase.REST
 
 
 def save(
     connection: Connection, order: PromotionOrder, *, save_id: str, promotion_id: int | None = None, now_ms: int
 ) -> Promotion:
     """Adds a promotion with its coupon, or changes one that is not launched. Raises NotFound or WrongState."""
-    first_id, last_id = connection.execute(select(func.min(users.c.id), func.max(users.c.id))).one()
-    values = {
-        "save_id": save_id,
-        "promotion_order": json.loads(order.model_dump_json(by_alias=True)),
-        "first_id": first_id or 0,
-        "last_id": last_id if last_id is not None else -1,  # nobody: an empty range
-        "phase": (Phase.CANARY if order.steering.canary else Phase.REST).value,
-        "resumed_at_ms": now_ms,
-    }
-    if promotion_id is None:
-        values |= {"version": 1, "state": State.SAVED.value, "reason": ""}
-        promotion_id = _inserted(connection, values)
-    else:
-        found = get(connection, promotion_id)
-        if found.state is not State.SAVED:
-            raise WrongState(promotion_id=promotion_id, state=found.state.value, verb="change")
-        where = (promotions.c.id == promotion_id) & (promotions.c.version == found.version)
-        changed = connection.execute(update(promotions).where(where).values(**values, version=found.version + 1))
-        if changed.rowcount != 1:
-            raise WrongState(promotion_id=promotion_id, state="being changed by somebody else", verb="change")
-    _save_coupon(connection, promotion_id, order)
-    return get(connection, promotion_id)
+    return keep(connection, draft(connection, save_id, promotion_id), order, now_ms=now_ms)
 
 
 def was_saved(connection: Connection, save_id: str, promotion_id: int, version: int) -> bool:
@@ -50,9 +81,10 @@ def was_saved(connection: Connection, save_id: str, promotion_id: int, version: 
     return row is not None and (row.save_id == save_id or row.version > version)
 
 
-def get(connection: Connection, promotion_id: int) -> Promotion:
-    """Raises NotFound."""
-    row = connection.execute(select(promotions).where(promotions.c.id == promotion_id)).mappings().one_or_none()
+def get(connection: Connection, promotion_id: int, *, to_change: bool = False) -> Promotion:
+    """Raises NotFound. Who is going to change it keeps others from doing so meanwhile."""
+    wanted = select(promotions).where(promotions.c.id == promotion_id)
+    row = connection.execute(wanted.with_for_update() if to_change else wanted).mappings().one_or_none()
     if row is None:
         raise NotFound(what="promotion", key=promotion_id)
     return _promotion(row)
@@ -64,6 +96,13 @@ def find(connection: Connection, ids: Sequence[int]) -> dict[int, Promotion]:
     return {row["id"]: _promotion(row) for row in rows}
 
 
+def newest(connection: Connection, before: int | None, most: int) -> Sequence[Promotion]:
+    """A page of all promotions, the newest first, those with smaller ids than `before`."""
+    wanted = select(promotions).order_by(promotions.c.id.desc()).limit(most)
+    rows = connection.execute(wanted if before is None else wanted.where(promotions.c.id < before)).mappings()
+    return [_promotion(row) for row in rows]
+
+
 def under_way(connection: Connection) -> Sequence[Promotion]:
     """Those that are launched and not at their end."""
     states = [State.RUNNING.value, State.PAUSED.value, State.HELD.value]
@@ -71,12 +110,23 @@ def under_way(connection: Connection) -> Sequence[Promotion]:
     return [_promotion(row) for row in rows]
 
 
+def is_any(connection: Connection, state: State) -> bool:
+    """Whether there is one in this state."""
+    found = select(promotions.c.id).where(promotions.c.state == state.value).limit(1)
+    return connection.execute(found).first() is not None
+
+
 def move(
     connection: Connection, promotion_id: int, verb: Verb, *, reason: str, now_ms: int, phase: Phase | None = None
 ) -> Promotion:
-    """Changes the state by the table. Raises NotFound or WrongState."""
+    """Changes the state by the table; one that is resumed though its canaries failed goes on to the rest.
+
+    Raises NotFound or WrongState.
+    """
     found = get(connection, promotion_id)
     state = step(promotion_id, found.state, verb)
+    if (found.state, verb) == (State.HELD, Verb.RESUME):
+        phase = Phase.REST
     values: dict[str, object] = {"state": state.value, "reason": reason}
     if phase is not None:
         values["phase"] = phase.value
@@ -90,6 +140,12 @@ def move(
     if connection.execute(update(promotions).where(where).values(**values)).rowcount != 1:
         raise WrongState(promotion_id=promotion_id, state="being changed by somebody else", verb=verb.value)
     return get(connection, promotion_id)
+
+
+def go_to_rest(connection: Connection, promotion_id: int) -> None:
+    """From the canaries to all the others; nothing where it does not run, or is there already."""
+    where = (promotions.c.id == promotion_id) & (promotions.c.state == State.RUNNING.value)
+    connection.execute(update(promotions).where(where).values(phase=Phase.REST.value))
 
 
 def steer(connection: Connection, promotion_id: int, steering: Steering) -> Promotion:
@@ -134,7 +190,9 @@ def _by_origin(connection: Connection, origin: str) -> RowMapping | None:
 
 
 def _save_coupon(connection: Connection, promotion_id: int, order: PromotionOrder) -> None:
+    where = coupons.c.promotion_id == promotion_id
     if (coupon := order.coupon) is None:
+        connection.execute(delete(coupons).where(where))
         return
     values = {
         "name": coupon.name,
@@ -144,13 +202,20 @@ def _save_coupon(connection: Connection, promotion_id: int, order: PromotionOrde
         "is_lazy": int(coupon.is_lazy),
         "expires_at_ms": round(coupon.expires_at.timestamp() * 1000),
     }
-    where = coupons.c.promotion_id == promotion_id
     if connection.execute(update(coupons).where(where).values(**values)).rowcount == 0:
         connection.execute(insert(coupons).values(promotion_id=promotion_id, **values))
 
 
-def _inserted(connection: Connection, values: dict[str, Any]) -> int:
-    key = connection.execute(insert(promotions).values(**values)).inserted_primary_key
+def _change(connection: Connection, drafted: Draft, values: dict[str, Any]) -> None:
+    is_as_drafted = (promotions.c.version == drafted.version - 1) & (promotions.c.state == State.SAVED.value)
+    where = (promotions.c.id == drafted.promotion_id) & is_as_drafted
+    if connection.execute(update(promotions).where(where).values(**values)).rowcount != 1:
+        state = "being changed by somebody else"
+        raise WrongState(promotion_id=drafted.promotion_id, state=state, verb="change")
+
+
+def _new_id(connection: Connection) -> int:
+    key = connection.execute(insert(promotion_ids)).inserted_primary_key
     assert key is not None
     return int(key[0])
 
@@ -168,4 +233,5 @@ def _promotion(row: RowMapping) -> Promotion:
         resumed_at_ms=row["resumed_at_ms"],
         launched_at_ms=row["launched_at_ms"],
         ended_at_ms=row["ended_at_ms"],
+        audience_size=row["audience_size"],
     )

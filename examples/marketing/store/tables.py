@@ -1,6 +1,6 @@
 """The tables. Instants are milliseconds since the epoch, money is cents."""
 
-from sqlalchemy import JSON, BigInteger, Column, Date, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, Date, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
 metadata = MetaData()
 
@@ -23,10 +23,15 @@ user_tags = Table(
     Column("user_id", _Number, primary_key=True),
     Column("tag", String(50), primary_key=True),
 )
+promotion_ids = Table(
+    "promotion_ids",  # given out: what a promotion says of itself is sent before its row is written
+    metadata,
+    Column("id", _Number, primary_key=True),
+)
 promotions = Table(
     "promotions",
     metadata,
-    Column("id", _Number, primary_key=True),
+    Column("id", _Number, primary_key=True, autoincrement=False),
     Column("version", Integer, nullable=False),
     Column("save_id", String(32), nullable=False, unique=True),  # of the save that the broker may ask about
     Column("promotion_order", JSON, nullable=False),
@@ -34,6 +39,7 @@ promotions = Table(
     Column("phase", String(20), nullable=False),
     Column("first_id", BigInteger, nullable=False),
     Column("last_id", BigInteger, nullable=False),
+    Column("audience_size", BigInteger),  # once its members are all written down
     Column("reason", Text, nullable=False),
     Column("resumed_at_ms", BigInteger, nullable=False),
     Column("launched_at_ms", BigInteger),
@@ -117,6 +123,8 @@ orders = Table(
     Column("points", BigInteger, nullable=False),
     Column("state", String(20), nullable=False),  # placed, canceled
     Column("event_id", String(32), unique=True),  # of its cancellation
+    Column("request_key", String(64)),  # by which the user's request is known when it comes again
+    UniqueConstraint("user_id", "request_key"),
 )
 points = Table(
     "points",

@@ -1,0 +1,1 @@
+"""The marketing system over HTTP: `python -m examples.marketing.api`."""

@@ -1,0 +1,32 @@
+"""Orders are placed and cancelled."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+
+from examples.marketing.api.parts import Id, TheProducer, TheShop
+from examples.marketing.orders import cancelling, placing
+from examples.marketing.orders.model import Order, OrderRequest
+
+router = APIRouter(prefix="/orders", tags=["orders"])
+
+Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=64)]
+
+
+@router.post("", status_code=201)
+def place(request: OrderRequest, shop: TheShop, key: Key = None) -> Order:
+    """Takes the product's stock, uses the coupon, gives points. The same key of the same user: the same order."""
+    with shop.database.writing() as connection:
+        return placing.place(connection, request, key=key, now_ms=shop.now_ms)
+
+
+@router.get("/{order_id}")
+def get(order_id: Id, shop: TheShop) -> Order:
+    with shop.database.reading() as connection:
+        return placing.get(connection, order_id)
+
+
+@router.post("/{order_id}/cancel")
+async def cancel(order_id: Id, shop: TheShop, producer: TheProducer) -> Order:
+    """Asked again, it gives the same answer. Coupon, stock and points follow."""
+    return await cancelling.cancel(producer, shop, order_id)

@@ -1,0 +1,1 @@
+"""Coupons: their stock, who holds them, and their end."""

@@ -1,0 +1,1 @@
+"""Providers: what takes notices to users, behind one port."""

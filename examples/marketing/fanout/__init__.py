@@ -1,0 +1,1 @@
+"""From a promotion to one message a user: by buckets of users, or by the shards of a job."""

@@ -1,0 +1,80 @@
+"""A promotion is saved and its event published in one transaction, over the database and the broker."""
+
+import asyncio
+import uuid
+from datetime import timedelta
+from functools import partial
+
+from examples.marketing.errors import BadRequest, EmptyAudience, TooSlow
+from examples.marketing.messages import PromotionSaved
+from examples.marketing.personas import audience
+from examples.marketing.promotions.model import Promotion, PromotionOrder, to_ms
+from examples.marketing.shop import Shop
+from examples.marketing.store import promotions
+from examples.marketing.store.promotions import Draft
+from examples.marketing.topics import PROMOTION_SAVED
+from examples.marketing.transacting import transact
+from shardcast import Message, aio
+
+SAVE_ID, DRAFTED_AT = "save_id", "drafted_at_ms"
+
+LATEST = timedelta(seconds=30)
+"""A draft that is older is not written down any more ..."""
+DECIDED_AFTER = timedelta(seconds=60)
+"""... so that one which is not there by then will never be; clocks of the API's processes may differ by the rest."""
+
+
+async def save(producer: aio.Producer, shop: Shop, order: PromotionOrder, promotion_id: int | None = None) -> Promotion:
+    """Adds a promotion (None), or changes one that is not launched; its event follows for certain.
+
+    Reads no rows of users but the least and the greatest id, and the first of an audience. Raises BadRequest,
+    EmptyAudience, NotFound, WrongState, TooSlow and BrokerAway, and then nothing was saved.
+    """
+    drafted_at_ms = shop.now_ms
+    draft = await asyncio.to_thread(_draft, shop, order, promotion_id)
+    message = _message(draft, order, drafted_at_ms)
+    return await transact(producer, PROMOTION_SAVED, message, partial(_keep, shop, draft, order, drafted_at_ms))
+
+
+def was_saved(shop: Shop, message: Message) -> bool | None:
+    """The check back: whether that event's promotion was written down; None: it may still come to that."""
+    event = PromotionSaved.model_validate_json(message.body)
+    with shop.database.reading() as connection:
+        if promotions.was_saved(connection, message.properties[SAVE_ID], event.promotion_id, event.version):
+            return True
+    age_ms = shop.now_ms - int(message.properties[DRAFTED_AT])
+    return None if age_ms < DECIDED_AFTER / timedelta(milliseconds=1) else False
+
+
+def _draft(shop: Shop, order: PromotionOrder, promotion_id: int | None) -> Draft:
+    now = shop.clock()
+    if order.ends_at <= now:
+        raise BadRequest(reason="A promotion that has ended already cannot be saved.")
+    with shop.database.reading() as connection:
+        if audience.is_nobody(connection, order.audience, now):
+            raise EmptyAudience
+        if promotion_id is not None:
+            return promotions.draft(connection, uuid.uuid4().hex, promotion_id)
+    with shop.database.writing() as connection:  # which gives it a number
+        return promotions.draft(connection, uuid.uuid4().hex, None)
+
+
+def _keep(shop: Shop, draft: Draft, order: PromotionOrder, drafted_at_ms: int) -> Promotion:
+    with shop.database.writing() as connection:
+        kept = promotions.keep(connection, draft, order, now_ms=shop.now_ms)
+        if shop.now_ms - drafted_at_ms > LATEST / timedelta(milliseconds=1):
+            raise TooSlow
+        return kept
+
+
+def _message(draft: Draft, order: PromotionOrder, drafted_at_ms: int) -> Message:
+    event = PromotionSaved(
+        promotion_id=draft.promotion_id,
+        version=draft.version,
+        phase=promotions.first_phase(order),
+        first_id=draft.first_id,
+        last_id=draft.last_id,
+        send_at_ms=drafted_at_ms if order.send_at is None else to_ms(order.send_at),
+    )
+    properties = {SAVE_ID: draft.save_id, DRAFTED_AT: str(drafted_at_ms)}
+    return Message(event.model_dump_json().encode(), key=str(draft.promotion_id), properties=properties)

@@ -1,0 +1,1 @@
+"""What becomes of promotions that are under way."""
