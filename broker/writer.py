@@ -40,9 +40,9 @@ class Writer:
         return answering
 
     @property
-    def is_busy(self) -> bool:
-        """Whether publishes wait for their sync."""
-        return self._room.is_taken
+    def waiting_bytes(self) -> int:
+        """Of publishes that wait for their sync."""
+        return self._room.taken
 
     async def stop(self) -> None:
         """Returns when everything submitted is durable and a checkpoint is stored."""

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import astuple
+from operator import attrgetter
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from examples.marketing.scenarios.users import User, user
 from examples.marketing.store.database import Database
 
 _COLUMNS = ", ".join(User.__slots__)
+_values = attrgetter(*User.__slots__)
 
 
 @contextmanager
@@ -56,4 +57,4 @@ def _create(url: str) -> None:
 
 def _rows(count: int) -> Iterator[Sequence[object]]:
     for number in range(1, count + 1):
-        yield astuple(user(number))
+        yield _values(user(number))

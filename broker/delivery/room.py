@@ -12,8 +12,9 @@ class Room:
         self._waiting: list[asyncio.Future[None]] = []
 
     @property
-    def is_taken(self) -> bool:
-        return self._taken > 0
+    def taken(self) -> int:
+        """Bytes."""
+        return self._taken
 
     async def take(self, size: int) -> None:
         """Returns when there is room for so many bytes, which are taken then."""

@@ -14,6 +14,8 @@ from broker.model import Fetched, GroupName, QueueKey, TopicName
 
 FETCH_BYTES = 8 << 20  # of records in one answer
 FETCH_MESSAGES = 32_768
+LITTLE = 16 << 10
+"""Bytes of publishes for which no reader rests: a relay that is far behind publishes a little of its own."""
 
 Reserve = Callable[[int], Awaitable[None]]
 """Returns when whoever asked may get so many bytes."""
@@ -45,7 +47,7 @@ class Reading:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._pacing = Pacing(lambda: parts.writer.is_busy)
+        self._pacing = Pacing(lambda: parts.writer.waiting_bytes > LITTLE)
 
     async def fetch(self, wanted: Wanted, reserve: Reserve = at_once) -> Fetched:
         """Raises OffsetOutOfRange, RecordDamaged, TopicPermission, UnknownQueue, UnknownTopic.

@@ -39,6 +39,7 @@ SCHEDULER = (
     "registered 50",
     "registered 50 memory",
 )
+WAYS = ("ranges", "hash", "buckets")
 EXECUTOR = ("rows ranges sqlite", "rows hash sqlite", "rows indexed sqlite", "3000 ranges")
 MINIATURE = (
     *("--rates", "10", "--late-rates", "20", "--seconds", "1", "--warm-up", "1", "--calls", "3"),
@@ -94,6 +95,22 @@ def test_the_executor_is_measured_by_each_strategy_and_reads_every_row_once() ->
     assert all(figure["value"] > 0 for figure in printed.values())
     assert all(printed[case]["floor"] > 0 for case in EXECUTOR)
     assert printed["rows hash sqlite"]["peer"] > 0
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(2 * SECONDS)
+def test_the_marketing_system_is_measured_each_way_and_calls_every_user_once() -> None:
+    """A run that is not exact ends the benchmark."""
+    how = ("--databases", "sqlite", "--users", "3000", "--saves", "3", "--once", "none", "sqlite")
+    printed = {
+        figure["case"]: figure for figure in figures("marketing", *how, "--once-users", "500", seconds=1.8 * SECONDS)
+    }
+    wanted = {f"3000 {way} sqlite{what}" for way in WAYS for what in ("", " seconds", " delivered")}
+    wanted |= {"save p50 sqlite", "save p99 sqlite", "deliver once none", "deliver once sqlite"}
+    assert wanted == {case for case in printed if "peak memory" not in case}
+    assert all(figure["value"] > 0 for figure in printed.values())
+    assert all(printed[f"3000 {way} sqlite"]["floor"] > 0 for way in WAYS)
+    assert printed["save p99 sqlite"]["peer"] > 0
 
 
 def test_limits_are_measured_in_every_case_and_on_every_store_that_is_installed() -> None:
