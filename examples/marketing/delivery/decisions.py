@@ -19,7 +19,7 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The promotion has ended."""
+    """The promotion has ended, or is over by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,8 @@ def decide(promotion: Promotion | None, view: View) -> Decision:
             return Drop()
         case State.PAUSED | State.HELD:
             return _rested(view)
+        case State.RUNNING if promotion.order.ends_at <= view.now:
+            return Drop()
         case State.RUNNING:
             return _delivered(promotion.order.steering.quiet, view)
 

@@ -85,6 +85,14 @@ def test_a_promotion_that_there_is_not_is_unknown() -> None:
     assert decide(None, view()) == Unknown("unknown promotion")
 
 
+@pytest.mark.parametrize(
+    ("early", "decision"), [(timedelta(seconds=1), Deliver()), (timedelta(0), Drop()), (-timedelta(days=1), Drop())]
+)
+def test_nothing_of_a_promotion_that_is_over_is_delivered(early: timedelta, decision: Decision) -> None:
+    running = promotion(State.RUNNING)
+    assert decide(running, replace(view(), now=running.order.ends_at - early)) == decision
+
+
 def test_a_message_that_was_parked_comes_to_rest_behind_all_that_may_have_been_parked_since() -> None:
     paused, seen = promotion(State.PAUSED), view(NOW_MS, is_parked=True)
     parked = decide(paused, seen)
