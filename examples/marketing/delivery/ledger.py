@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from examples.marketing.messages import PHASE, REASON, RESEND, TRIES, Counted, Phase
 from examples.marketing.topics import COUNTED, FAILED, PARKED, SEND
-from shardcast import Message, ReceivedMessage
+from shardcast import Fail, Message, ReceivedMessage
 
 STEPS = tuple(
     timedelta(seconds=seconds)
@@ -19,12 +19,16 @@ LONGEST_DELAY = timedelta(days=6)  # of the 7 that the broker keeps a message ba
 MOST_PROPERTY_BYTES = 16 << 10
 """Of a message to whose properties some are added; the broker takes 32 KiB."""
 _OURS = (PHASE, TRIES, RESEND)
+MOST_BODY_BYTES = (8 << 20) - (64 << 10)
+"""What one publish takes, with room for the rest of a message and its numbers."""
 MOST_BYTES = 4 << 20
 """What may go on of one batch, with room for what is added to it: half of what one publish takes."""
 
 
 def fitting(messages: Sequence[ReceivedMessage]) -> Sequence[ReceivedMessage]:
-    """The first ones that can all go on in one publish; one at least."""
+    """The first ones that can all go on in one publish; one at least. Raises Fail where that one cannot."""
+    if (size := len(messages[0].body)) > MOST_BODY_BYTES:
+        raise Fail(f"it has {size} bytes: too many to go on")
     if sum(len(each.body) for each in messages) + _property_bytes(messages) <= MOST_BYTES:
         return messages
     sizes = accumulate(len(each.body) + _property_bytes([each]) for each in messages)

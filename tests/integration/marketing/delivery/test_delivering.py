@@ -13,7 +13,7 @@ from examples.marketing.messages import InformType, Phase
 from examples.marketing.promotions.model import FrequencyCap, QuietHours, Steering
 from examples.marketing.promotions.states import Verb
 from examples.marketing.topics import COUNTED, FAILED, HOT_GOODS, PARKED, SEND
-from shardcast import Message
+from shardcast import Fail, Message
 from tests.support.marketing import NOW, Office, an_office, received
 
 REST, CANARY = Phase.REST, Phase.CANARY
@@ -201,6 +201,16 @@ def test_a_large_batch_goes_on_in_parts_that_one_publish_takes(office: Office) -
     huge = [Message(b"x" * (3 << 20))] * 3
     done = office.deliver(huge)
     assert (done.handled.count, len(done.to(FAILED))) == (1, 1)
+
+
+def test_a_message_that_no_publish_takes_becomes_a_dead_letter_and_what_is_before_it_is_done_first(
+    office: Office,
+) -> None:
+    promotion = office.launched()
+    messages = [promotion.message.to(1), Message(b"x" * ((8 << 20) - 40))]
+    assert office.deliver(messages).handled.count == 1
+    with pytest.raises(Fail, match="too many"):
+        office.deliver(messages[1:])
 
 
 def test_each_channel_has_its_provider(tmp_path: Path) -> None:
