@@ -18,6 +18,7 @@ from examples.marketing.orders.listening import LISTENERS
 from examples.marketing.shop import Shop, lifespan
 from examples.marketing.steering import counting
 from examples.marketing.steering.steward import steward
+from examples.marketing.store.database import patient
 from shardcast import Executor
 
 BUCKETS_AT_A_TIME = 4
@@ -30,16 +31,20 @@ SHARDS_AT_A_TIME = 2
 def marketing(lifespan: Callable[[], AbstractAsyncContextManager[Shop]]) -> Executor:
     """All but the delivery."""
     app = Executor("marketing", lifespan=lifespan)
-    app.consumer(topics.PROMOTION_SAVED, group=topics.LAUNCH_GROUP, mode="offset", to=topics.USER_BUCKETS)(launch)
+    app.consumer(topics.PROMOTION_SAVED, group=topics.LAUNCH_GROUP, mode="offset", to=topics.USER_BUCKETS)(
+        patient(launch)
+    )
     app.consumer(
         topics.USER_BUCKETS,
         group=topics.BUCKET_GROUP,
         mode="offset",
         to=topics.SEND,
         slots=BUCKETS_AT_A_TIME,
-    )(send_bucket)
-    app.consumer(topics.COUNTED, group=topics.COUNTED_GROUP, mode="offset", max_messages=1_000)(counting.count)
-    app.consumer(topics.FAILED, group=topics.FAILED_GROUP, mode="offset", max_messages=1_000)(failing.keep_failures)
+    )(patient(send_bucket))
+    app.consumer(topics.COUNTED, group=topics.COUNTED_GROUP, mode="offset", max_messages=1_000)(patient(counting.count))
+    app.consumer(topics.FAILED, group=topics.FAILED_GROUP, mode="offset", max_messages=1_000)(
+        patient(failing.keep_failures)
+    )
     app.job("marketing.send", slots=SHARDS_AT_A_TIME)(sharded.send)
     app.job("marketing.resend")(sharded.resend)
     app.job("marketing.hot-goods", slots=1)(hot_goods.push_hot_goods)

@@ -52,8 +52,14 @@ Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
 
 
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 Id = Annotated[int, Field(gt=-(2**62), lt=2**62)]
 """Of a user; also how many lie between two of them is a number that databases have."""
+
+
+MOST_ID = 2**62 - 1
+MAX_BYTES = 8 << 10
+"""Of the body of a push message; a larger one is none."""
 
 
 class _Wire(BaseModel):
@@ -80,6 +86,11 @@ class PromotionMessage(_Wire):
         properties = {RESEND: str(resend)} if resend else _PROPERTIES[phase]
         return [Message(b"%b%d}" % (head, each), f"{promotion_id}:{each}", tag, properties) for each in user_ids]
 
+    @property
+    def most_bytes(self) -> int:
+        """Of the body of a message to one user, at most."""
+        return len(self.head) + len(f"-{MOST_ID}}}")
+
     @cached_property
     def head(self) -> bytes:
         """What is the same for all users is encoded once, for millions of them."""
@@ -96,14 +107,14 @@ class Counted(_Wire):
     """What came of a bucket, or of a batch of messages: published in one step with how far its queue is read, so that
     it is told once however often that comes. Adds to the counts of `store/progress.py`."""
 
-    promotion_id: int
+    promotion_id: Annotated[int, Field(ge=1, lt=2**63)]
     phase: Phase
-    covered: int = 0
-    published: int = 0
-    delivered: int = 0
-    dropped: int = 0
-    capped: int = 0
-    failed: int = 0
+    covered: Count = 0
+    published: Count = 0
+    delivered: Count = 0
+    dropped: Count = 0
+    capped: Count = 0
+    failed: Count = 0
 
 
 class PromotionSaved(_Wire):

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Generic, Literal, TypeVar
@@ -28,6 +28,11 @@ class Fresh(list[str]):
     def __init__(self, keys: Sequence[str], held: Sequence[str] = ()) -> None:
         super().__init__(keys)
         self.held = held
+        self.given_back: set[str] = set()
+
+    def give_back(self, *keys: str) -> None:
+        """Says that these were not done: they are free again as the block ends."""
+        self.given_back.update(keys)
 
 
 class _Claims(ABC, Generic[T]):
@@ -64,11 +69,14 @@ class _Claims(ABC, Generic[T]):
             if self._ours:
                 self._store.release(self._ours, self._holder)
             return
-        if self._ours:
-            kept = self._store.finish(self._ours, self._holder, self._window_us)
-            lost = [self._keys[name] for name in self._ours if not kept[name]]
+        undone = self._undone()
+        if done := [name for name in self._ours if name not in undone]:
+            kept = self._store.finish(done, self._holder, self._window_us)
+            lost = [self._keys[name] for name in done if not kept[name]]
             if lost:
                 log.warning("claim was lost", action="claim_lost", keys=len(lost), key=lost[0])
+        if undone:
+            self._store.release(list(undone), self._holder)
         self._left()
 
     async def __aenter__(self) -> T:
@@ -89,6 +97,10 @@ class _Claims(ABC, Generic[T]):
     @abstractmethod
     def _entered(self) -> T:
         """What the block gets."""
+
+    def _undone(self) -> Collection[str]:
+        """Names of what is ours and was not done."""
+        return ()
 
     def _left(self) -> None:
         """Behind all that was marked done."""
@@ -118,9 +130,15 @@ class OnceAll(_Claims[Fresh]):
     ) -> None:
         by_name = dict(zip(names_of(keys), keys, strict=True))
         super().__init__(store, by_name, window, claim, unknown)
+        self._fresh = Fresh(())
 
     def _entered(self) -> Fresh:
-        return Fresh([self._keys[name] for name in self._ours], list(self._held))
+        self._fresh = Fresh([self._keys[name] for name in self._ours], list(self._held))
+        return self._fresh
+
+    def _undone(self) -> Collection[str]:
+        given_back = self._fresh.given_back
+        return {name for name in self._ours if self._keys[name] in given_back} if given_back else ()
 
     def _left(self) -> None:
         self._refuse_held()

@@ -54,7 +54,8 @@ class _Limits:
     ) -> OnceAll:
         """As `once`, for at most 10,000 keys in one call: a context manager that gives the list of those that are ours,
         in the order given, each once. Keys that others are at work on are in its `held`; where there are some, leaving
-        without an error marks ours done and raises ClaimHeld, so that the list comes again.
+        without an error marks ours done and raises ClaimHeld, so that the list comes again. Those of ours that its
+        `give_back(*keys)` was told of count as not done, and are free again.
         """
         return OnceAll(self._store, keys, window, claim, unknown)
 

@@ -152,6 +152,15 @@ def test_an_error_gives_all_keys_back(installation: Installation, limits: Limits
         assert fresh == ["a", "b"]
 
 
+def test_keys_that_were_not_done_after_all_are_free_again(installation: Installation, limits: Limits) -> None:
+    with limits.once_all(["a", "b", "c"], window=DAY) as fresh:
+        fresh.give_back("a", "c", "somebody else's")
+        with pytest.raises(ClaimHeld), installation.open().once("a", window=DAY):
+            raise AssertionError("they are ours as long as the block lasts")
+    with installation.open().once_all(["a", "b", "c"], window=DAY) as fresh:
+        assert fresh == ["a", "c"]
+
+
 def test_keys_that_look_alike_are_different_ones(limits: Limits) -> None:
     with limits.once_all(ODD_KEYS, window=DAY) as fresh:
         assert fresh == ODD_KEYS

@@ -46,6 +46,7 @@ class FakeProvider:
         self.script: deque[Answer] = deque()
         self.rejects: set[int] = set()
         self.postpones: dict[int, float] = {}
+        self.reason = "no such device"
         self.calls: list[list[int]] = []  # users of each
         self.messages: list[Mapping[str, object]] = []
         self.accepted: Counter[str] = Counter()  # by key, how often it did something
@@ -94,7 +95,7 @@ class FakeProvider:
         key, user = str(each["key"]), each["user_id"]
         assert isinstance(user, int)
         if user in self.rejects:
-            return {"key": key, "status": "rejected", "reason": "no such device"}
+            return {"key": key, "status": "rejected", "reason": self.reason}
         if user in self.postpones:
             return {"key": key, "status": "later", "reason": "asleep", "retry_after": self.postpones[user]}
         (self.repeated if key in self.accepted else self.accepted)[key] += 1

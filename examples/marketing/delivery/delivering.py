@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from examples.marketing.delivery.decisions import (
+    LEAST_DEFERRAL,
     WAIT,
     Decision,
     Defer,
@@ -25,6 +26,7 @@ from examples.marketing.delivery.ledger import Ledger, fitting
 from examples.marketing.delivery.reading import Letters, Mail
 from examples.marketing.delivery.sending import Messages, Sender
 from examples.marketing.promotions.model import Promotion, to_ms
+from examples.marketing.promotions.states import State
 from examples.marketing.topics import PARKED
 from shardcast import Depends, Handled, Limits, ReceivedMessage, ShardcastError
 
@@ -49,7 +51,7 @@ def deliver(messages: list[ReceivedMessage], desk: Annotated[Desk, Depends(the_d
     except OperationalError as error:
         reason = str(error.orig)
     except ShardcastError as error:
-        if error.code != "limits_unreachable":
+        if error.code not in ("limits_unreachable", "claim_held"):
             raise
         reason = str(error)
     log.warning("delivery has to wait", action="delivery_waits", error=reason)
@@ -72,7 +74,7 @@ def _delivered(messages: Messages, desk: Desk, now: datetime) -> Handled:
     for letters in going:  # when all that needs the database is done
         sender.send(letters)
     for each in planned:
-        _put_aside(each.decision, each.letters, messages, ledger)
+        _put_aside(each, messages, ledger, now)
     for index, reason in mail.unreadable.items():
         if index < count:
             ledger.lost(messages[index], reason)
@@ -120,7 +122,8 @@ def _within_cap(planned: Planned, sender: Sender) -> Letters:
     return planned.letters if cap is None else sender.within(cap, planned.letters)
 
 
-def _put_aside(decision: Decision, letters: Letters, messages: Messages, ledger: Ledger) -> None:
+def _put_aside(planned: Planned, messages: Messages, ledger: Ledger, now: datetime) -> None:
+    letters, promotion, decision = planned.letters, planned.promotion, planned.decision
     found = [] if isinstance(decision, Deliver) else [messages[index] for index in letters.indexes]
     if not found:
         return
@@ -129,6 +132,8 @@ def _put_aside(decision: Decision, letters: Letters, messages: Messages, ledger:
             ledger.dropped(letters.message.promotion_id, found)
         case Defer(until):
             ledger.deferred(found, until)
+        case Wait() if promotion is not None and promotion.state is State.RUNNING:
+            ledger.deferred(found, now + LEAST_DEFERRAL)  # it would be parked behind those of promotions that rest
         case Wait():
             ledger.parked(found, None)
         case Park(until):

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
 
-from examples.marketing.messages import PHASE, REASON, TRIES, Counted, Phase
+from examples.marketing.messages import PHASE, REASON, RESEND, TRIES, Counted, Phase
 from examples.marketing.topics import COUNTED, FAILED, PARKED, SEND
-from shardcast import Message, ReceivedMessage
+from shardcast import Fail, Message, ReceivedMessage
 
 STEPS = tuple(
     timedelta(seconds=seconds)
@@ -16,12 +16,19 @@ STEPS = tuple(
 """How long a message waits for its next try, by tries; RocketMQ's steps."""
 MOST_TRIES = len(STEPS) + 1
 LONGEST_DELAY = timedelta(days=6)  # of the 7 that the broker keeps a message back
+MOST_PROPERTY_BYTES = 16 << 10
+"""Of a message to whose properties some are added; the broker takes 32 KiB."""
+_OURS = (PHASE, TRIES, RESEND)
+MOST_BODY_BYTES = (8 << 20) - (64 << 10)
+"""What one publish takes, with room for the rest of a message and its numbers."""
 MOST_BYTES = 4 << 20
 """What may go on of one batch, with room for what is added to it: half of what one publish takes."""
 
 
 def fitting(messages: Sequence[ReceivedMessage]) -> Sequence[ReceivedMessage]:
-    """The first ones that can all go on in one publish; one at least."""
+    """The first ones that can all go on in one publish; one at least. Raises Fail where that one cannot."""
+    if (size := len(messages[0].body)) > MOST_BODY_BYTES:
+        raise Fail(f"it has {size} bytes: too many to go on")
     if sum(len(each.body) for each in messages) + _property_bytes(messages) <= MOST_BYTES:
         return messages
     sizes = accumulate(len(each.body) + _property_bytes([each]) for each in messages)
@@ -100,8 +107,15 @@ class Ledger:
 def _passed_on(
     message: Message, topic: str, until: datetime | None = None, more: Mapping[str, str] | None = None
 ) -> Message:
-    properties = {**message.properties, **more} if more else message.properties
+    properties = {**_kept(message), **more} if more else message.properties
     return Message(message.body, message.key, message.tag, properties, topic, until)
+
+
+def _kept(message: Message) -> Mapping[str, str]:
+    """Its properties; of so many that the broker would take no more of them, those that are ours alone."""
+    if _property_bytes([message]) <= MOST_PROPERTY_BYTES:
+        return message.properties
+    return {name: value for name, value in message.properties.items() if name in _OURS and len(value) < 100}
 
 
 def _property_bytes(messages: Iterable[Message]) -> int:

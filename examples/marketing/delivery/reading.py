@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from examples.marketing.messages import PromotionMessage, PushMessage
+from examples.marketing.messages import MAX_BYTES, PromotionMessage, PushMessage
 from examples.marketing.settings import faults
 
-MAX_BYTES = 8 << 10
 MOST_HEADS = 64
 _BEFORE_ID = b',"user_id":'
 _MOST_DIGITS = 18

@@ -1,7 +1,7 @@
 """Sends one promotion's letters of a batch: within the frequency cap, once if the settings say so."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from examples.marketing.delivery.decisions import LEAST_DEFERRAL
@@ -34,22 +34,38 @@ class Sender:
             self._send(letters)
 
     def within(self, cap: FrequencyCap, letters: Letters) -> Letters:
-        """Those that may be sent. Each message asks before its first try alone."""
-        pairs = list(zip(letters.indexes, letters.user_ids, strict=True))
-        asking = [f"user:{user}" for index, user in pairs if not tries_of(self._messages[index])]
-        window = timedelta(hours=cap.hours)
-        allowed = Counter(self._desk.shop.limits.cap_all(asking, most=cap.most, window=window) if asking else ())
+        """Those that may be sent. Each message asks before its first try alone, and what it was allowed is remembered:
+        it may come again behind a crash. Raises ClaimHeld while somebody else is asking for one of them."""
+        messages, promotion_id = [self._messages[index] for index in letters.indexes], letters.message.promotion_id
+        keys = [
+            "" if tries_of(message) else f"cap:{promotion_id}:{user}:{_resend(message)}"
+            for user, message in zip(letters.user_ids, messages, strict=True)
+        ]
+        asking = {key: f"user:{user}" for key, user in zip(keys, letters.user_ids, strict=True) if key}
+        refused = self._refused(cap, asking) if asking else ()
         kept, capped = Letters(letters.message), []
-        for index, user in pairs:
-            message, key = self._messages[index], f"user:{user}"
-            if tries_of(message) or allowed[key]:
-                allowed[key] -= 0 if tries_of(message) else 1
-                kept.add(index, user)
+        for key, index, user in zip(keys, letters.indexes, letters.user_ids, strict=True):
+            if key in refused:
+                capped.append(self._messages[index])
             else:
-                capped.append(message)
+                kept.add(index, user)
         if capped:
             self._ledger.capped(letters.message.promotion_id, capped)
         return kept
+
+    def _refused(self, cap: FrequencyCap, asking: Mapping[str, str]) -> Collection[str]:
+        """Of keys of messages, each with its user's, those that are beyond the cap."""
+        limits, window = self._desk.shop.limits, timedelta(hours=cap.hours)
+        with limits.once_all(list(asking), window=window) as ours:
+            users = [asking[key] for key in ours]
+            allowed = Counter(limits.cap_all(users, most=cap.most, window=window) if users else ())
+            refused = set()
+            for key in ours:
+                if allowed[asking[key]] <= 0:
+                    refused.add(key)
+                allowed[asking[key]] -= 1
+            ours.give_back(*refused)
+        return refused
 
     def _send_once(self, letters: Letters) -> None:
         """What was done under the same key before counts as delivered; what somebody else is at work on comes again."""
@@ -62,22 +78,24 @@ class Sender:
         try:
             with self._desk.shop.limits.once_all(keys, window=ONCE_WINDOW) as ours:
                 left, held = set(ours), set(ours.held)
-                mine = Letters(letters.message)
+                mine, mine_by = Letters(letters.message), list[str]()
                 for key, index, user in zip(keys, letters.indexes, letters.user_ids, strict=True):
                     if key in left:
                         left.remove(key)  # a key that comes twice is sent once
                         mine.add(index, user)
+                        mine_by.append(key)
                     else:
                         (others if key in held else done).append(self._messages[index])
-                self._send(mine)
+                ours.give_back(*(mine_by[index] for index in self._send(mine)))
         except ClaimHeld as error:
             self._ledger.deferred(others, self._now + (error.after or LEAST_DEFERRAL))
         if done:
             self._ledger.delivered(letters.message.promotion_id, done)
 
-    def _send(self, letters: Letters) -> None:
+    def _send(self, letters: Letters) -> Collection[int]:
+        """Which of them did not go."""
         if not letters.indexes:
-            return
+            return ()
         message = letters.message
         sent = [self._messages[index] for index in letters.indexes]
         notices = Notices(message, letters.user_ids, [each.message_id for each in sent])
@@ -85,13 +103,20 @@ class Sender:
         for index, outcome in unsent.items():
             if isinstance(outcome, Rejected):
                 self._ledger.failed(message.promotion_id, sent[index], outcome.reason)
-            else:
+            elif outcome.was_asked:
                 self._ledger.tried(message.promotion_id, sent[index], outcome.reason, outcome.after)
+            else:
+                self._ledger.deferred([sent[index]], self._now + max(outcome.after, LEAST_DEFERRAL))
         if unsent:
             sent = [each for index, each in enumerate(sent) if index not in unsent]
         self._ledger.delivered(message.promotion_id, sent)
+        return unsent.keys()
 
 
 def _once_key(promotion_id: int, user_id: int, message: ReceivedMessage) -> str:
     """A try that failed is another one's, and so is a resend."""
-    return f"{promotion_id}:{user_id}:{message.properties.get(RESEND, '')}:{tries_of(message)}"
+    return f"{promotion_id}:{user_id}:{_resend(message)}:{tries_of(message)}"
+
+
+def _resend(message: ReceivedMessage) -> str:
+    return message.properties.get(RESEND, "")

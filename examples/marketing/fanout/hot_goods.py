@@ -23,7 +23,7 @@ Rate = Annotated[int, Field(ge=1, le=1_000_000)]
 class HotGoodsParams(BaseModel):
     """How many products are named, how it is sent, and for how long it is good."""
 
-    products: Annotated[int, Field(ge=1, le=20)] = 5
+    products: Annotated[int, Field(ge=1, le=10)] = 5
     main_message: Line = "Hot today"
     inform_type: InformType = InformType.APP_PUSH
     hours: Annotated[int, Field(ge=1, le=24 * 7)] = 12

@@ -41,7 +41,8 @@ def launch(message: ReceivedMessage, shop: Annotated[Shop, Depends(the_shop)]) -
             return []
         if event.send_at_ms > shop.now_ms:
             return later(message, PROMOTION_SAVED, _again_at(event, shop), {})
-        if not promotions.claim_launch(connection, promotion.id, event.phase, message.message_id):
+        is_first = promotions.claim_launch(connection, promotion.id, event.phase, message.message_id)
+        if not is_first and not _has_no_run(connection, promotion):
             return []
         promotion = _begin(connection, promotion, shop.now_ms)
     if promotion.state.is_final:
@@ -66,9 +67,15 @@ def is_due_to(promotion: Promotion, event: PromotionSaved) -> bool:
 
 def _promotion_of(connection: Connection, event: PromotionSaved) -> Promotion:
     try:
-        return promotions.get(connection, event.promotion_id)
+        return promotions.get(connection, event.promotion_id, to_change=True)  # it may be saved anew meanwhile
     except NotFound as error:
         raise Fail(str(error)) from error
+
+
+def _has_no_run(connection: Connection, promotion: Promotion) -> bool:
+    """Whether a run is still to be started: the event may have become a dead letter before, and comes as another one
+    when it is resent."""
+    return promotion.goes_by_shards and launches.run_of(connection, promotion.id, promotion.phase) is None
 
 
 def _again_at(event: PromotionSaved, shop: Shop) -> datetime:

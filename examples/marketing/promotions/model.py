@@ -8,7 +8,16 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from examples.marketing.messages import InformType, Line, Phase, PromotionMessage, PromotionType, Text
+from examples.marketing.messages import (
+    MAX_BYTES,
+    MOST_ID,
+    InformType,
+    Line,
+    Phase,
+    PromotionMessage,
+    PromotionType,
+    Text,
+)
 from examples.marketing.personas.conditions import Audience
 from examples.marketing.promotions.states import State
 
@@ -38,6 +47,13 @@ class QuietHours(_Data):
             raise ValueError(f"there is no time zone {zone!r}")
         return zone
 
+    @field_validator("begin", "end")
+    @classmethod
+    def _is_of_the_zone(cls, given: time) -> time:
+        if given.tzinfo is not None:
+            raise ValueError("quiet hours are told by the clock of their zone, without an offset")
+        return given
+
     @model_validator(mode="after")
     def _is_a_span(self) -> Self:
         if self.begin == self.end:
@@ -50,7 +66,7 @@ class QuietHours(_Data):
 
 
 class FrequencyCap(_Data):
-    """A user gets at most `most` messages, of all promotions with a cap, in any window of so many hours."""
+    """A user gets at most `most` messages, of all promotions with a cap of as many hours, in any window of so many."""
 
     most: Annotated[int, Field(ge=1, le=1_000)]
     hours: Annotated[int, Field(ge=1, le=24 * 30)]
@@ -111,7 +127,18 @@ class PromotionOrder(_Data):
         is_coupon = self.promotion_type in (PromotionType.PLATFORM_COUPON, PromotionType.DESIGNATED_COUPON)
         if is_coupon != (self.coupon is not None):
             raise ValueError("a coupon goes with the two promotion types that are about one, and only with those")
+        if (size := self.message_of(MOST_ID).most_bytes) > MAX_BYTES:
+            raise ValueError(f"a message to a user would have up to {size} bytes, and {MAX_BYTES} is the limit")
         return self
+
+    def message_of(self, promotion_id: int) -> PromotionMessage:
+        return PromotionMessage(
+            promotion_id=promotion_id,
+            promotion_type=self.promotion_type,
+            main_message=self.main_message,
+            message=self.message,
+            inform_type=self.inform_type,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +166,7 @@ class Promotion:
 
     @property
     def message(self) -> PromotionMessage:
-        order = self.order
-        return PromotionMessage(
-            promotion_id=self.id,
-            promotion_type=order.promotion_type,
-            main_message=order.main_message,
-            message=order.message,
-            inform_type=order.inform_type,
-        )
+        return self.order.message_of(self.id)
 
 
 def to_ms(instant: datetime) -> int:

@@ -49,8 +49,8 @@ def _see_to(shop: Shop, promotion: Promotion) -> tuple[Action, Sequence[Message]
             _move(shop, promotion, Verb.HOLD, judgement)
         case Action.PAUSE:
             _move(shop, promotion, Verb.PAUSE, judgement)
-        case Action.COMPLETE:
-            _move(shop, promotion, Verb.COMPLETE, judgement)
+        case Action.COMPLETE if not _is_completed(shop, promotion):
+            return Action.WAIT, ()
         case Action.RETRY:
             runs.retry(shop, judgement.reason)
         case Action.GO_TO_REST:
@@ -115,6 +115,17 @@ def by_run(run: runs.Run | None) -> FanOut:
     if not run.is_ended:
         return FanOut.UNDER_WAY
     return FanOut.RESTED if run.has_rested else FanOut.BROKEN
+
+
+def _is_completed(shop: Shop, promotion: Promotion) -> bool:
+    """Not where a resend took failures since it was judged: those are still to come, and would be dropped."""
+    with shop.database.writing() as connection:
+        promotions.get(connection, promotion.id, to_change=True)
+        counts = progress.of(connection, promotion.id)[promotion.phase]
+        if counts.handled < counts.published:
+            return False
+        promotions.move(connection, promotion.id, Verb.COMPLETE, reason="", now_ms=shop.now_ms)
+        return True
 
 
 def _move(shop: Shop, promotion: Promotion, verb: Verb, judgement: Judgement) -> None:

@@ -49,6 +49,8 @@ def resend(shop: Shop, promotion_id: int) -> tuple[Promotion, int]:
         promotion = promotions.get(connection, promotion_id, to_change=True)
         if promotion.state not in (State.RUNNING, State.COMPLETED):
             raise WrongState(promotion_id=promotion_id, state=promotion.state.value, verb="resend")
+        if promotion.order.ends_at <= shop.clock():  # what was sent again would be dropped
+            raise WrongState(promotion_id=promotion_id, state="over", verb="resend")
         number = resends.unstarted(connection, promotion_id) or resends.take(connection, promotion_id)
         if number is None:
             raise NothingToResend(promotion_id=promotion_id)

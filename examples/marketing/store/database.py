@@ -1,14 +1,40 @@
 """One database: transactions that only read, and transactions that write."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
+import structlog
 from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
 
 from examples.marketing.store.tables import metadata
+from shardcast import Handled
+
+log = structlog.get_logger(__name__)
 
 _WRITES = "marketing_writes"
+AWAY_SECONDS = 1.0
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def patient(listener: Callable[P, T]) -> Callable[P, T | Handled]:
+    """The listener, whose messages wait while the database is away: that counts as no attempt of theirs."""
+
+    @wraps(listener)
+    def waiting(*args: P.args, **kwargs: P.kwargs) -> T | Handled:
+        try:
+            return listener(*args, **kwargs)
+        except OperationalError as error:
+            log.warning("listener has to wait", action="listener_waits", error=str(error.orig))
+            return Handled(0, after=AWAY_SECONDS)
+
+    return waiting
 
 
 class Database:

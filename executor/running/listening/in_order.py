@@ -43,6 +43,7 @@ class InOrder:
         self._waiting: defaultdict[QueueKey, deque[Batch]] = defaultdict(deque)
         self._held: dict[QueueKey, HeldQueue] = {}
         self._working: set[QueueKey] = set()
+        self._lost: dict[QueueKey, int] = {}  # generations
 
     async def run(self) -> None:
         """Until it is told to stop and what was at hand is settled. Raises what makes reading impossible."""
@@ -75,6 +76,8 @@ class InOrder:
             self._working.discard(key)
 
     async def _handle(self, key: QueueKey, batch: Batch) -> None:
+        if self._lost.get(key) == batch.generation:  # behind what was given up: it would pass for done
+            return
         if key in self._held and self._held[key].generation != batch.generation:
             await self._settle(key)
             await self._drop(key)
@@ -97,7 +100,7 @@ class InOrder:
     async def _lose(self, key: QueueKey, error: NotOwner | StaleTerm) -> None:
         """The next owner gets what was not committed."""
         log.warning("queue was another's", action="commit_lost", topic=key[0], queue=key[1], error=str(error))
-        generation = self._held[key].generation
+        generation = self._lost[key] = self._held[key].generation
         self._waiting[key] = deque(batch for batch in self._waiting[key] if batch.generation != generation)
         await self._drop(key)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import TextClause, func, insert, select, text
 
 from examples.marketing.fanout.launching import ASK_AGAIN_SECONDS, LONGEST_DELAY, launch
 from examples.marketing.messages import Phase
@@ -21,7 +21,7 @@ from examples.marketing.store.progress import Counts, Source
 from examples.marketing.topics import PROMOTION_SAVED, USER_BUCKETS
 from shardcast import Fail, Handled, Message, ReceivedMessage
 from tests.support.postgresql import running_postgresql
-from tests.support.promoting import START, a_user, an_order, event_of
+from tests.support.promoting import START, a_user, an_order, event_of, until
 
 
 @pytest.fixture
@@ -119,6 +119,34 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     database.create()
     yield database
     database.close()
+
+
+def until_somebody_waits(database: Database) -> None:
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    until(lambda: _asked(database, waiting))
+
+
+def _asked(database: Database, question: TextClause) -> int:
+    with database.reading() as connection:
+        return int(connection.execute(question).scalar_one())
+
+
+def test_an_event_launches_nothing_that_is_saved_anew_at_the_same_time(postgresql_url: str) -> None:
+    with opened(Settings(database=postgresql_url), lambda: START) as shop, ThreadPoolExecutor(1) as pool:
+        database = shop.database
+        tables.metadata.drop_all(database.engine)
+        database.create()
+        with database.writing() as connection:
+            connection.execute(insert(tables.users), [a_user(1)])
+        first = saved(shop)
+        later = an_order(START, send_at=START + timedelta(days=1))
+        with database.writing() as connection:
+            drafted = promotions.draft(connection, "second", first.id)
+            promotions.keep(connection, drafted, later, now_ms=0)
+            launching = pool.submit(launch, received(event_of(first)), shop)
+            until_somebody_waits(database)
+        assert launching.result() == []
+        assert now(shop, first).state is State.SAVED
 
 
 def test_shards_that_begin_at_once_make_one_promotion_of_their_run(database: Database) -> None:

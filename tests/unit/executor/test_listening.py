@@ -250,6 +250,31 @@ async def test_a_batch_that_went_to_another_member_does_not_stop_the_listener() 
     assert groups.committed == []
 
 
+@dataclass
+class Loser(OffsetMember):
+    """Hears at the first commit that the queue is another's, and gets one more batch of it behind that."""
+
+    is_refused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __anext__(self) -> Batch:
+        if len(self.group.batches) == 1:
+            await self.is_refused.wait()
+        return await super().__anext__()
+
+    async def commit(self, batch: Batch, before: int | None = None) -> None:
+        if not self.is_refused.is_set():
+            self.is_refused.set()
+            raise NotOwner(member_id="m", group="g", topic="t", queue=0, generation=1)
+        await super().commit(batch, before)
+
+
+async def test_what_comes_behind_a_batch_that_was_lost_neither_is_called_with_nor_commits_it() -> None:
+    groups, called = FakeGroups([a_batch(0), a_batch(1)]), list[int]()
+    groups.by_offset = lambda _: groups._joined(Loser(groups))  # type: ignore[method-assign]
+    await finish(listening(groups, lambda messages: called.append(messages[0].offset)), groups.was_asked_for_more)
+    assert (called, groups.committed) == ([0], [])
+
+
 async def test_a_listener_stops_also_while_the_broker_is_away() -> None:
     groups = FakeGroups(is_away=True)
     await finish(listening(groups, lambda messages: None), groups.is_entering)

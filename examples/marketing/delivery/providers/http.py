@@ -30,8 +30,12 @@ _REASON_CHARACTERS = 500
 class _Result(BaseModel):
     key: str
     status: Literal["rejected", "later"]
-    reason: Annotated[str, Field(max_length=_REASON_CHARACTERS)] = ""
-    retry_after: Annotated[float, Field(ge=0, le=LONGEST_WAIT.total_seconds())] = 0  # seconds
+    reason: str = ""
+    retry_after: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0  # seconds
+
+    @property
+    def wait(self) -> timedelta:
+        return timedelta(seconds=min(self.retry_after, LONGEST_WAIT.total_seconds()))
 
 
 class _Answer(BaseModel):
@@ -100,7 +104,7 @@ class HttpProvider:
 
     def _send(self, notices: Notices, span: range) -> Mapping[int, Rejected | Later]:
         if rest := self._breaker.ask():
-            return dict.fromkeys(span, Later("the provider is left alone for a while", rest))
+            return dict.fromkeys(span, Later("the provider is left alone for a while", rest, was_asked=False))
         event, wait = Event.FAILED, REST
         try:
             answer = self._post(notices, span)
@@ -134,10 +138,11 @@ def _outcomes(answer: httpx.Response, notices: Notices, span: range) -> Mapping[
         return dict.fromkeys(span, Later("the provider's answer could not be read"))
     found: dict[str, Rejected | Later] = {}
     for each in results:
+        reason = each.reason[:_REASON_CHARACTERS]
         if each.status == "rejected":
-            found[each.key] = Rejected(each.reason or "the provider rejected it")
+            found[each.key] = Rejected(reason or "the provider rejected it")
         else:
-            found[each.key] = Later(each.reason or "the provider asks for time", timedelta(seconds=each.retry_after))
+            found[each.key] = Later(reason or "the provider asks for time", each.wait)
     if not found:
         return {}
     return {index: found[key] for index in span if (key := notices.key(index)) in found}

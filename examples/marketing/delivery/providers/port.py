@@ -33,10 +33,12 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """It did not go now, as far as is known; another try may go well, `after` that time at the earliest."""
+    """It did not go now, as far as is known; another try may go well, `after` that time at the earliest. This was none
+    where the provider was not even asked."""
 
     reason: str
     after: timedelta = timedelta(0)
+    was_asked: bool = True
 
 
 class Provider(Protocol):

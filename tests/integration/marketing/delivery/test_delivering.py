@@ -13,7 +13,7 @@ from examples.marketing.messages import InformType, Phase
 from examples.marketing.promotions.model import FrequencyCap, QuietHours, Steering
 from examples.marketing.promotions.states import Verb
 from examples.marketing.topics import COUNTED, FAILED, HOT_GOODS, PARKED, SEND
-from shardcast import Message
+from shardcast import Fail, Message
 from tests.support.marketing import NOW, Office, an_office, received
 
 REST, CANARY = Phase.REST, Phase.CANARY
@@ -162,12 +162,16 @@ def test_a_user_gets_no_more_than_the_cap_of_all_promotions_together(office: Off
     capped = Steering(cap=FrequencyCap(most=2, hours=24))
     first, second, free = office.launched(steering=capped), office.launched(steering=capped), office.launched()
     assert office.deliver([first.message.to(1), first.message.to(2)]).counts == {(first.id, REST): {"delivered": 2}}
-    done = office.deliver([second.message.to(1), second.message.to(1), second.message.to(2), free.message.to(1)])
-    assert done.counts == {(second.id, REST): {"delivered": 2, "capped": 1}, (free.id, REST): {"delivered": 1}}
+    third = office.launched(steering=capped)
+    assert office.deliver([second.message.to(1), second.message.to(2), free.message.to(1)]).counts == {
+        (second.id, REST): {"delivered": 2},
+        (free.id, REST): {"delivered": 1},
+    }
+    assert office.deliver([third.message.to(1)]).counts == {(third.id, REST): {"capped": 1}}
     again = Message(second.message.to(1).body, properties={"tries": "1"})
     assert office.deliver([again]).counts == {(second.id, REST): {"delivered": 1}}, "another try asks no more"
     office.clock.advance(hours=25)
-    assert office.deliver([second.message.to(1)]).counts == {(second.id, REST): {"delivered": 1}}
+    assert office.deliver([third.message.to(1)]).counts == {(third.id, REST): {"delivered": 1}}
 
 
 def test_what_nobody_can_deliver_fails_with_its_body_and_a_reason(office: Office) -> None:
@@ -197,6 +201,16 @@ def test_a_large_batch_goes_on_in_parts_that_one_publish_takes(office: Office) -
     huge = [Message(b"x" * (3 << 20))] * 3
     done = office.deliver(huge)
     assert (done.handled.count, len(done.to(FAILED))) == (1, 1)
+
+
+def test_a_message_that_no_publish_takes_becomes_a_dead_letter_and_what_is_before_it_is_done_first(
+    office: Office,
+) -> None:
+    promotion = office.launched()
+    messages = [promotion.message.to(1), Message(b"x" * ((8 << 20) - 40))]
+    assert office.deliver(messages).handled.count == 1
+    with pytest.raises(Fail, match="too many"):
+        office.deliver(messages[1:])
 
 
 def test_each_channel_has_its_provider(tmp_path: Path) -> None:

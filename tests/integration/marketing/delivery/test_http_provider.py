@@ -9,6 +9,7 @@ import pytest
 
 from examples.marketing.delivery.ledger import STEPS
 from examples.marketing.delivery.providers.breaker import MOST_FAILURES, REST
+from examples.marketing.delivery.providers.http import LONGEST_WAIT
 from examples.marketing.errors import BadSettings
 from examples.marketing.messages import InformType, Phase
 from examples.marketing.promotions.model import Promotion
@@ -60,6 +61,17 @@ def test_what_the_provider_rejects_fails_and_what_it_postpones_comes_again(
     waits = [each.deliver_at - office.clock() for each in done.to(SEND) if each.deliver_at]
     assert (done.users(SEND), waits) == ([5, 7], [STEPS[0], timedelta(seconds=90)])
     assert [each.properties["tries"] for each in done.to(SEND)] == ["1", "1"]
+
+
+def test_a_provider_that_says_more_than_is_kept_is_understood_all_the_same(
+    provider: FakeProvider, tmp_path: Path
+) -> None:
+    provider.reason, provider.rejects, provider.postpones = "x" * 10_000, {3}, {5: 1e9}
+    with asking(provider, tmp_path) as (office, promotion):
+        done = office.deliver(to(promotion, [1, 3, 5]))
+        [failed], [later] = done.to(FAILED), done.to(SEND)
+        assert (done.users(FAILED), failed.properties["reason"]) == ([3], "x" * 500)
+        assert (done.users(SEND), later.deliver_at) == ([5], office.clock() + LONGEST_WAIT)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +200,8 @@ def test_calls_that_find_the_breaker_open_come_again(provider: FakeProvider, tmp
     with asking(provider, tmp_path) as (office, promotion):
         done = office.deliver(to(promotion, range(20 * BATCH)))
         assert sorted(done.users(SEND)) == list(range(20 * BATCH))
+        tried = [int(each.key.split(":")[1]) for each in done.to(SEND) if each.key and "tries" in each.properties]
+    assert sorted(tried) == sorted(user for call in provider.calls for user in call), "the others cost them no try"
     assert MOST_FAILURES <= len(provider.calls) <= MOST_FAILURES + 1  # one may have been under way
 
 
