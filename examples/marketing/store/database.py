@@ -15,6 +15,9 @@ from shardcast import Handled
 
 log = structlog.get_logger(__name__)
 
+MOST_CONNECTIONS = 64
+"""Of a process: more than its listeners and jobs run side by side, so that none waits for another's."""
+
 _WRITES = "marketing_writes"
 AWAY_SECONDS = 1.0
 
