@@ -21,7 +21,6 @@ MOST_CONNECTIONS = 64
 _WRITES = "marketing_writes"
 AWAY_SECONDS = 1.0
 
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -47,7 +46,7 @@ class Database:
         is_sqlite = make_url(url).get_backend_name() == "sqlite"
         # What waited for a lock sees what was committed meanwhile, on every server as on PostgreSQL.
         options = {} if is_sqlite else {"isolation_level": "READ COMMITTED"}
-        self.engine = create_engine(url, pool_pre_ping=True, **options)
+        self.engine = create_engine(url, pool_pre_ping=True, pool_size=MOST_CONNECTIONS, **options)
         if is_sqlite:
             event.listen(self.engine, "connect", _prepare)
             event.listen(self.engine, "begin", _begin)
