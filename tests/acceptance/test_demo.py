@@ -26,7 +26,10 @@ def pushed(directory: Path, *options: str) -> tuple[dict[str, Any], Counter[str]
         return report, Counter(call["user_id"] for call in demo.calls())
 
 
-@pytest.mark.parametrize(("shards", "executors"), [(1, 1), (3, 2), (16, 2), (2, 4)])
+@pytest.mark.parametrize(
+    ("shards", "executors"),
+    [pytest.param(1, 1, marks=pytest.mark.proof), (3, 2), pytest.param(16, 2, marks=pytest.mark.proof), (2, 4)],
+)
 def test_each_user_gets_exactly_one_push(tmp_path: Path, shards: int, executors: int) -> None:
     options = ("--users", "30000", "--shards", str(shards), "--executors", str(executors))
     report, calls = pushed(tmp_path, *options)
@@ -90,7 +93,7 @@ def test_a_table_in_postgresql_with_text_ids(tmp_path: Path) -> None:
     assert calls == Counter(ids)
 
 
-@pytest.mark.parametrize("kind", ["BIGINT", "VARCHAR(40)"])
+@pytest.mark.parametrize("kind", ["BIGINT", pytest.param("VARCHAR(40)", marks=pytest.mark.proof)])
 def test_a_table_in_mariadb(tmp_path: Path, kind: str) -> None:
     with running_mariadb(tmp_path / "mariadb") as url:
         engine = create_engine(url)

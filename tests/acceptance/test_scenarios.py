@@ -25,7 +25,7 @@ def everybody(users: int = USERS) -> Counter[str]:
     return Counter(str(number) for number in range(1, users + 1))
 
 
-@pytest.mark.parametrize("scenario", ["promotion", "coupon", "hot-goods"])
+@pytest.mark.parametrize("scenario", ["promotion", "hot-goods", "coupon"])
 def test_all_users_are_called_exactly_once(tmp_path: Path, scenario: str) -> None:
     report, calls = played(tmp_path, scenario, "--users", str(USERS))
     assert calls == everybody()

@@ -121,6 +121,7 @@ def test_an_executor_goes_on_with_another_admin(shared_database_url: str, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+@pytest.mark.proof
 def test_shards_of_an_executor_that_dies_with_its_admin_are_assigned_within_a_lease(
     shared_database_url: str, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_killed_broker_comes_back_and_nothing_is_lost_or_doubled(tmp_path: Pat
         assert len([line for line in log_of(demo, "broker") if line.get("action") == "ready"]) == 2
 
 
+@pytest.mark.proof
 def test_a_killed_admin_comes_back_and_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     with running_demo(tmp_path / "demo", "--users", str(USERS)) as demo:
         demo.wait_until_published(EARLY)
@@ -74,6 +75,7 @@ def test_an_executor_that_was_frozen_past_its_lease_is_fenced(tmp_path: Path) ->
         assert_exactly_the_table(demo)
 
 
+@pytest.mark.proof
 def test_a_killed_consumer_repeats_only_what_it_had_not_committed(tmp_path: Path) -> None:
     with running_demo(tmp_path / "demo", "--users", str(USERS)) as demo:
         demo.wait_until_delivered(EARLY)

@@ -51,7 +51,7 @@ def test_what_a_queue_lost_when_its_topic_shrank_stays_away_behind_a_crash() -> 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_broker_does_what_lists_do() -> None:
-    run_state_machine_as_test(BrokerMachine, settings=rounds(120, 40))
+    run_state_machine_as_test(BrokerMachine, settings=rounds(60, 40))
 
 
 @pytest.mark.proof
