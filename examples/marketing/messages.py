@@ -56,6 +56,10 @@ Id = Annotated[int, Field(gt=-(2**62), lt=2**62)]
 """Of a user; also how many lie between two of them is a number that databases have."""
 
 
+RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,14 +100,14 @@ class Counted(_Wire):
     """What came of a bucket, or of a batch of messages: published in one step with how far its queue is read, so that
     it is told once however often that comes. Adds to the counts of `store/progress.py`."""
 
-    promotion_id: int
+    promotion_id: Annotated[int, Field(ge=1, lt=2**63)]
     phase: Phase
-    covered: int = 0
-    published: int = 0
-    delivered: int = 0
-    dropped: int = 0
-    capped: int = 0
-    failed: int = 0
+    covered: Count = 0
+    published: Count = 0
+    delivered: Count = 0
+    dropped: Count = 0
+    capped: Count = 0
+    failed: Count = 0
 
 
 class PromotionSaved(_Wire):
@@ -129,10 +133,10 @@ class UserBucket(_Wire):
 class OrderCanceledEvent(_Wire):
     """An order is cancelled: release its coupon, return its stock, deduct its points."""
 
-    event_id: str
-    order_id: int
-    user_id: int
-    product_id: int
-    quantity: Annotated[int, Field(ge=1)]
-    coupon_id: int | None
-    points: Annotated[int, Field(ge=0)]
+    event_id: Annotated[str, Field(pattern=r"^[^\x00]{1,32}$")]
+    order_id: RowId
+    user_id: RowId
+    product_id: RowId
+    quantity: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    coupon_id: RowId | None
+    points: Count

@@ -36,7 +36,7 @@ def keep_failures(messages: list[ReceivedMessage], shop: Annotated[Shop, Depends
             found[promotion_id, user_id] = {
                 "promotion_id": promotion_id,
                 "user_id": user_id,
-                "reason": failed.properties.get(REASON, ""),
+                "reason": failed.properties.get(REASON, "").replace("\0", ""),  # which PostgreSQL does not keep
                 "failed_at_ms": failed.published_at_ms,
                 "resend": 0,
             }
