@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
 
-from examples.marketing.messages import PHASE, REASON, TRIES, Counted, Phase
+from examples.marketing.messages import PHASE, REASON, RESEND, TRIES, Counted, Phase
 from examples.marketing.topics import COUNTED, FAILED, PARKED, SEND
-from shardcast import Message, ReceivedMessage
+from shardcast import Fail, Message, ReceivedMessage
 
 STEPS = tuple(
     timedelta(seconds=seconds)
@@ -19,9 +19,17 @@ LONGEST_DELAY = timedelta(days=6)  # of the 7 that the broker keeps a message ba
 MOST_BYTES = 4 << 20
 """What may go on of one batch, with room for what is added to it: half of what one publish takes."""
 
+MOST_BODY_BYTES = 7 << 20
+"""Of what can go on at all."""
+MOST_PROPERTY_BYTES = 24 << 10
+"""Of a message that goes on with all its properties: the broker takes 32 KiB, and something is added to them."""
+_OURS = (PHASE, TRIES, RESEND, REASON)
+
 
 def fitting(messages: Sequence[ReceivedMessage]) -> Sequence[ReceivedMessage]:
-    """The first ones that can all go on in one publish; one at least."""
+    """The first ones that can all go on in one publish; one at least. Raises Fail where the first one never can."""
+    if len(messages[0].body) > MOST_BODY_BYTES:
+        raise Fail(f"this is no push message: it has {len(messages[0].body)} bytes")
     if sum(len(each.body) for each in messages) + _property_bytes(messages) <= MOST_BYTES:
         return messages
     sizes = accumulate(len(each.body) + _property_bytes([each]) for each in messages)
@@ -101,6 +109,8 @@ def _passed_on(
     message: Message, topic: str, until: datetime | None = None, more: Mapping[str, str] | None = None
 ) -> Message:
     properties = {**message.properties, **more} if more else message.properties
+    if sum(len(text.encode()) for pair in properties.items() for text in pair) > MOST_PROPERTY_BYTES:
+        properties = {name: properties[name][:500] for name in _OURS if name in properties}
     return Message(message.body, message.key, message.tag, properties, topic, until)
 
 
