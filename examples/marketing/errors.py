@@ -62,3 +62,9 @@ class TooSlow(MarketingError):
 
     code = "too_slow"
     http_status = 503
+
+
+class SceneFailed(MarketingError):
+    """The scenario cannot go on: {reason}"""
+
+    code = "scene_failed"

@@ -1,5 +1,6 @@
 """The marketing system's jobs, as jobs.yaml has them."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,7 +33,15 @@ def _was_added(admin: RestClient, job: Mapping[str, object]) -> bool:
     return True
 
 
+def main() -> None:
+    try:
+        with RestClient.from_env() as client:
+            added = declare(client)
+    except ShardcastError as error:
+        sys.exit(str(error))
+    for name in added:
+        print(f"added the job {name}")
+
+
 if __name__ == "__main__":
-    with RestClient.from_env() as client:
-        for name in declare(client):
-            print(f"added the job {name}")
+    main()

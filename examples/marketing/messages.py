@@ -60,6 +60,7 @@ Id = Annotated[int, Field(gt=-(2**62), lt=2**62)]
 MOST_ID = 2**62 - 1
 MAX_BYTES = 8 << 10
 """Of the body of a push message; a larger one is none."""
+RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class _Wire(BaseModel):
@@ -140,10 +141,10 @@ class UserBucket(_Wire):
 class OrderCanceledEvent(_Wire):
     """An order is cancelled: release its coupon, return its stock, deduct its points."""
 
-    event_id: str
-    order_id: int
-    user_id: int
-    product_id: int
-    quantity: Annotated[int, Field(ge=1)]
-    coupon_id: int | None
-    points: Annotated[int, Field(ge=0)]
+    event_id: Annotated[str, Field(pattern=r"^[^\x00]{1,32}$")]
+    order_id: RowId
+    user_id: RowId
+    product_id: RowId
+    quantity: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    coupon_id: RowId | None
+    points: Count

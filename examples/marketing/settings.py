@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import httpx
 import yaml
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,6 +15,7 @@ from examples.marketing.errors import BadSettings
 FILE_VARIABLE = "MARKETING_CONFIG"
 DEFAULT_FILE = Path("marketing.yaml")
 NAME_SERVER_PORT, BROKER_PORT = 9876, 8081
+_MOST_FAULTS, _MOST_CHARACTERS = 50, 2_000
 
 
 class _Section(BaseModel):
@@ -59,13 +61,13 @@ class Provider(_Section):
     directory: Path = Path("deliveries")
     url: str = ""
     secret_file: Path | None = None
-    timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+    timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 5.0
     connections: Annotated[int, Field(ge=1, le=256)] = 8
     batch: Annotated[int, Field(ge=1, le=1_000)] = 100
 
     @model_validator(mode="after")
     def _knows_where_to(self) -> Self:
-        if self.kind == "http" and (not self.url.startswith(("http://", "https://")) or self.secret_file is None):
+        if self.kind == "http" and (not _is_http(self.url) or self.secret_file is None):
             raise ValueError("a provider of the kind http needs a url, http:// or https://, and a secret_file")
         return self
 
@@ -104,6 +106,16 @@ class Settings(_Section):
             raise BadSettings(where=where, reason=f"it is no YAML: {error}.") from error
         except ValidationError as error:
             raise BadSettings(where=where, reason=faults(error)) from error
+        except (ValueError, RecursionError) as error:  # no text, no date, nested without end
+            raise BadSettings(where=where, reason=f"it is no YAML: {error}.") from error
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return parsed.scheme in ("http", "https") and bool(parsed.host)
 
 
 def faults(error: ValidationError) -> str:
@@ -112,9 +124,10 @@ def faults(error: ValidationError) -> str:
 
 
 def sentence(faults: Sequence[Mapping[str, Any]]) -> str:
-    """Of pydantic's faults, each with the place where it is."""
-    told = (f"{_place(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in faults)
-    return "; ".join(told) + "."
+    """Of pydantic's faults, each with the place where it is; of very many, the first ones."""
+    told = (f"{_place(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in faults[:_MOST_FAULTS])
+    text = "; ".join(told) + "."
+    return text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + " ..."
 
 
 def _place(location: Sequence[object]) -> str:

@@ -58,6 +58,8 @@ def demo(
     _refuse_mixtures(users, csv, database, table)
     if scenario is not None and any(option is not None for option in (csv, database, id_column, where)):
         raise typer.BadParameter("a scenario makes its own users: give it --users alone")
+    if scenario is not None and users == 0:
+        raise typer.BadParameter("a scenario needs users: there is nobody to play it for")
     play = load(scenario) if scenario is not None else None
     if where is not None:
         parse_filter(where)  # before anything is made

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 ROWS_A_WRITE = 10_000
 
@@ -25,8 +26,9 @@ class Verdict:
         return not (self.missing or self.duplicates or self.unexpected)
 
 
-def compare(ids: Iterable[str], records: Sequence[Path], scratch: Path) -> Verdict:
-    """Compares the ids of the table with the recorded calls; `scratch` is a database file that is made and removed."""
+def compare(ids: Iterable[str], records: Sequence[Path], scratch: Path, *, promotion_id: int | None = None) -> Verdict:
+    """Compares the ids of the table with the recorded calls, those of one promotion or all of them; `scratch` is a
+    database file that is made and removed."""
     scratch.unlink(missing_ok=True)
     connection = sqlite3.connect(scratch, isolation_level=None)
     try:
@@ -35,7 +37,8 @@ def compare(ids: Iterable[str], records: Sequence[Path], scratch: Path) -> Verdi
             "CREATE TABLE audience (id TEXT PRIMARY KEY) WITHOUT ROWID; CREATE TABLE calls (id TEXT NOT NULL);"
         )
         _insert(connection, "INSERT INTO audience VALUES (?)", ids)
-        _insert(connection, "INSERT INTO calls VALUES (?)", (call["user_id"] for call in calls(records)))
+        called = (call["user_id"] for call in calls(records) if promotion_id in (None, call["promotion_id"]))
+        _insert(connection, "INSERT INTO calls VALUES (?)", called)
         connection.execute("CREATE INDEX ix_calls ON calls (id)")
         return _verdict(connection)
     finally:
@@ -43,7 +46,7 @@ def compare(ids: Iterable[str], records: Sequence[Path], scratch: Path) -> Verdi
         scratch.unlink(missing_ok=True)
 
 
-def calls(records: Sequence[Path]) -> Iterator[dict[str, str]]:
+def calls(records: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """The recorded calls; a last line that a killed process left unfinished is none."""
     for path in records:
         with path.open("rb") as lines:

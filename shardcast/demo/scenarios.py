@@ -50,10 +50,13 @@ Scenario: TypeAlias = Callable[[Stage], Coroutine[None, None, ScenarioReport]]
 
 
 def load(name: str) -> Scenario:
-    """Raises InvalidArgument, which names those that there are."""
+    """Raises InvalidArgument, which names those that there are, or says why it cannot be loaded."""
     known = entry_points(group=ENTRY_POINTS)
     if name not in known.names:
         told = ", ".join(sorted(known.names)) or "none that is installed"
         raise InvalidArgument(reason=f"There is no scenario {name}; there is {told}.")
-    scenario: Scenario = known[name].load()
+    try:
+        scenario: Scenario = known[name].load()
+    except (ImportError, AttributeError) as error:
+        raise InvalidArgument(reason=f"The scenario {name} is not installed whole: {error}.") from error
     return scenario

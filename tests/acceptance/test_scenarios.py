@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import run
 from typing import Any
@@ -49,11 +50,37 @@ def test_each_effect_of_a_cancelled_order_comes_once(tmp_path: Path) -> None:
         assert report[f"{effect}_done"] == report[f"{effect}_due"] > 0
 
 
-def test_a_scenario_brings_its_own_users() -> None:
-    command = [sys.executable, "-m", "shardcast", "demo", "--scenario", "promotion", "--csv", "users.csv"]
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("promotion", "--csv", "users.csv"), "a scenario makes its own users: give it --users alone"),
+        (("promotion", "--users", "0"), "a scenario needs users"),
+        (("nothing",), "There is no scenario nothing; there is coupon,"),
+    ],
+)
+def test_a_scenario_that_cannot_be_played_is_refused(options: Sequence[str], told: str) -> None:
+    command = [sys.executable, "-m", "shardcast", "demo", "--scenario", *options]
     done = run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
-    assert "a scenario makes its own users: give it --users alone" in done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_scenario_for_nobody_says_so(tmp_path: Path) -> None:
+    """None of the first nine users is designated."""
+    command = [sys.executable, "-m", "shardcast", "demo", "--scenario", "designated", "--users", "9"]
+    done = run([*command, "--data", str(tmp_path)], capture_output=True, text=True, check=False, timeout=90)
+    assert (done.returncode, done.stdout) == (1, "")
+    told = "The scenario cannot go on: POST /promotions was refused: The audience is nobody: no user meets it.\n"
+    assert done.stderr == told
+
+
+def test_scenarios_are_played_one_after_another_in_the_same_directory(tmp_path: Path) -> None:
+    """With other users each, beside what is left of those before."""
+    assert played(tmp_path, "coupon", "--users", "1")[0]["granted"] == 1
+    assert played(tmp_path, "coupon", "--users", "20")[0]["granted"] == 10
+    assert played(tmp_path, "hot-goods", "--users", "30")[1] == everybody(30)
+    assert played(tmp_path, "designated", "--users", "10")[0]["granted"] == 1
 
 
 @pytest.mark.proof

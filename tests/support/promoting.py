@@ -21,7 +21,7 @@ from examples.marketing.shop import Shop, opened
 from examples.marketing.store import progress, promotions
 from examples.marketing.store.progress import Counts, Source
 from examples.marketing.store.tables import users
-from examples.marketing.topics import BUCKET_GROUP, LAUNCH_GROUP, PROMOTION_SAVED, SEND
+from examples.marketing.topics import BUCKET_GROUP, COUNTED_GROUP, LAUNCH_GROUP, PROMOTION_SAVED, SEND
 from shardcast import Executor, Message, Producer, ReceivedMessage
 from shardcast.testing import TestServer
 from shardcast.testing.executors import ChildExecutor
@@ -139,9 +139,9 @@ class Scene:
         return self.server.wait(self.server.trigger("marketing-steward")).results[0]
 
     def wait(self) -> None:
-        """Until every event and every bucket is done with."""
-        self.server.wait_read(LAUNCH_GROUP)
-        self.server.wait_read(BUCKET_GROUP)
+        """Until every event and every bucket is done with, and counted."""
+        for group in (LAUNCH_GROUP, BUCKET_GROUP, COUNTED_GROUP):
+            self.server.wait_read(group)
 
     def messages(self, promotion: Promotion, topic: str = SEND) -> Sequence[ReceivedMessage]:
         return [each for each in self.server.messages(topic) if (each.key or "").startswith(f"{promotion.id}:")]

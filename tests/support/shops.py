@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from examples.marketing.coupons import stock
 from examples.marketing.coupons.model import Coupon
 from examples.marketing.messages import InformType, PromotionType
+from examples.marketing.personas.conditions import Condition
 from examples.marketing.promotions.model import CouponOrder, PromotionOrder
 from examples.marketing.promotions.states import Verb
 from examples.marketing.settings import Settings
@@ -55,11 +56,17 @@ def add_product(connection: Connection, count: int) -> int:
 
 
 def add_coupon(
-    connection: Connection, count: int, *, verbs: tuple[Verb, ...] = (Verb.LAUNCH,), is_lazy: bool = True
+    connection: Connection,
+    count: int,
+    *,
+    verbs: tuple[Verb, ...] = (Verb.LAUNCH,),
+    is_lazy: bool = True,
+    audience: Condition | None = None,
 ) -> Coupon:
     """Of a promotion that came so far; it expires after a day."""
     order = PromotionOrder(
-        promotion_type=PromotionType.PLATFORM_COUPON,
+        promotion_type=PromotionType.DESIGNATED_COUPON if audience else PromotionType.PLATFORM_COUPON,
+        audience=audience,
         main_message="Five off",
         message="For you",
         inform_type=InformType.APP_PUSH,

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from examples.marketing.api.bounds import Bounded
 from examples.marketing.api.problems import add_handlers
 from examples.marketing.api.routes import audiences, coupons, orders, promotions, steering
 from examples.marketing.api.samples import Samples
@@ -40,6 +41,7 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
                 yield
 
     app = FastAPI(title="Marketing", lifespan=lifespan)
+    app.add_middleware(Bounded)
     add_handlers(app)
     for router in ROUTERS:
         app.include_router(router)

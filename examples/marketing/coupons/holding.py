@@ -21,7 +21,7 @@ def of_user(connection: Connection, user_id: int, *, now_ms: int) -> Sequence[Us
         select(coupons, coupon_grants.c.state)
         .join_from(coupons, promotions, promotions.c.id == coupons.c.promotion_id)
         .outerjoin(coupon_grants, mine)  # by its primary key, for each coupon there is
-        .where(or_(coupon_grants.c.state.is_not(None), _is_offered(now_ms)))
+        .where(or_(coupon_grants.c.state.is_not(None), and_(_is_offered(now_ms), stock.is_meant(user_id))))
         .order_by(coupons.c.id)
     )
     return [_user_coupon(row, now_ms) for row in connection.execute(query).mappings()]

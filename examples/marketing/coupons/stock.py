@@ -5,15 +5,16 @@ Whoever changes both changes the coupon before its grants: two who wait for each
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from examples.marketing.coupons.errors import CouponExpired, CouponNotOffered, CouponSoldOut, CouponTaken
 from examples.marketing.coupons.model import Coupon, Grant, UserCoupon, user_coupon
 from examples.marketing.errors import NotFound
+from examples.marketing.messages import PromotionType
 from examples.marketing.promotions.states import State
 from examples.marketing.store import users
-from examples.marketing.store.tables import coupon_grants, coupons, promotions
+from examples.marketing.store.tables import audience_members, coupon_grants, coupons, promotions
 
 
 def get(connection: Connection, coupon_id: int) -> Coupon:
@@ -43,7 +44,7 @@ def claim(connection: Connection, coupon_id: int, user_id: int, *, now_ms: int) 
     then.
     """
     coupon = get(connection, coupon_id)
-    _check_offer(connection, coupon, now_ms)
+    _check_offer(connection, coupon, user_id, now_ms)
     users.check(connection, user_id)
     held = (coupon_grants.c.coupon_id == coupon_id) & (coupon_grants.c.user_id == user_id)
     if connection.execute(select(coupon_grants.c.state).where(held)).first() is not None:
@@ -81,9 +82,17 @@ def give_back(connection: Connection, coupon_id: int, count: int) -> None:
     connection.execute(grown)
 
 
-def _check_offer(connection: Connection, coupon: Coupon, now_ms: int) -> None:
+def is_meant(user_id: int) -> ColumnElement[bool]:
+    """Whether a row of `promotions` is for the user: for all, or for those who were written down at its launch."""
+    is_designated = promotions.c.promotion_order["promotion_type"].as_string() == PromotionType.DESIGNATED_COUPON.value
+    is_member = (audience_members.c.promotion_id == promotions.c.id) & (audience_members.c.user_id == user_id)
+    return or_(~is_designated, exists().where(is_member).correlate(promotions))
+
+
+def _check_offer(connection: Connection, coupon: Coupon, user_id: int, now_ms: int) -> None:
     """Raises CouponNotOffered or CouponExpired."""
-    query = select(promotions.c.state, promotions.c.launched_at_ms).where(promotions.c.id == coupon.promotion_id)
+    is_of_it = promotions.c.id == coupon.promotion_id
+    query = select(promotions.c.state, promotions.c.launched_at_ms).where(is_of_it)
     state, launched_at_ms = connection.execute(query).one()
     if not coupon.is_lazy:
         raise CouponNotOffered(coupon_id=coupon.id, reason="it is given to those whom its promotion is for")
@@ -91,6 +100,8 @@ def _check_offer(connection: Connection, coupon: Coupon, now_ms: int) -> None:
         raise CouponNotOffered(coupon_id=coupon.id, reason="its promotion is cancelled")
     if launched_at_ms is None:
         raise CouponNotOffered(coupon_id=coupon.id, reason="its promotion has not begun")
+    if connection.execute(select(promotions.c.id).where(is_of_it, is_meant(user_id))).first() is None:
+        raise CouponNotOffered(coupon_id=coupon.id, reason=f"user {user_id} is not among those whom it is for")
     if coupon.expires_at_ms <= now_ms:
         raise CouponExpired(coupon_id=coupon.id)
 

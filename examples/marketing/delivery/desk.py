@@ -57,7 +57,10 @@ def the_desk(state: Desk) -> Desk:
 def provider_of(settings: ProviderSettings, clock: Callable[[], datetime]) -> Provider:
     """Raises BadSettings."""
     if settings.kind == "recording":
-        return RecordingProvider(settings.directory, clock)
+        try:
+            return RecordingProvider(settings.directory, clock)
+        except OSError as error:
+            raise BadSettings(where=settings.directory, reason=f"{error.strerror}.") from error
     assert settings.secret_file is not None  # as the settings see to
     try:
         secret = settings.secret_file.read_bytes().strip()

@@ -24,10 +24,10 @@ def is_eager(promotion: Promotion) -> bool:
     return coupon is not None and not coupon.is_lazy
 
 
-def given(connection: Connection, promotion: Promotion, user_ids: Sequence[int]) -> Sequence[int]:
+def given(connection: Connection, promotion: Promotion, user_ids: Sequence[int], *, now_ms: int) -> Sequence[int]:
     """Those who have the eager coupon then: the others come too late for it, and are told nothing."""
     coupon = stock.of_promotion(connection, promotion.id)
-    if coupon is None or not user_ids:
+    if coupon is None or coupon.expires_at_ms <= now_ms or not user_ids:
         return []
     holders = stock.grant(connection, coupon, user_ids)
     return [each for each in user_ids if each in holders]

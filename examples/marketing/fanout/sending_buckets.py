@@ -42,7 +42,7 @@ def send_bucket(
         return [bucket_message(piece) for piece in pieces] + _counted(bucket, pieces, 0)
     if recipients.is_eager(promotion) and user_ids:
         with shop.database.writing() as connection:
-            user_ids = recipients.given(connection, promotion, user_ids)
+            user_ids = recipients.given(connection, promotion, user_ids, now_ms=shop.now_ms)
     return [*promotion.message.to_all(user_ids, bucket.phase), *_counted(bucket, pieces, len(user_ids))]
 
 

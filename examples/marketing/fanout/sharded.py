@@ -69,7 +69,7 @@ def send(context: Context, params: SendParams, shop: Annotated[Shop, Depends(the
         user_ids = recipients.chosen(promotion, params.phase, user_ids)
         if recipients.is_eager(promotion):
             with shop.database.writing() as connection:
-                return recipients.given(connection, promotion, user_ids)
+                return recipients.given(connection, promotion, user_ids, now_ms=shop.now_ms)
         return user_ids
 
     course = Course(shop, params.promotion_id, context.raise_if_cancelled)

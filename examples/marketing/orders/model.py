@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from examples.marketing.messages import RowId
+
 POINTS_A_PIECE = 10
 """What an order gives its user."""
-
-RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class OrderState(StrEnum):

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
-from sqlalchemy import ColumnElement, and_, func, not_, or_, select
+from sqlalchemy import BigInteger, ColumnElement, and_, func, literal, not_, or_, select
 
 from examples.marketing.errors import BadRequest
 from examples.marketing.personas.conditions import (
@@ -51,8 +51,8 @@ def _where(condition: Condition, now: datetime) -> ColumnElement[bool]:
 
 def _in_span(span: Span) -> ColumnElement[bool]:
     column = users.c[span.field]
-    least = [column >= span.least] if span.least is not None else []
-    most = [column <= span.most] if span.most is not None else []
+    least = [column >= literal(span.least, BigInteger)] if span.least is not None else []  # of any column's range
+    most = [column <= literal(span.most, BigInteger)] if span.most is not None else []
     return and_(*least, *most)
 
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime, time
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from examples.marketing.messages import (
     MAX_BYTES,
@@ -22,11 +23,27 @@ from examples.marketing.personas.conditions import Audience
 from examples.marketing.promotions.states import State
 
 
+def _without_nul(text: str) -> str:
+    """Which PostgreSQL keeps in no text."""
+    if "\0" in text:
+        raise ValueError("a text cannot have a NUL character")
+    return text
+
+
+_NoNul = AfterValidator(_without_nul)
+
+
 class Way(StrEnum):
     """How the fan-out goes: by messages that name ranges of users, or by a job's shards."""
 
     BUCKETS = "buckets"
     SHARDS = "shards"
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """Looked up once: that reads hundreds of files, and promotions are read all the time."""
+    return frozenset(available_timezones())
 
 
 class _Data(BaseModel):
@@ -43,7 +60,7 @@ class QuietHours(_Data):
     @field_validator("zone")
     @classmethod
     def _is_known(cls, zone: str) -> str:
-        if zone not in available_timezones():
+        if zone not in _zones():
             raise ValueError(f"there is no time zone {zone!r}")
         return zone
 
@@ -93,7 +110,7 @@ class CouponOrder(_Data):
     """A coupon with its stock. `is_lazy`: everybody may have one, and it is written down when the user comes for it;
     otherwise each user of the audience is granted one while the promotion is sent."""
 
-    name: Line
+    name: Annotated[Line, _NoNul]
     value_cents: Annotated[int, Field(ge=1, le=2**53)]
     stock: Annotated[int, Field(ge=0, le=2**53)]
     expires_at: AwareDatetime
@@ -104,8 +121,8 @@ class PromotionOrder(_Data):
     """What somebody asks to save. Without an audience it is for all users; `send_at` None: at once."""
 
     promotion_type: PromotionType
-    main_message: Line
-    message: Text
+    main_message: Annotated[Line, _NoNul]
+    message: Annotated[Text, _NoNul]
     inform_type: InformType
     starts_at: AwareDatetime
     ends_at: AwareDatetime

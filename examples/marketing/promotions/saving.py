@@ -50,6 +50,8 @@ def _draft(shop: Shop, order: PromotionOrder, promotion_id: int | None) -> Draft
     now = shop.clock()
     if order.ends_at <= now:
         raise BadRequest(reason="A promotion that has ended already cannot be saved.")
+    if order.coupon is not None and order.coupon.expires_at <= now:
+        raise BadRequest(reason="A coupon that has expired already cannot be given.")
     with shop.database.reading() as connection:
         if audience.is_nobody(connection, order.audience, now):
             raise EmptyAudience

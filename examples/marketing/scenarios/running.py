@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import yaml
 
+from examples.marketing.errors import SceneFailed
 from examples.marketing.jobs import declare
 from examples.marketing.scenarios.users import fill
 from examples.marketing.settings import FILE_VARIABLE, Settings
@@ -43,14 +44,17 @@ class World:
         return sorted(self.records.glob("*.jsonl"))
 
     async def ask(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Any:
-        """Calls the API, again while what it needs is away."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while True:
-                answer = await self.api.request(method, path, json=body, headers=headers)
-                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                    answer.raise_for_status()
-                    return answer.json()
-                await asyncio.sleep(0.1)
+        """Calls the API, again while what it needs is away. Raises SceneFailed."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while True:
+                    answer = await self.api.request(method, path, json=body, headers=headers)
+                    if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                        return _told(answer)
+                    await asyncio.sleep(0.1)
+        except (TimeoutError, httpx.TransportError) as error:
+            reason = f"the API did not answer {method} {path} within {PATIENCE_SECONDS:.0f} s."
+            raise SceneFailed(reason=reason) from error
 
     def look(self) -> None:
         """Keeps the largest resident size of each kind of process so far, in MiB."""
@@ -60,26 +64,39 @@ class World:
                 self.peaks[kind] = max(self.peaks.get(kind, 0.0), round(peak_rss_mb(daemon.pid), 1))
 
 
+def _told(answer: httpx.Response) -> Any:
+    if answer.is_success:
+        return answer.json()
+    asked = f"{answer.request.method} {answer.request.url.path}"
+    try:
+        raise SceneFailed(reason=f"{asked} was refused: {answer.json()['detail']}")
+    except (ValueError, KeyError, TypeError):
+        raise SceneFailed(reason=f"{asked} was answered {answer.status_code}.") from None
+
+
 @asynccontextmanager
 async def staged(stage: Stage, database: str | None = None, **settings: object) -> AsyncIterator[World]:
     """Everything on `stage.users` users; `settings` are further ones by section."""
     url = database or f"sqlite:///{stage.data / 'marketing.db'}"
     file, records = stage.data / "marketing.yaml", stage.data / "deliveries"
-    _emptied(records)
     plan = Plan(data=stage.data, executors=0, http_port=0, grpc_port=0, broker_port=0)
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(running(plan))
+        _emptied(records)  # now that nobody else plays here
         given = _settings(fleet.endpoints, url, records) | settings
         file.write_text(yaml.safe_dump(given))
         shop = stack.enter_context(opened(Settings.load(file)))
-        await asyncio.to_thread(fill, shop.database, stage.users)
+        filling = fill(shop.database, stage.users)
+        while await asyncio.to_thread(next, filling, None) is not None:
+            pass  # between two chunks it can be broken off
         with shop.admin() as admin:
             await asyncio.to_thread(declare, admin)
         environment = {FILE_VARIABLE: str(file)}
         await fleet.start_executors(APP, stage.executors, environment=environment)
         await fleet.start_executors(DELIVERY, stage.consumers, kind="consumer", environment=environment)
         await fleet.start([Command("api", "api", _api_arguments, environment)])
-        http = httpx.AsyncClient(base_url=f"http://{fleet.daemons[-1].endpoints['http']}", timeout=30, trust_env=False)
+        address, patience = fleet.daemons[-1].endpoints["http"], httpx.Timeout(30, pool=None)
+        http = httpx.AsyncClient(base_url=f"http://{address}", timeout=patience, trust_env=False)
         api = await stack.enter_async_context(http)
         kills: Counter[str] = Counter()
         if stage.is_chaotic:

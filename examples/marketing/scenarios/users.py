@@ -46,8 +46,8 @@ def is_vip(number: int) -> bool:
     return number % 10 == 0
 
 
-def fill(database: Database, count: int) -> None:
-    """Users 1 to `count`; those of an earlier filling with as many are used again."""
+def fill(database: Database, count: int) -> Iterator[int]:
+    """Users 1 to `count`, chunk by chunk; the last of each. Those of an earlier filling with as many are used again."""
     with database.reading() as connection:
         if connection.execute(select(func.count(), func.max(users.c.id))).one() == (count, count or None):
             return
@@ -59,6 +59,7 @@ def fill(database: Database, count: int) -> None:
             connection.execute(insert(users), [_row(number) for number in rows])
             if vips := [{"user_id": number, "tag": "vip"} for number in rows if is_vip(number)]:
                 connection.execute(insert(user_tags), vips)
+        yield rows[-1]
 
 
 def _row(number: int) -> dict[str, object]:

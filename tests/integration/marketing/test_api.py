@@ -181,6 +181,32 @@ def test_a_condition_that_is_nested_without_end_is_refused(api: TestClient) -> N
     assert (status, code, told) == (422, "bad_request", "audience: a condition nests at most 16 deep.")
 
 
+def test_a_body_without_end_is_not_read_to_its_end(api: TestClient) -> None:
+    body = b'{"message": "' + b"x" * (2 << 20) + b'"}'
+    told = problem(api.post("/promotions", content=body, headers={"content-type": "application/json"}))
+    assert told[0] == 413
+    assert "at most 1048576 bytes" in told[2]
+
+
+def test_ten_thousand_unknown_fields_are_refused_in_a_short_answer(api: TestClient) -> None:
+    answer = api.post("/promotions", json={f"field_{number}": number for number in range(10_000)})
+    assert problem(answer)[:2] == (422, "bad_request")
+    assert len(answer.content) < 4_000
+
+
+@pytest.mark.parametrize("after", [2**63, -(2**63) - 1, 10**30])
+def test_a_place_that_no_database_has_is_refused(api: TestClient, scene: Scene, after: int) -> None:
+    failures_of = f"/promotions/{saved(api, scene)}/failures"
+    assert problem(api.get(failures_of, params={"after": after}))[:2] == (422, "bad_request")
+    assert api.get(failures_of, params={"after": -(2**62)}).json() == {"failures": [], "next_after": None}
+
+
+def test_a_coupon_that_has_expired_cannot_be_given(api: TestClient, scene: Scene) -> None:
+    coupon = {"name": "5", "value_cents": 500, "stock": 1, "expires_at": scene.server.now.isoformat()}
+    told = problem(api.post("/promotions", json=order(scene) | {"promotion_type": "platform_coupon", "coupon": coupon}))
+    assert told == (422, "bad_request", "A coupon that has expired already cannot be given.")
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from sqlalchemy import delete, event, insert, select, update
 
 from examples.marketing.errors import NotFound
@@ -175,6 +176,14 @@ def test_the_database_finds_those_whom_the_condition_says(crowd: Database, condi
         assert audience.count(connection, condition, NOW) == len(wanted)
         assert audience.is_nobody(connection, condition, NOW) == (not wanted)
         assert [row["id"] for row in audience.preview(connection, condition, NOW, 3)] == wanted[:3]
+
+
+@pytest.mark.parametrize("field", ["age", "spent_90d_cents"])
+def test_a_number_that_no_column_holds_is_asked_for_like_any_other(crowd: Database, field: str) -> None:
+    beyond = TypeAdapter(Condition).validate_python({"field": field, "least": 2**53})
+    within = TypeAdapter(Condition).validate_python({"field": field, "most": 2**53})
+    with crowd.reading() as connection:
+        assert (audience.count(connection, beyond, NOW), audience.count(connection, within, NOW)) == (0, 96)
 
 
 EVERY_ADULT = Span(field="age", least=18)

@@ -84,6 +84,32 @@ def test_what_are_no_settings_is_refused(text: str, told: str) -> None:
         loaded(text)
 
 
+@pytest.mark.parametrize("content", [b"database: \xff\xfe", b"database: 2026-13-45", b"sms: " + b"[" * 5_000])
+def test_what_can_never_be_settings_is_refused_and_breaks_nothing(content: bytes) -> None:
+    Path("marketing.yaml").write_bytes(content)
+    with pytest.raises(BadSettings, match="it is no YAML: "):
+        Settings.load()
+
+
+@pytest.mark.parametrize("url", ["http://", "ftp://push.example", "http://push.example:x/", "push.example", ""])
+def test_a_provider_that_could_never_be_called_is_refused(url: str) -> None:
+    with pytest.raises(BadSettings, match="sms: a provider of the kind http needs a url"):
+        loaded(f"sms: {{kind: http, url: '{url}', secret_file: key}}")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", ".inf", ".nan", "1e300"])
+def test_a_timeout_that_is_none_is_refused(seconds: str) -> None:
+    with pytest.raises(BadSettings, match=r"mail\.timeout_seconds: Input should be"):
+        loaded(f"mail: {{timeout_seconds: {seconds}}}")
+
+
+def test_of_a_thousand_faults_the_first_ones_are_told() -> None:
+    with pytest.raises(BadSettings) as refused:
+        loaded("\n".join(f"unknown_{number}: 1" for number in range(1_000)))
+    assert "unknown_0: Extra" in str(refused.value)
+    assert len(str(refused.value)) < 2_200
+
+
 def test_a_file_that_is_named_must_be_there() -> None:
     with pytest.raises(BadSettings, match=r"The settings in gone\.yaml cannot be used: No such file"):
         Settings.load(Path("gone.yaml"))

@@ -1,12 +1,13 @@
 import asyncio
 import random
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
 
 from protos.errors import InvalidArgument
 from shardcast.demo.chaos import striking
-from shardcast.demo.scenarios import load
+from shardcast.demo.scenarios import ENTRY_POINTS, load
 from shardcast.supervisor import Command, Daemon
 
 READY = "import json; print(json.dumps({'ready': 'it'}), flush=True)"
@@ -16,6 +17,13 @@ ENDLESS = ["timeit", "-n", "1", "-s", READY, "import time; time.sleep(600)"]
 def test_an_unknown_scenario_is_refused_with_the_names_of_those_there_are() -> None:
     with pytest.raises(InvalidArgument, match=r"no scenario nothing; there is coupon, .*promotion"):
         load("nothing")
+
+
+def test_a_scenario_whose_package_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = EntryPoint("gone", "no_such_package.scenarios:gone", ENTRY_POINTS)
+    monkeypatch.setattr("shardcast.demo.scenarios.entry_points", lambda group: EntryPoints([gone]))
+    with pytest.raises(InvalidArgument, match=r"gone is not installed whole: No module named 'no_such_package'\.$"):
+        load("gone")
 
 
 def test_the_kill_switch_kills_only_its_kinds_and_the_supervisor_starts_them_again(tmp_path: Path) -> None:

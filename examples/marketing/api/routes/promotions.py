@@ -23,6 +23,7 @@ from examples.marketing.store import progress, promotions, resends
 router = APIRouter(tags=["promotions"])
 
 MaybeId = Annotated[int | None, Query(ge=1, le=MOST_ID)]
+After = Annotated[int | None, Query(ge=-MOST_ID, le=MOST_ID)]
 
 
 @router.post("/promotions", status_code=201)
@@ -82,7 +83,7 @@ def get_progress(promotion_id: Id, shop: TheShop, samples: TheSamples) -> Progre
 
 
 @router.get("/promotions/{promotion_id}/failures")
-def list_failures(promotion_id: Id, shop: TheShop, limit: Limit = 100, after: int | None = None) -> FailureList:
+def list_failures(promotion_id: Id, shop: TheShop, limit: Limit = 100, after: After = None) -> FailureList:
     """In the order of users."""
     with shop.database.reading() as connection:
         promotions.get(connection, promotion_id)

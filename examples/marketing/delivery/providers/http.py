@@ -67,7 +67,7 @@ def retry_after(header: str | None, now: datetime) -> timedelta:
         return timedelta(seconds=min(int(header[:10]), LONGEST_WAIT.total_seconds()))
     try:
         until = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return timedelta(0)
     until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
     return min(max(until - now, timedelta(0)), LONGEST_WAIT)

@@ -13,7 +13,7 @@ from examples.marketing.store import progress
 from examples.marketing.store.progress import Counts
 from examples.marketing.store.tables import failures
 from examples.marketing.topics import COUNTED, FAILED
-from shardcast import Message, ReceivedMessage
+from shardcast import Fail, Message, ReceivedMessage
 from tests.support.marketing import NOW, Office, an_office, received
 
 
@@ -68,3 +68,25 @@ def test_numbers_are_added_once_however_the_batches_are_cut(office: Office) -> N
             Phase.REST: Counts(delivered=30, failed=3),
             Phase.CANARY: Counts(dropped=2, capped=3),
         }
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"", b"[]", b'{"promotion_id": 1, "phase": "rest", "failed": -1}', b'{"promotion_id": 1}']
+)
+def test_what_are_no_numbers_is_given_up_and_leaves_no_trace(office: Office, body: bytes) -> None:
+    good = Message(Counted(promotion_id=1, phase=Phase.REST, delivered=10).model_dump_json().encode())
+    with pytest.raises(Fail, match="this is no Counted: "):
+        count(received([good, Message(body)], topic=COUNTED), office.desk.shop)
+    with office.desk.shop.database.reading() as connection:
+        assert progress.of(connection, 1)[Phase.REST] == Counts()
+
+
+def test_numbers_that_no_database_keeps_are_none(office: Office) -> None:
+    body = b'{"promotion_id": 1, "phase": "rest", "failed": %d}' % 10**30
+    with pytest.raises(Fail, match="failed: Input should be less than or equal to"):
+        count(received([Message(body)], topic=COUNTED), office.desk.shop)
+
+
+def test_a_reason_is_kept_without_what_no_database_keeps(office: Office) -> None:
+    keep_failures(failed(office, [1], "no\0device"), office.desk.shop)
+    assert rows(office) == [(1, "nodevice", 0)]

@@ -4,6 +4,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from pydantic import TypeAdapter
+from sqlalchemy import insert
 
 from examples.marketing.coupons import holding, stock
 from examples.marketing.coupons.errors import (
@@ -15,9 +17,13 @@ from examples.marketing.coupons.errors import (
 )
 from examples.marketing.coupons.model import Coupon
 from examples.marketing.errors import NotFound
+from examples.marketing.fanout import recipients
+from examples.marketing.personas.conditions import Condition
 from examples.marketing.promotions.model import CouponOrder
 from examples.marketing.promotions.states import Verb
 from examples.marketing.shop import Shop
+from examples.marketing.store import promotions
+from examples.marketing.store.tables import audience_members
 from tests.support.claiming import claim, claimed_in_processes
 from tests.support.shops import BEGIN, DAY, Clock, add_coupon, add_users, holders, left
 
@@ -117,6 +123,37 @@ def test_a_refusal_says_why(shop: Shop, clock: Clock) -> None:
     assert refusal(completed.id, 2)[0] is CouponSoldOut
     clock.now += DAY
     assert refusal(completed.id, 2)[0] is CouponExpired
+
+
+def test_a_lazy_coupon_for_designated_users_is_for_them_alone(shop: Shop) -> None:
+    with shop.database.writing() as connection:
+        add_users(connection, 3)
+        coupon = add_coupon(
+            connection, 3, audience=TypeAdapter(Condition).validate_python({"field": "age", "least": 1})
+        )
+        members = [{"promotion_id": coupon.promotion_id, "user_id": user_id} for user_id in (1, 2)]
+        connection.execute(insert(audience_members), members)
+    assert (states(shop, 1), states(shop, 3)) == ([(coupon.id, "offered")], [])
+    with shop.database.writing() as connection:
+        stock.claim(connection, coupon.id, 2, now_ms=shop.now_ms)
+    with (
+        pytest.raises(CouponNotOffered, match="user 3 is not among those whom it is for"),
+        shop.database.writing() as connection,
+    ):
+        stock.claim(connection, coupon.id, 3, now_ms=shop.now_ms)
+    with shop.database.reading() as connection:
+        assert holders(connection, coupon) == {2}
+
+
+def test_a_coupon_that_has_expired_by_now_is_given_to_nobody(shop: Shop, clock: Clock) -> None:
+    with shop.database.writing() as connection:
+        add_users(connection, 2)
+        coupon = add_coupon(connection, 2, is_lazy=False)
+        promotion = promotions.get(connection, coupon.promotion_id)
+        assert recipients.given(connection, promotion, [1], now_ms=shop.now_ms) == [1]
+        clock.now += DAY
+        assert recipients.given(connection, promotion, [1, 2], now_ms=shop.now_ms) == []
+        assert (holders(connection, coupon), left(connection, coupon)) == ({1}, 1)
 
 
 def test_a_stock_below_zero_is_refused() -> None:

@@ -32,6 +32,8 @@ def test_the_signature_is_over_the_time_and_the_body() -> None:
         ("Tue, 01 Dec 2026 00:00:00 GMT", 0),
         ("Fri, 01 Jan 2100 00:00:00 GMT", 86_400),
         ("Tue, 41 Dec 2026 01:02:00 GMT", 0),
+        ("Tue, 01 Dec 99999999999999999999 01:02:00 GMT", 0),
+        ("Tue, 01 Dec 2026 01:02:00 +9999", 0),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: int) -> None:

@@ -4,10 +4,19 @@ from datetime import timedelta
 
 import pytest
 
-from examples.marketing.delivery.ledger import LONGEST_DELAY, MOST_BYTES, MOST_TRIES, STEPS, Ledger, fitting, tries_of
+from examples.marketing.delivery.ledger import (
+    LONGEST_DELAY,
+    MOST_BODY_BYTES,
+    MOST_BYTES,
+    MOST_TRIES,
+    STEPS,
+    Ledger,
+    fitting,
+    tries_of,
+)
 from examples.marketing.messages import Counted, Phase
 from examples.marketing.topics import COUNTED, FAILED, PARKED, SEND
-from shardcast import Message
+from shardcast import Fail, Message
 from tests.support.marketing import NOW, received
 
 BODY = b'{"a": 1}'
@@ -85,3 +94,20 @@ def test_so_much_of_a_batch_is_handled_as_can_go_on_in_one_publish() -> None:
     assert len(fitting(received([half, half, small]))) == 2
     assert len(fitting(received([small, heavy]))) == 1
     assert len(fitting(received([huge, small]))) == 1
+
+
+def test_what_is_too_large_to_go_on_is_given_up_when_its_turn_comes() -> None:
+    monster, small = Message(b"x" * (MOST_BODY_BYTES + 1)), Message(b"x")
+    assert len(fitting(received([small, monster]))) == 1
+    with pytest.raises(Fail, match="this is no push message: it has 7340033 bytes"):
+        fitting(received([monster, small]))
+
+
+def test_properties_that_leave_no_room_for_a_reason_stay_behind() -> None:
+    ledger = Ledger(NOW)
+    heavy = {"phase": "canary", "tries": "2", "a": "x" * 32_000}
+    ledger.lost(*received([Message(b"{", properties=heavy)]), "no JSON")
+    ledger.lost(*received([Message(b"{", properties={"a": "x" * 20_000})]), "no JSON")
+    [without, with_all] = ledger.messages
+    assert without.properties == {"phase": "canary", "tries": "2", "reason": "no JSON"}
+    assert with_all.properties.keys() == {"a", "reason"}
