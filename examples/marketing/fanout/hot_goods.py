@@ -17,8 +17,6 @@ from examples.marketing.store.tables import products
 from examples.marketing.topics import HOT_GOODS
 from shardcast import Context, Depends, Skip
 
-MOST_CHARACTERS = 2_000
-"""Of a message."""
 
 Rate = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -60,7 +58,7 @@ def order_of(params: HotGoodsParams, names: Sequence[str], now: datetime) -> Pro
     return PromotionOrder(
         promotion_type=PromotionType.HOT_GOODS,
         main_message=params.main_message,
-        message=("Everybody buys " + ", ".join(names))[:MOST_CHARACTERS],
+        message="Everybody buys " + ", ".join(names),
         inform_type=params.inform_type,
         starts_at=now,
         ends_at=now + timedelta(hours=params.hours),

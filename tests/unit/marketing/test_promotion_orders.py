@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from examples.marketing.delivery.reading import Reader
 from examples.marketing.fanout.hot_goods import HotGoodsParams, order_of
 from examples.marketing.messages import MAX_BYTES, MOST_ID
-from examples.marketing.promotions.model import QuietHours
-from tests.support.marketing import order
+from examples.marketing.promotions.model import CouponOrder, QuietHours
+from tests.support.marketing import NOW, order
 
 
 @pytest.mark.parametrize("text", ["€" * 2_000, "\U0001f600" * 1_600, '"' * 2_000])
@@ -36,3 +36,12 @@ def test_as_many_hot_goods_as_may_be_asked_for_fit_into_a_message_whatever_their
         HotGoodsParams(products=11)
     made = order_of(HotGoodsParams(products=10), ["\U0001f600" * 100] * 10, datetime(2026, 12, 1, tzinfo=UTC))
     assert made.message.count(", ") == 9
+
+
+def test_a_text_has_no_character_that_a_database_cannot_keep() -> None:
+    with pytest.raises(ValidationError, match=r"main_message\n.*NUL"):
+        order(main_message="half\0price")
+    with pytest.raises(ValidationError, match=r"message\n.*NUL"):
+        order(message="\0")
+    with pytest.raises(ValidationError, match=r"name\n.*NUL"):
+        CouponOrder(name="5\0", value_cents=1, stock=1, expires_at=NOW)

@@ -75,7 +75,7 @@ def test_numbers_are_added_once_however_the_batches_are_cut(office: Office) -> N
 )
 def test_what_are_no_numbers_is_given_up_and_leaves_no_trace(office: Office, body: bytes) -> None:
     good = Message(Counted(promotion_id=1, phase=Phase.REST, delivered=10).model_dump_json().encode())
-    with pytest.raises(Fail, match="this is no Counted: "):
+    with pytest.raises(Fail, match="these are no numbers: "):
         count(received([good, Message(body)], topic=COUNTED), office.desk.shop)
     with office.desk.shop.database.reading() as connection:
         assert progress.of(connection, 1)[Phase.REST] == Counts()
@@ -83,7 +83,7 @@ def test_what_are_no_numbers_is_given_up_and_leaves_no_trace(office: Office, bod
 
 def test_numbers_that_no_database_keeps_are_none(office: Office) -> None:
     body = b'{"promotion_id": 1, "phase": "rest", "failed": %d}' % 10**30
-    with pytest.raises(Fail, match="failed: Input should be less than or equal to"):
+    with pytest.raises(Fail, match="failed: Input should be less than 9223372036854775808"):
         count(received([Message(body)], topic=COUNTED), office.desk.shop)
 
 
