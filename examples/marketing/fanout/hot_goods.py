@@ -17,7 +17,6 @@ from examples.marketing.store.tables import products
 from examples.marketing.topics import HOT_GOODS
 from shardcast import Context, Depends, Skip
 
-
 Rate = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
