@@ -3,6 +3,8 @@
 from typing import Annotated
 
 from pydantic import ValidationError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DataError
 
 from examples.marketing.messages import Counted
 from examples.marketing.settings import faults
@@ -12,13 +14,20 @@ from shardcast import Depends, Fail, ReceivedMessage
 
 
 def count(messages: list[ReceivedMessage], shop: Annotated[Shop, Depends(the_shop)]) -> None:
-    """Each message once, however often it comes. Raises Fail for what tells no numbers."""
-    told = [(message, _read(message)) for message in messages]
-    with shop.database.writing() as connection:
-        for message, counted in told:
-            source = progress.Source(counted.promotion_id, counted.phase, f"{message.topic}/{message.queue}")
-            counts = progress.Counts(**counted.model_dump(exclude={"promotion_id", "phase"}))
-            progress.add(connection, source, range(message.offset, message.offset + 1), counts)
+    """Each message once, however often it comes. Raises Fail for what is none: it alone becomes a dead letter."""
+    told = [_read(message) for message in messages]
+    try:
+        with shop.database.writing() as connection:
+            for message, counted in zip(messages, told, strict=True):
+                _add(connection, message, counted)
+    except DataError as error:  # with it a sum would be no number of the database any more
+        raise Fail(f"these numbers cannot be kept: {error.orig}") from error
+
+
+def _add(connection: Connection, message: ReceivedMessage, counted: Counted) -> None:
+    source = progress.Source(counted.promotion_id, counted.phase, f"{message.topic}/{message.queue}")
+    counts = progress.Counts(**counted.model_dump(exclude={"promotion_id", "phase"}))
+    progress.add(connection, source, range(message.offset, message.offset + 1), counts)
 
 
 def _read(message: ReceivedMessage) -> Counted:

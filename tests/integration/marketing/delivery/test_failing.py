@@ -14,7 +14,9 @@ from examples.marketing.store.progress import Counts
 from examples.marketing.store.tables import failures
 from examples.marketing.topics import COUNTED, FAILED
 from shardcast import Fail, Message, ReceivedMessage
+from tests.support.admin_databases import fresh_database
 from tests.support.marketing import NOW, Office, an_office, received
+from tests.support.shops import Clock, empty_shop
 
 
 @pytest.fixture
@@ -85,6 +87,17 @@ def test_numbers_that_no_database_keeps_are_none(office: Office) -> None:
     body = b'{"promotion_id": 1, "phase": "rest", "failed": %d}' % 10**30
     with pytest.raises(Fail, match="failed: Input should be less than 9223372036854775808"):
         count(received([Message(body)], topic=COUNTED), office.desk.shop)
+
+
+def test_numbers_whose_sum_no_database_keeps_are_given_up(postgresql_server: str) -> None:
+    huge = Message(Counted(promotion_id=1, phase=Phase.REST, covered=2**63 - 1).model_dump_json().encode())
+    with fresh_database(postgresql_server) as url, empty_shop(url, Clock()) as shop:
+        messages = received([huge, huge], topic=COUNTED)
+        with pytest.raises(Fail, match="these numbers cannot be kept: "):
+            count(messages, shop)
+        count(messages[:1], shop)
+        with shop.database.reading() as connection:
+            assert progress.of(connection, 1)[Phase.REST] == Counts(covered=2**63 - 1)
 
 
 def test_a_reason_is_kept_without_what_no_database_keeps(office: Office) -> None:
