@@ -89,9 +89,10 @@ def test_numbers_that_no_database_keeps_are_none(office: Office) -> None:
         count(received([Message(body)], topic=COUNTED), office.desk.shop)
 
 
-def test_numbers_whose_sum_no_database_keeps_are_given_up(postgresql_server: str) -> None:
+@pytest.mark.parametrize("server", ["postgresql_server", "mariadb_server"])
+def test_numbers_whose_sum_no_database_keeps_are_given_up(request: pytest.FixtureRequest, server: str) -> None:
     huge = Message(Counted(promotion_id=1, phase=Phase.REST, covered=2**63 - 1).model_dump_json().encode())
-    with fresh_database(postgresql_server) as url, empty_shop(url, Clock()) as shop:
+    with fresh_database(request.getfixturevalue(server)) as url, empty_shop(url, Clock()) as shop:
         messages = received([huge, huge], topic=COUNTED)
         with pytest.raises(Fail, match="these numbers cannot be kept: "):
             count(messages, shop)
