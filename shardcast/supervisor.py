@@ -85,10 +85,13 @@ class Daemon:
         except TimeoutError:
             self.kill()
 
-    def kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
+    def kill(self) -> bool:
+        """SIGKILL; whether it was alive."""
+        if self._process is None or self._process.returncode is not None:
+            return False
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        return True
 
     async def _live_once(self) -> int:
         with self._log.open("ab") as log:

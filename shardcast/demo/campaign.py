@@ -86,8 +86,6 @@ class Progress:
 async def hold(campaign: Campaign, show: Callable[[int, int], None]) -> Report:
     """Runs the campaign on daemons of its own and stops them. Raises RunFailed and what starting daemons raises."""
     records = [campaign.data / f"deliveries-{number}.jsonl" for number in range(1, campaign.consumers + 1)]
-    for record in records:
-        record.unlink(missing_ok=True)
     plan = Plan(
         data=campaign.data,
         executors=campaign.executors,
@@ -98,7 +96,9 @@ async def hold(campaign: Campaign, show: Callable[[int, int], None]) -> Report:
         environment={DATABASE_VARIABLE: campaign.audience.url},
     )
     progress = Progress(show, records)
-    async with running(plan) as fleet:
+    async with running(plan) as fleet:  # from here on the directory is nobody else's
+        for record in records:
+            record.unlink(missing_ok=True)
         await fleet.start(_consumers(fleet, records))
         memory: dict[str, float] = {}
         watching = asyncio.create_task(_watch_memory(fleet.daemons, memory))

@@ -1,12 +1,10 @@
 """The kill switch: SIGKILL to a daemon of chance, every few seconds."""
 
 import asyncio
-import os
 import random
-import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from shardcast.supervisor import Daemon
 
@@ -35,7 +33,4 @@ async def _strike(
         await asyncio.sleep(chance.uniform(*period))
         kind = chance.choice(sorted({each.command.kind for each in daemons} & set(KINDS)))
         victim = chance.choice([each for each in daemons if each.command.kind == kind])
-        if victim.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(victim.pid, signal.SIGKILL)
-                kills[kind] += 1
+        kills[kind] += victim.kill()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from examples.marketing.messages import PushMessage
 
-SCHEMA = Path(__file__).with_name("push_message.schema.json")
+SCHEMA = Path(__file__).parents[3] / "docs" / "push_message.schema.json"
 
 
 def bare(schema: object) -> object:
