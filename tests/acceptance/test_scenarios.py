@@ -26,7 +26,7 @@ def everybody(users: int = USERS) -> Counter[str]:
     return Counter(str(number) for number in range(1, users + 1))
 
 
-@pytest.mark.parametrize("scenario", ["promotion", "hot-goods", "coupon"])
+@pytest.mark.parametrize("scenario", ["promotion", "hot-goods", pytest.param("coupon", marks=pytest.mark.proof)])
 def test_all_users_are_called_exactly_once(tmp_path: Path, scenario: str) -> None:
     report, calls = played(tmp_path, scenario, "--users", str(USERS))
     assert calls == everybody()

@@ -63,6 +63,7 @@ def refusals(installation: Installation) -> set[tuple[int, str]] | None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.proof
 def test_no_fire_is_lost_while_the_database_is_away(away: Away, tmp_path: Path) -> None:
     calls = tmp_path / "calls.jsonl"
     with running_admins(tmp_path, away.url, 2, SHARDCAST_LEASE_SECONDS=str(LEASE_SECONDS)) as installation:

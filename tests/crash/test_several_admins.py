@@ -94,7 +94,7 @@ def test_every_fire_has_one_run_while_admins_are_killed_and_frozen(tmp_path: Pat
     assert blows["frozen"], "too little was frozen to prove anything"
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(300)
 def test_every_fire_has_one_run_while_the_only_admin_is_killed_and_frozen(tmp_path: Path) -> None:
     count, _ = prove(tmp_path, f"sqlite:///{tmp_path / 'admin.db'}", admins=1, jobs=5, seconds=8)

@@ -69,6 +69,7 @@ def test_a_table_is_copied_exactly_once_through_many_takeovers(tmp_path: Path, a
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
+@pytest.mark.proof
 def test_a_table_is_copied_exactly_once_through_a_takeover_of_each_kind(tmp_path: Path) -> None:
     todo = (Fault.KILLED, Fault.DRAINED, Fault.CUT_FROM_BROKER, Fault.FROZEN, Fault.SILENCED)
 

@@ -20,6 +20,7 @@ MOST_CONNECTIONS = 64
 
 _WRITES = "marketing_writes"
 AWAY_SECONDS = 1.0
+MOST_DEADLOCKS = 10
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,11 +64,29 @@ class Database:
         with self.engine.connect() as connection:
             yield connection
 
+    def apply(self, change: Callable[[Connection], T]) -> T:
+        """What `change` gives, in a transaction that writes; done again where the server ended it for others' sake."""
+        for _ in range(MOST_DEADLOCKS):
+            try:
+                with self.writing() as connection:
+                    return change(connection)
+            except OperationalError as error:
+                if not _is_deadlock(error):
+                    raise
+        with self.writing() as connection:
+            return change(connection)
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Commits at the end of the block, rolls back when it raises."""
         with self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
             yield connection
+
+
+def _is_deadlock(error: OperationalError) -> bool:
+    """By the state of PostgreSQL, by the number of MariaDB and MySQL, where its savepoints are gone with it (1305)."""
+    number = next(iter(getattr(error.orig, "args", ())), None)
+    return getattr(error.orig, "sqlstate", None) == "40P01" or number in (1213, 1305)
 
 
 def _prepare(connection: DBAPIConnection, _: object) -> None:

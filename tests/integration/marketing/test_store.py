@@ -1,11 +1,14 @@
 """Promotions and their progress on the databases that the system runs on."""
 
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert, select, update
 
 from examples.marketing.errors import NotFound, WrongState
 from examples.marketing.messages import InformType, Phase, PromotionType
@@ -129,3 +132,28 @@ def test_a_source_counts_each_of_its_entries_once(database: Database) -> None:
 
 def _user(number: int) -> dict[str, object]:
     return {"id": number, "name": "x", "city": "Lima", "level": "gold", "age": 30, "spent_90d_cents": 0}
+
+
+def test_a_transaction_that_the_server_ended_for_others_is_done_again(database: Database) -> None:
+    if database.engine.dialect.name == "sqlite":
+        pytest.skip("its writers take turns")
+    meeting = Barrier(2, timeout=30)
+    tries = Counter[int]()
+
+    def cross(first: int) -> None:
+        def change(connection: Connection) -> None:
+            tries[first] += 1
+            for step, user_id in enumerate((first, 3 - first)):
+                connection.execute(update(users).where(users.c.id == user_id).values(age=users.c.age + 1))
+                if step == 0 and tries[first] == 1:
+                    meeting.wait()  # each holds what the other one wants
+
+        database.apply(change)
+
+    with database.writing() as connection:
+        connection.execute(insert(users), [_user(1), _user(2)])
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(cross, (1, 2)))
+    with database.reading() as connection:
+        assert connection.execute(select(users.c.age)).scalars().all() == [32, 32]
+    assert tries.total() == 3

@@ -16,8 +16,7 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_le
 @router.post("", status_code=201)
 def place(request: OrderRequest, shop: TheShop, key: Key = None) -> Order:
     """Takes the product's stock, uses the coupon, gives points. The same key of the same user: the same order."""
-    with shop.database.writing() as connection:
-        return placing.place(connection, request, key=key, now_ms=shop.now_ms)
+    return shop.database.apply(lambda connection: placing.place(connection, request, key=key, now_ms=shop.now_ms))
 
 
 @router.get("/{order_id}")

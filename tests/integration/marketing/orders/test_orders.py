@@ -18,8 +18,7 @@ from tests.support.shops import add_coupon, add_product, add_users, holders, lef
 
 
 def placed(shop: Shop, request: OrderRequest, key: str | None = None) -> Order:
-    with shop.database.writing() as connection:
-        return placing.place(connection, request, key=key, now_ms=shop.now_ms)
+    return shop.database.apply(lambda connection: placing.place(connection, request, key=key, now_ms=shop.now_ms))
 
 
 def balances(shop: Shop) -> dict[int, int]:
