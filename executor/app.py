@@ -128,23 +128,15 @@ class Executor:
         By lease each message is settled for itself, and one that fails holds up nobody but, if it is `ordered`, those
         with its key. By offset a queue is read strictly in order: a message that fails holds up its queue until it
         succeeds or is given up.
-
         With `tags` only messages that have one of them come, the others count as done. `start` is where a queue begins
-        that the group never read: "earliest", "latest", or at an aware datetime. `lease`, of 1 s to 12 h, is how long
-        others wait for the messages of a process that died; while a call runs it is extended.
-
-        With `to`, the name of a topic, and mode="offset" the function returns a Message, several, or None. They are
-        published in one step with how far the queue is read, so that each message leads to its messages exactly once,
-        whatever dies. A message's own topic wins over `to`. What the broker refuses is a failure of the call.
-
-        `Handled(count, after=...)` may be returned: the first `count` messages of a list are done, the others come
-        again after that time, and this is no attempt. Raises BadHandler.
+        that the group never read. `lease`, of 1 s to 12 h, is how long others wait for the messages of a process that
+        died. With `to`, a topic, and mode="offset" the Messages that are returned are published in one step with how
+        far the queue is read: exactly once, whatever dies; a message's own topic wins. `Handled(count, after=...)`
+        says that a part of a list is done, and is no attempt. Raises BadHandler.
         """
         reason = _unfit(topics, mode, tags, start, lease) or _unfit_relay(topics, group, mode, to)
-        if reason is None and (slots < 1 or max_messages < 1):
-            reason = "slots and max_messages are at least 1"
-        if reason is not None:
-            raise BadHandler(name=group, reason=reason)
+        if reason is not None or slots < 1 or max_messages < 1:
+            raise BadHandler(name=group, reason=reason or "slots and max_messages are at least 1")
 
         def offer(function: F) -> F:
             is_async, (is_single, providers) = inspect.iscoroutinefunction(function), read_listener(group, function)

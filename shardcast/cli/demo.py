@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from shardcast.demo.scenarios import ScenarioReport
 
 DEFAULT_USERS = 1_000_000
+SCENARIOS = "Play one of the marketing system: promotion, coupon, designated, hot-goods, order-canceled."
+
+IdColumn = Annotated[str | None, typer.Option(help="Names each row once. Default: row number of a CSV, id.")]
+Where = Annotated[str | None, typer.Option(metavar="FILTER", help="Only rows like: age >= 18 and city = 'Rome'")]
+Scenario = Annotated[str | None, typer.Option(help=SCENARIOS)]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,43 +35,29 @@ def demo(
     csv: Annotated[Path | None, typer.Option(help="Push to the rows of this file (.csv or .csv.gz).")] = None,
     database: Annotated[str | None, typer.Option(metavar="URL", help="Push to a table of this database.")] = None,
     table: Annotated[str | None, typer.Option(help="The table, with --database.")] = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="Names each row once. Default: row number of a CSV, id.")
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option(metavar="FILTER", help="Only rows like: age >= 18 and city = 'Rome'")
-    ] = None,
+    id_column: IdColumn = None,
+    where: Where = None,
     shards: Annotated[int, typer.Option(min=1, max=1024)] = 8,
     executors: Annotated[int, typer.Option(min=1, max=64)] = 2,
     consumers: Annotated[int, typer.Option(min=1, max=64)] = 2,
     deliveries: Annotated[Path | None, typer.Option(help="Write one JSON line per provider call here.")] = None,
     data: Annotated[Path | None, typer.Option(help="Keep everything here instead of a temporary directory.")] = None,
-    scenario: Annotated[
-        str | None,
-        typer.Option(
-            help="Play one of the marketing system: promotion, coupon, designated, hot-goods, order-canceled."
-        ),
-    ] = None,
+    scenario: Scenario = None,
     chaos: Annotated[bool, typer.Option("--chaos", help="Kill executors, broker and admin every few seconds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as one JSON line.")] = False,
 ) -> None:
     """Push a promotion to every row of a table, and prove that each got it exactly once."""
-    from executor.sharding.filter import parse_filter
     from shardcast.demo.campaign import Campaign, hold
     from shardcast.demo.scenarios import Stage, load
 
     _refuse_mixtures(users, csv, database, table)
-    if scenario is not None and any(option is not None for option in (csv, database, id_column, where)):
-        raise typer.BadParameter("a scenario makes its own users: give it --users alone")
-    if scenario is not None and users == 0:
-        raise typer.BadParameter("a scenario needs users: there is nobody to play it for")
+    if scenario is not None:
+        _refuse_unplayable(users, (csv, database, id_column, where))
     play = load(scenario) if scenario is not None else None
-    if where is not None:
-        parse_filter(where)  # before anything is made
+    _check_filter(where)  # before anything is made
     with ExitStack() as stack:
         directory = _directory(data, stack)
-        if deliveries is not None:
-            _truncate(deliveries)
+        _truncate(deliveries)
         show = stack.enter_context(_bars())
         if play is not None:
             many = DEFAULT_USERS if users is None else users
@@ -79,6 +70,21 @@ def demo(
     print(report.as_json() if as_json else report.as_lines())
     if not report.is_exact:
         raise SystemExit(int(Exit.FAILED))
+
+
+def _check_filter(where: str | None) -> None:
+    """Raises BadFilter."""
+    from executor.sharding.filter import parse_filter
+
+    if where is not None:
+        parse_filter(where)
+
+
+def _refuse_unplayable(users: int | None, others: Sequence[object]) -> None:
+    if any(option is not None for option in others):
+        raise typer.BadParameter("a scenario makes its own users: give it --users alone")
+    if users == 0:
+        raise typer.BadParameter("a scenario needs users: there is nobody to play it for")
 
 
 def _refuse_mixtures(users: int | None, csv: Path | None, database: str | None, table: str | None) -> None:
@@ -98,7 +104,9 @@ def _directory(data: Path | None, stack: ExitStack) -> Path:
     return data.absolute()
 
 
-def _truncate(path: Path) -> None:
+def _truncate(path: Path | None) -> None:
+    if path is None:
+        return
     try:
         path.write_bytes(b"")
     except OSError as error:

@@ -1,50 +1,27 @@
 """Listeners on a real broker: retries, dead letters, order, and a stop in the middle, both ways to read."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from broker.client import GroupClient, Message, Producer, ReceivedMessage
 from broker.client.operating.dead_letters import DeadLetter, DeadLetterClient
-from broker.model import GroupPolicy, Steps
 from broker.testing import running_broker
 from executor.app import Executor
 from executor.errors import Fail, Retry
-from executor.running.listening.joining import BrokerGroups
-from executor.running.listening.listening import Listening
 from tests.support.admin_harness import until
+from tests.support.listening import listening, set_policy
 
 pytestmark = pytest.mark.anyio
 
 MODES = ["offset", "lease"]
 
 
-@asynccontextmanager
-async def listening(broker: str, app: Executor) -> AsyncIterator[None]:
-    """The app's only listener runs until the block ends; then it drains."""
-    [listener] = app.registry.listeners
-    running = Listening(listener, BrokerGroups(broker, ""))
-    task = asyncio.create_task(running.run())
-    try:
-        async with asyncio.timeout(20):
-            yield
-    finally:
-        running.stop()
-        async with asyncio.timeout(30):
-            await task
-
-
 async def publish(broker: str, *messages: Message) -> None:
     async with Producer(broker) as producer:
         await producer.publish_batch("t", messages)
-
-
-async def set_policy(broker: str, attempts: int, wait_ms: int = 1) -> None:
-    async with GroupClient(broker) as groups:
-        await groups.alter("g", GroupPolicy(attempts, Steps((wait_ms,))))
 
 
 async def dead_letters(broker: str) -> list[DeadLetter]:

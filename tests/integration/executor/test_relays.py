@@ -1,8 +1,8 @@
 """Listeners that publish, on a real broker: each message leads to its messages exactly once, in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from broker.client.operating.topics import TopicClient
 from broker.daemon import build
 from broker.errors import DiskFull, UnknownGroup
 from broker.log.disk import Disk
-from broker.model import GroupPolicy, Steps
 from broker.settings import BrokerSettings
 from broker.testing import running_broker
 from executor.app import Executor
@@ -25,32 +24,14 @@ from executor.running.listening import relaying
 from executor.running.listening.joining import BrokerGroups
 from executor.running.listening.listening import Listening
 from tests.support.broker_process import BrokerProcess
+from tests.support.listening import listening, set_policy
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def listening(broker: str, app: Executor) -> AsyncIterator[None]:
-    [listener] = app.registry.listeners
-    running = Listening(listener, BrokerGroups(broker, ""))
-    task = asyncio.create_task(running.run())
-    try:
-        async with asyncio.timeout(30):
-            yield
-    finally:
-        running.stop()
-        async with asyncio.timeout(30):
-            await task
 
 
 async def publish(broker: str, *messages: Message, topic: str = "in") -> None:
     async with Producer(broker) as producer:
         await producer.publish_batch(topic, messages)
-
-
-async def set_policy(broker: str, attempts: int, wait_ms: int = 1) -> None:
-    async with GroupClient(broker) as groups:
-        await groups.alter("g", GroupPolicy(attempts, Steps((wait_ms,))))
 
 
 async def read(broker: str, count: int, topic: str = "out") -> list[ReceivedMessage]:
