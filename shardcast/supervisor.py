@@ -56,6 +56,7 @@ class Daemon:
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._is_killed = False
 
     async def watch(self) -> None:
         """Keeps it running until `stop`. Raises DaemonGaveUp or DaemonRefused."""
@@ -67,7 +68,8 @@ class Daemon:
                 return
             if exit_code in USAGE_EXITS and not self.ready.is_set():
                 raise DaemonRefused(name=self.command.name, reason=self._last_words(), exit_code=exit_code)
-            quick_deaths = quick_deaths + 1 if self._clock() - began < QUICK_SECONDS else 0
+            is_quick = self._clock() - began < QUICK_SECONDS and not self._is_killed
+            quick_deaths = quick_deaths + 1 if is_quick else 0
             if quick_deaths >= MAX_QUICK_DEATHS:
                 raise DaemonGaveUp(name=self.command.name, exit_code=exit_code, reason=self._cause(exit_code))
             await asyncio.sleep(0.1 * 2**quick_deaths if quick_deaths else 0)
@@ -86,14 +88,16 @@ class Daemon:
             self.kill()
 
     def kill(self) -> bool:
-        """SIGKILL; whether it was alive."""
+        """SIGKILL; whether it was alive. Such a death is no sign of a crash loop."""
         if self._process is None or self._process.returncode is not None:
             return False
+        self._is_killed = True
         with suppress(ProcessLookupError):
             self._process.kill()
         return True
 
     async def _live_once(self) -> int:
+        self._is_killed = False
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -36,6 +36,13 @@ class WrongState(MarketingError):
     http_status = 409
 
 
+class PromotionDiffers(MarketingError):
+    """The idempotency key {key!r} belongs to another promotion, {promotion_id}."""
+
+    code = "promotion_differs"
+    http_status = 409
+
+
 class EmptyAudience(MarketingError):
     """The audience is nobody: no user meets it."""
 

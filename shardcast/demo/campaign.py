@@ -61,6 +61,7 @@ class Course:
     run: Mapping[str, Any]
     shards: Sequence[Mapping[str, Any]]
     read_at: float
+    kills: Mapping[str, int] | None
 
 
 @dataclass(slots=True)
@@ -103,10 +104,10 @@ async def hold(campaign: Campaign, show: Callable[[int, int], None]) -> Report:
         memory: dict[str, float] = {}
         watching = asyncio.create_task(_watch_memory(fleet.daemons, memory))
         async with AsyncExitStack() as stack:
-            if campaign.is_chaotic:
-                await stack.enter_async_context(striking(fleet.daemons, random.Random()))
+            switch = striking(fleet.daemons, random.Random())
+            kills = await stack.enter_async_context(switch) if campaign.is_chaotic else None
             run, shards = await _run(fleet, campaign, progress)
-            course = Course(run, shards, await _delivered(fleet, progress))
+            course = Course(run, shards, await _delivered(fleet, progress), kills)
         watching.cancel()
         _look_at_memory(fleet.daemons, memory)
     return await asyncio.to_thread(_report, campaign, course, records, memory)
@@ -232,6 +233,7 @@ def _report(campaign: Campaign, course: Course, records: Sequence[Path], memory:
         messages_per_second=round(verdict.delivered / deliver_seconds),
         peak_rss_mb=memory,
         run_id=course.run["id"],
+        kills=None if course.kills is None else dict(course.kills),
     )
 
 

@@ -1,4 +1,4 @@
-"""The kill switch: SIGKILL to a daemon of chance, every few seconds."""
+"""The kill switch: SIGKILL to a daemon of chance at once, and again every few seconds."""
 
 import asyncio
 import random
@@ -29,8 +29,9 @@ async def striking(
 async def _strike(
     daemons: Sequence[Daemon], chance: random.Random, period: tuple[float, float], kills: Counter[str]
 ) -> None:
+    await asyncio.sleep(chance.uniform(0, period[0]))  # soon, or a short demonstration would be over before it
     while True:
-        await asyncio.sleep(chance.uniform(*period))
         kind = chance.choice(sorted({each.command.kind for each in daemons} & set(KINDS)))
         victim = chance.choice([each for each in daemons if each.command.kind == kind])
         kills[kind] += victim.kill()
+        await asyncio.sleep(chance.uniform(*period))

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Seconds count from the trigger's run being started: to its end (publish) and to the last call (deliver)."""
+    """Seconds count from the trigger's run being started: to its end (publish) and to the last call (deliver). `kills`
+    are those of the kill switch by kind of daemon; None: it was off."""
 
     audience: int
     published: int
@@ -22,16 +23,20 @@ class Report:
     messages_per_second: int
     peak_rss_mb: dict[str, float]
     run_id: str
+    kills: Mapping[str, int] | None
 
     @property
     def is_exact(self) -> bool:
         return not (self.missing or self.duplicates or self.unexpected)
 
     def as_json(self) -> str:
-        return as_json(asdict(self))
+        return as_json(self._fields())
 
     def as_lines(self) -> str:
-        return as_lines(asdict(self))
+        return as_lines(self._fields())
+
+    def _fields(self) -> Mapping[str, object]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def as_json(fields: Mapping[str, object]) -> str:

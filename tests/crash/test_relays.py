@@ -2,7 +2,6 @@
 each message leads to its messages exactly once, in the order of its key."""
 
 import asyncio
-import os
 import random
 import time
 from collections import Counter, defaultdict
@@ -18,13 +17,14 @@ from broker.client.operating.topics import TopicClient
 from broker.model import GroupPolicy, Steps
 from protos.errors import Unreachable
 from tests.support.broker_process import BrokerProcess
+from tests.support.proof_time import seconds
 from tests.support.relay_process import COPIES, SESSION, RelayProcess
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 T = TypeVar("T")
 
-MINUTES = float(os.environ.get("PROOF_MINUTES", "10")) / 10  # what the long proofs share with each other
+SECONDS = seconds("relays")
 RELAYS = 3
 KEYS = 40
 FAULTS = ("killed", "frozen", "drained", "broker killed", "grown")
@@ -177,9 +177,9 @@ async def test_each_message_leads_to_its_messages_once_through_a_fault_of_each_k
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(MINUTES * 60 + 300)
+@pytest.mark.timeout(SECONDS + 300)
 async def test_each_message_leads_to_its_messages_once_through_many_faults(tmp_path: Path) -> None:
-    end = time.monotonic() + MINUTES * 60
+    end = time.monotonic() + SECONDS
 
     def next_fault(chance: random.Random, struck: Counter[str]) -> str | None:
         is_enough = time.monotonic() >= end and all(struck[fault] for fault in FAULTS)

@@ -1,7 +1,6 @@
 """The long proof of shards that move: executors are killed, frozen and cut off while they copy a table to a topic, and
 the topic holds each row exactly once."""
 
-import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -10,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.moving_shards import Copying, make_table, running_fleet
+from tests.support.proof_time import seconds
 from tests.support.striking import MOVING, Fault, Figures, Late, Strikes
 
-MINUTES = float(os.environ.get("PROOF_MINUTES", "10"))
-SECONDS = MINUTES * 60 / 12  # on each kind of database; what the long proofs share with each other
+SECONDS = seconds("takeovers")  # on each kind of database
 TAKEOVERS = 30  # on each, however short that is
 SLOW_CLOCKS = (False, True, True)  # of executors; one whose clock is slow is late without knowing it
 PARAMS: Mapping[str, object] = {"batch": 4, "flush_every": 2}

@@ -1,7 +1,6 @@
 """The stores over SQLite and in memory do the same, whatever is asked of them."""
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.support.admin_factories import NOW
 from tests.support.admin_store_machine import StoreMachine
 from tests.support.admin_twins import SimulatedClock, sqlite_on
+from tests.support.proof_time import seconds
 
-MINUTES = float(os.environ.get("PROOF_MINUTES", "10")) / 6  # what this proof shares with others
+SECONDS = seconds("admin store machine")
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_both_stores_do_the_same(machine: type[StoreMachine]) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(MINUTES * 60 + 600)
+@pytest.mark.timeout(SECONDS + 600)
 def test_both_stores_do_the_same_for_long(machine: type[StoreMachine]) -> None:
-    until, examples = time.monotonic() + MINUTES * 60, 0
+    until, examples = time.monotonic() + SECONDS, 0
     while examples == 0 or time.monotonic() < until:
         run_state_machine_as_test(machine, settings=rounds(50, 80))
         examples += 50

@@ -1,6 +1,5 @@
 """The whole broker against plain lists: everything that can be asked of it, with kills in between."""
 
-import os
 import time
 
 import pytest
@@ -9,8 +8,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.broker_machine.base import ORDERS
 from tests.support.broker_machine.operating import Operating
+from tests.support.proof_time import seconds
 
-MINUTES = float(os.environ.get("PROOF_MINUTES", "10")) / 3  # what the proofs of the broker share with others
+SECONDS = seconds("broker machine")
 
 
 class BrokerMachine(Operating):
@@ -55,9 +55,9 @@ def test_the_broker_does_what_lists_do() -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(MINUTES * 60 + 600)
+@pytest.mark.timeout(SECONDS + 600)
 def test_the_broker_does_what_lists_do_for_long() -> None:
-    until, examples = time.monotonic() + MINUTES * 60, 0
+    until, examples = time.monotonic() + SECONDS, 0
     while examples == 0 or time.monotonic() < until:
         run_state_machine_as_test(BrokerMachine, settings=rounds(50, 60))
         examples += 50

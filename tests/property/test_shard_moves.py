@@ -5,7 +5,6 @@ the clocks are the test's: processes crash, hang anywhere, are cut off, come bac
 """
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -40,10 +39,11 @@ from executor.running.context import Context
 from executor.sharding.hash import shard_of
 from executor.sharding.plan import Strategy
 from executor.testing import run_local
+from tests.support.proof_time import seconds
 from tests.support.stepped_attempt import Portal, SteppedAttempt, Table, at_once
 from tests.support.wired_broker import Stream, Wire, WiredBroker
 
-MINUTES = float(os.environ.get("PROOF_MINUTES", "10")) / 12  # what the long proofs share with each other
+SECONDS = seconds("shard moves")
 SHARDS = 2
 IDS = [*range(1, 41, 3)]
 STRATEGIES: Sequence[Strategy] = ("hash", "ranges")
@@ -293,9 +293,9 @@ TestShardMoves.settings = settings(stateful_step_count=40, max_examples=60, dead
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(MINUTES * 60 + 600)
+@pytest.mark.timeout(SECONDS + 600)
 def test_no_order_of_events_loses_or_repeats_a_row_for_long() -> None:
-    until, examples = time.monotonic() + MINUTES * 60, 0
+    until, examples = time.monotonic() + SECONDS, 0
     while time.monotonic() < until:
         rounds = settings(
             stateful_step_count=80, max_examples=50, deadline=None, phases=[Phase.generate], database=None

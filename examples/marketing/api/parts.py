@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 
 from examples.marketing.api.samples import Samples
 from examples.marketing.shop import Shop
@@ -31,4 +31,6 @@ TheProducer = Annotated[aio.Producer, Depends(_producer)]
 TheSamples = Annotated[Samples, Depends(_samples)]
 
 Id = Annotated[int, Path(ge=1, le=MOST_ID)]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=64)]
+"""By which a request is known when it comes again."""
 Limit = Annotated[int, Query(ge=1, le=1_000)]

@@ -42,7 +42,7 @@ def push_hot_goods(context: Context, params: HotGoodsParams, shop: Annotated[Sho
         order = order_of(params, names, shop.clock())
         promotion = promotions.of_origin(connection, context.run_id, order, now_ms=shop.now_ms)
         promotions.claim_launch(connection, promotion.id, Phase.REST, context.run_id)
-        launches.remember_run(connection, promotion.id, Phase.REST, context.run_id)
+        launches.claim_run(connection, promotion.id, Phase.REST, context.run_id)
     course = Course(shop, promotion.id, context.raise_if_cancelled)
     publish(context, shop, course, EVERYBODY, Sending(HOT_GOODS))
 

@@ -42,7 +42,7 @@ def launch(message: ReceivedMessage, shop: Annotated[Shop, Depends(the_shop)]) -
         if event.send_at_ms > shop.now_ms:
             return later(message, PROMOTION_SAVED, _again_at(event, shop), {})
         is_first = promotions.claim_launch(connection, promotion.id, event.phase, message.message_id)
-        if not is_first and not _has_no_run(connection, promotion):
+        if _has_a_run(connection, promotion) or not (is_first or promotion.goes_by_shards):
             return []
         promotion = _begin(connection, promotion, shop.now_ms)
     if promotion.state.is_final:
@@ -72,10 +72,10 @@ def _promotion_of(connection: Connection, event: PromotionSaved) -> Promotion:
         raise Fail(str(error)) from error
 
 
-def _has_no_run(connection: Connection, promotion: Promotion) -> bool:
-    """Whether a run is still to be started: the event may have become a dead letter before, and comes as another one
+def _has_a_run(connection: Connection, promotion: Promotion) -> bool:
+    """Where it has none, any event starts it: the first one may have become a dead letter, and comes as another one
     when it is resent."""
-    return promotion.goes_by_shards and launches.run_of(connection, promotion.id, promotion.phase) is None
+    return promotion.goes_by_shards and launches.run_of(connection, promotion.id, promotion.phase) is not None
 
 
 def _again_at(event: PromotionSaved, shop: Shop) -> datetime:
@@ -111,4 +111,4 @@ def _send_by_shards(shop: Shop, promotion: Promotion, phase: Phase) -> None:
         return
     run_id = runs.start_sending(shop, promotion.id, phase)
     with shop.database.writing() as connection:
-        launches.remember_run(connection, promotion.id, phase, run_id)
+        launches.claim_run(connection, promotion.id, phase, run_id)

@@ -12,9 +12,10 @@ from examples.marketing.fanout.following import LOOK_SECONDS, Course
 from examples.marketing.messages import Phase
 from examples.marketing.promotions.model import Promotion
 from examples.marketing.shop import Shop, the_shop
+from examples.marketing.store import launches, resends
 from examples.marketing.store.tables import audience_members, failures, users
 from examples.marketing.topics import SEND
-from shardcast import Context, Depends
+from shardcast import Context, Depends, Fail, Skip
 
 BATCH_USERS = 1_000
 
@@ -73,6 +74,7 @@ def send(context: Context, params: SendParams, shop: Annotated[Shop, Depends(the
         return user_ids
 
     course = Course(shop, params.promotion_id, context.raise_if_cancelled)
+    claim(context, shop, params.promotion_id, params.phase)
     publish(context, shop, course, whom(course.go_on()), Sending(SEND, choose, params.phase))
 
 
@@ -80,7 +82,19 @@ def resend(context: Context, params: ResendParams, shop: Annotated[Shop, Depends
     """The job marketing-resend: the messages of those failures that the resend took, again."""
     where = (failures.c.promotion_id == params.promotion_id) & (failures.c.resend == params.resend)
     course = Course(shop, params.promotion_id, context.raise_if_cancelled)
+    claim(context, shop, params.promotion_id, resends.phase_of(params.resend))
     publish(context, shop, course, Listed(failures, "user_id", where), Sending(SEND, resend=params.resend))
+
+
+def claim(context: Context, shop: Shop, promotion_id: int, phase: str) -> None:
+    """Only one run ever sends a phase: raises Skip in another one, which somebody started by hand, or an event that
+    came again after the run's Idempotency-Key was forgotten. Raises Fail where nothing launched it."""
+    with shop.database.writing() as connection:
+        run_id = launches.claim_run(connection, promotion_id, phase, context.run_id)
+    if run_id is None:
+        raise Fail(f"{phase} of promotion {promotion_id} is not launched")
+    if run_id != context.run_id:
+        raise Skip(f"{phase} of promotion {promotion_id} is sent by run {run_id}")
 
 
 def whom(promotion: Promotion) -> Listed:

@@ -5,6 +5,8 @@ import uuid
 from datetime import timedelta
 from functools import partial
 
+from sqlalchemy.exc import IntegrityError
+
 from examples.marketing.errors import BadRequest, EmptyAudience, TooSlow
 from examples.marketing.messages import PromotionSaved
 from examples.marketing.personas import audience
@@ -24,16 +26,41 @@ DECIDED_AFTER = timedelta(seconds=60)
 """... so that one which is not there by then will never be; clocks of the API's processes may differ by the rest."""
 
 
-async def save(producer: aio.Producer, shop: Shop, order: PromotionOrder, promotion_id: int | None = None) -> Promotion:
+async def add(producer: aio.Producer, shop: Shop, order: PromotionOrder, key: str | None) -> Promotion:
+    """Adds a promotion, once for each key: asked again with it, it gives the one that there is.
+
+    Raises PromotionDiffers, and what `save` raises.
+    """
+    if key is None:
+        return await save(producer, shop, order)
+    if (known := await asyncio.to_thread(_known, shop, order, key)) is not None:
+        return known
+    try:
+        return await save(producer, shop, order, key=key)
+    except IntegrityError:  # the same key, at the same time
+        if (known := await asyncio.to_thread(_known, shop, order, key)) is None:
+            raise
+        return known
+
+
+async def save(
+    producer: aio.Producer,
+    shop: Shop,
+    order: PromotionOrder,
+    promotion_id: int | None = None,
+    *,
+    key: str | None = None,
+) -> Promotion:
     """Adds a promotion (None), or changes one that is not launched; its event follows for certain.
 
     Reads no rows of users but the least and the greatest id, and the first of an audience. Raises BadRequest,
-    EmptyAudience, NotFound, WrongState, TooSlow and BrokerAway, and then nothing was saved.
+    EmptyAudience, NotFound, WrongState, TooSlow and BrokerAway, and IntegrityError for a key that has a promotion; then
+    nothing was saved.
     """
     drafted_at_ms = shop.now_ms
     draft = await asyncio.to_thread(_draft, shop, order, promotion_id)
     message = _message(draft, order, drafted_at_ms)
-    return await transact(producer, PROMOTION_SAVED, message, partial(_keep, shop, draft, order, drafted_at_ms))
+    return await transact(producer, PROMOTION_SAVED, message, partial(_keep, shop, draft, order, key, drafted_at_ms))
 
 
 def was_saved(shop: Shop, message: Message) -> bool | None:
@@ -44,6 +71,11 @@ def was_saved(shop: Shop, message: Message) -> bool | None:
             return True
     age_ms = shop.now_ms - int(message.properties[DRAFTED_AT])
     return None if age_ms < DECIDED_AFTER / timedelta(milliseconds=1) else False
+
+
+def _known(shop: Shop, order: PromotionOrder, key: str) -> Promotion | None:
+    with shop.database.reading() as connection:
+        return promotions.of_request(connection, key, order)
 
 
 def _draft(shop: Shop, order: PromotionOrder, promotion_id: int | None) -> Draft:
@@ -61,9 +93,9 @@ def _draft(shop: Shop, order: PromotionOrder, promotion_id: int | None) -> Draft
         return promotions.draft(connection, uuid.uuid4().hex, None)
 
 
-def _keep(shop: Shop, draft: Draft, order: PromotionOrder, drafted_at_ms: int) -> Promotion:
+def _keep(shop: Shop, draft: Draft, order: PromotionOrder, key: str | None, drafted_at_ms: int) -> Promotion:
     with shop.database.writing() as connection:
-        kept = promotions.keep(connection, draft, order, now_ms=shop.now_ms)
+        kept = promotions.keep(connection, draft, order, key=key, now_ms=shop.now_ms)
         if shop.now_ms - drafted_at_ms > LATEST / timedelta(milliseconds=1):
             raise TooSlow
         return kept

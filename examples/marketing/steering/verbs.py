@@ -7,7 +7,7 @@ from examples.marketing.fanout import runs
 from examples.marketing.promotions.model import Promotion, Steering
 from examples.marketing.promotions.states import State, Verb
 from examples.marketing.shop import Shop
-from examples.marketing.store import promotions, resends
+from examples.marketing.store import launches, promotions, resends
 from shardcast import ShardcastError
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def resend(shop: Shop, promotion_id: int) -> tuple[Promotion, int]:
             promotion = promotions.move(connection, promotion_id, Verb.LAUNCH, reason=reason, now_ms=shop.now_ms)
     run_id = runs.start_resending(shop, promotion_id, number)
     with shop.database.writing() as connection:
-        resends.started(connection, promotion_id, number, run_id)
+        launches.claim_run(connection, promotion_id, resends.phase_of(number), run_id)
     return promotion, number
 
 

@@ -15,9 +15,15 @@ def run_of(connection: Connection, promotion_id: int, phase: Phase) -> str | Non
     return connection.execute(select(launches.c.run_id).where(_of(promotion_id, phase))).scalar_one_or_none()
 
 
-def remember_run(connection: Connection, promotion_id: int, phase: Phase, run_id: str) -> None:
-    connection.execute(update(launches).where(_of(promotion_id, phase)).values(run_id=run_id))
+def claim_run(connection: Connection, promotion_id: int, phase: str, run_id: str) -> str | None:
+    """The run that does it: this one, unless another one was there before; None: it is not launched.
+
+    The phase may be a resend, too, see resends.phase_of.
+    """
+    where = _of(promotion_id, phase)
+    connection.execute(update(launches).where(where, launches.c.run_id.is_(None)).values(run_id=run_id))
+    return connection.execute(select(launches.c.run_id).where(where)).scalar_one_or_none()
 
 
-def _of(promotion_id: int, phase: Phase) -> ColumnElement[bool]:
-    return (launches.c.promotion_id == promotion_id) & (launches.c.phase == phase.value)
+def _of(promotion_id: int, phase: str) -> ColumnElement[bool]:
+    return (launches.c.promotion_id == promotion_id) & (launches.c.phase == phase)

@@ -1,5 +1,6 @@
 """Promotions as rows."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from examples.marketing.errors import NotFound, WrongState
+from examples.marketing.errors import NotFound, PromotionDiffers, WrongState
 from examples.marketing.messages import Phase
 from examples.marketing.promotions.model import Promotion, PromotionOrder, Steering
 from examples.marketing.promotions.states import State, Verb, step
@@ -41,8 +42,13 @@ def draft(connection: Connection, save_id: str, promotion_id: int | None) -> Dra
     return Draft(save_id, promotion_id, version, *((0, -1) if first_id is None else (first_id, last_id)))
 
 
-def keep(connection: Connection, drafted: Draft, order: PromotionOrder, *, now_ms: int) -> Promotion:
-    """Writes down what was drafted, with its coupon. Raises WrongState if it was changed or launched meanwhile."""
+def keep(
+    connection: Connection, drafted: Draft, order: PromotionOrder, *, key: str | None = None, now_ms: int
+) -> Promotion:
+    """Writes down what was drafted, with its coupon; a new one with the key of its request.
+
+    Raises WrongState if it was changed or launched meanwhile, IntegrityError where the key has one already.
+    """
     values = {
         "save_id": drafted.save_id,
         "version": drafted.version,
@@ -53,9 +59,9 @@ def keep(connection: Connection, drafted: Draft, order: PromotionOrder, *, now_m
         "resumed_at_ms": now_ms,
     }
     if drafted.version == 1:
-        connection.execute(
-            insert(promotions).values(id=drafted.promotion_id, state=State.SAVED.value, reason="", **values)
-        )
+        request = {"request_key": key, "request_digest": _digest(order) if key else None}
+        new = {"id": drafted.promotion_id, "state": State.SAVED.value, "reason": "", **request}
+        connection.execute(insert(promotions).values(**new, **values))
     else:
         _change(connection, drafted, values)
     _save_coupon(connection, drafted.promotion_id, order)
@@ -79,6 +85,16 @@ def was_saved(connection: Connection, save_id: str, promotion_id: int, version: 
         select(promotions.c.save_id, promotions.c.version).where(promotions.c.id == promotion_id)
     ).one_or_none()
     return row is not None and (row.save_id == save_id or row.version > version)
+
+
+def of_request(connection: Connection, key: str, order: PromotionOrder) -> Promotion | None:
+    """What a request with this key led to, as it is now. Raises PromotionDiffers where something else was asked for."""
+    row = connection.execute(select(promotions).where(promotions.c.request_key == key)).mappings().one_or_none()
+    if row is None:
+        return None
+    if row["request_digest"] != _digest(order):
+        raise PromotionDiffers(key=key, promotion_id=row["id"])
+    return _promotion(row)
 
 
 def get(connection: Connection, promotion_id: int, *, to_change: bool = False) -> Promotion:
@@ -204,6 +220,10 @@ def _save_coupon(connection: Connection, promotion_id: int, order: PromotionOrde
     }
     if connection.execute(update(coupons).where(where).values(**values)).rowcount == 0:
         connection.execute(insert(coupons).values(promotion_id=promotion_id, **values))
+
+
+def _digest(order: PromotionOrder) -> str:
+    return hashlib.sha256(order.model_dump_json().encode()).hexdigest()
 
 
 def _change(connection: Connection, drafted: Draft, values: dict[str, Any]) -> None:

@@ -37,16 +37,16 @@ def take(connection: Connection, promotion_id: int) -> int | None:
     if taken == 0:
         return None
     connection.execute(
-        insert(launches).values(promotion_id=promotion_id, phase=f"{_PREFIX}{number}", event_id="", run_id=None)
+        insert(launches).values(promotion_id=promotion_id, phase=phase_of(number), event_id="", run_id=None)
     )
     source = Source(promotion_id, Phase.REST, f"resend/{number}")
     progress.add(connection, source, range(taken), Counts(published=taken))
     return number
 
 
-def started(connection: Connection, promotion_id: int, number: int, run_id: str) -> None:
-    where = _of(promotion_id) & (launches.c.phase == f"{_PREFIX}{number}")
-    connection.execute(update(launches).where(where).values(run_id=run_id))
+def phase_of(number: int) -> str:
+    """Under which name a resend stands among the launches."""
+    return f"{_PREFIX}{number}"
 
 
 def runs_of(connection: Connection, promotion_id: int) -> Sequence[str]:

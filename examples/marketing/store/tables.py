@@ -45,6 +45,8 @@ promotions = Table(
     Column("launched_at_ms", BigInteger),
     Column("ended_at_ms", BigInteger),
     Column("origin", String(100), unique=True),  # of one that a job made: the run
+    Column("request_key", String(64), unique=True),  # by which the request is known when it comes again
+    Column("request_digest", String(64)),  # of what was asked for then
 )
 launches = Table(
     "launches",

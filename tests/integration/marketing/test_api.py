@@ -58,6 +58,18 @@ def saved(api: TestClient, scene: Scene, **fields: object) -> int:
     return int(answer.json()["id"])
 
 
+def test_the_key_of_a_request_stands_for_its_promotion(api: TestClient, scene: Scene) -> None:
+    body, key = order(scene), {"Idempotency-Key": "k"}
+    first, again = (api.post("/promotions", json=body, headers=key) for _ in range(2))
+    assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
+    other = api.post("/promotions", json={**body, "message": "Only tomorrow"}, headers=key)
+    assert problem(other)[:2] == (409, "promotion_differs")
+    assert problem(api.post("/promotions", json=body, headers={"Idempotency-Key": "k" * 65}))[:2] == (
+        422,
+        "bad_request",
+    )
+
+
 def move(scene: Scene, promotion_id: int, *verbs: Verb) -> None:
     with scene.shop.database.writing() as connection:
         for verb in verbs:
@@ -277,10 +289,11 @@ def test_steering_changes_what_is_given_and_leaves_the_rest(api: TestClient, sce
 def test_a_cancelled_promotion_takes_its_runs_along(api: TestClient, scene: Scene) -> None:
     promotion_id = saved(api, scene, way="shards", steering={"rate": 1})
     move(scene, promotion_id, Verb.LAUNCH, Verb.PAUSE)  # the run waits with it
-    run_id = runs.start_sending(scene.shop, promotion_id, Phase.REST)
     with scene.shop.database.writing() as connection:
         promotions.claim_launch(connection, promotion_id, Phase.REST, "event")
-        launches.remember_run(connection, promotion_id, Phase.REST, run_id)
+    run_id = runs.start_sending(scene.shop, promotion_id, Phase.REST)
+    with scene.shop.database.writing() as connection:
+        launches.claim_run(connection, promotion_id, Phase.REST, run_id)
     assert api.post(f"/promotions/{promotion_id}/cancel").json()["state"] == "cancelled"
     assert scene.server.wait(run_id, state=None).state in ("cancelled", "skipped")
 

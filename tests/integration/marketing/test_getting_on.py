@@ -114,7 +114,7 @@ def test_an_event_that_comes_out_of_the_dead_letters_as_another_message_starts_t
         return "run-1"
 
     monkeypatch.setattr(launching.runs, "start_sending", start)
-    assert launch(resent, shop) == launch(third, shop) == []
+    assert launch(resent, shop) == launch(third, shop) == launch(first, shop) == []
     assert started == [Phase.REST]
     with shop.database.reading() as connection:
         assert launches.run_of(connection, saved.id, Phase.REST) == "run-1"

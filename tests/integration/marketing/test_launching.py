@@ -156,7 +156,7 @@ def test_shards_that_begin_at_once_make_one_promotion_of_their_run(database: Dat
         with database.writing() as connection:
             made = promotions.of_origin(connection, "run-1", order, now_ms=0)
             assert promotions.claim_launch(connection, made.id, Phase.REST, "run-1")
-            launches.remember_run(connection, made.id, Phase.REST, "run-1")
+            launches.claim_run(connection, made.id, Phase.REST, "run-1")
             return made.id
 
     with ThreadPoolExecutor(8) as pool:

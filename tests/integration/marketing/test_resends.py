@@ -49,9 +49,9 @@ def test_a_resend_is_unstarted_until_its_run_is_known(connection: Connection) ->
     resends.take(connection, 1)
     assert resends.unstarted(connection, 1) == 1
     assert resends.unstarted(connection, 2) is None
-    resends.started(connection, 1, 1, "run-b")
+    assert launches.claim_run(connection, 1, resends.phase_of(1), "run-b") == "run-b"
     assert resends.unstarted(connection, 1) is None
-    launches.remember_run(connection, 1, Phase.REST, "run-a")
+    launches.claim_run(connection, 1, Phase.REST, "run-a")
     assert sorted(resends.runs_of(connection, 1)) == ["run-a", "run-b"]
 
 

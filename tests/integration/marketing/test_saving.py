@@ -14,11 +14,19 @@ import pytest
 from sqlalchemy import insert, select
 
 from examples.marketing import transacting
-from examples.marketing.errors import BadRequest, BrokerAway, EmptyAudience, NotFound, TooSlow, WrongState
+from examples.marketing.errors import (
+    BadRequest,
+    BrokerAway,
+    EmptyAudience,
+    NotFound,
+    PromotionDiffers,
+    TooSlow,
+    WrongState,
+)
 from examples.marketing.messages import Phase, PromotionSaved
 from examples.marketing.promotions import saving
 from examples.marketing.promotions.model import Canary, Promotion, PromotionOrder, Steering, to_ms
-from examples.marketing.promotions.saving import save, was_saved
+from examples.marketing.promotions.saving import add, save, was_saved
 from examples.marketing.promotions.states import Verb
 from examples.marketing.settings import Settings
 from examples.marketing.shop import Shop, opened, utc_now
@@ -109,6 +117,47 @@ def test_what_cannot_be_saved_leaves_neither_row_nor_event(server: TestServer, s
 def test_where_there_are_no_users_at_all_there_is_nobody_to_send_to(server: TestServer, tmp_path: Path) -> None:
     with opened(Settings(database=f"sqlite:///{tmp_path / 'empty.db'}")) as shop, pytest.raises(EmptyAudience):
         saved(server, shop, order())
+
+
+def added(server: TestServer, shop: Shop, given: PromotionOrder, key: str, times: int = 1) -> list[Promotion]:
+    """All at once."""
+
+    async def call() -> list[Promotion]:
+        async with aio.Producer(server.broker, group=GROUP) as producer:
+            return await asyncio.gather(*(add(producer, shop, given, key) for _ in range(times)))
+
+    return asyncio.run(call())
+
+
+def test_a_request_that_comes_again_leads_to_the_same_promotion(server: TestServer, shop: Shop) -> None:
+    known, asked = len(events(server)), order()
+    (first,) = added(server, shop, asked, "k")
+    assert added(server, shop, asked, "k") == [first]
+    changed = saved(server, shop, with_changes(message="Only tomorrow"), first.id)
+    assert added(server, shop, asked, "k") == [changed]
+    with pytest.raises(PromotionDiffers, match=f"'k' belongs to another promotion, {first.id}"):
+        added(server, shop, with_changes(message="Only tomorrow"), "k")
+    (other,) = added(server, shop, asked, "l")
+    assert [(each.promotion_id, each.version) for each in events(server, known)] == [
+        (first.id, 1),
+        (first.id, 2),
+        (other.id, 1),
+    ]
+
+
+def test_the_same_request_many_times_at_once_leads_to_one_promotion(
+    server: TestServer, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, meet, draft = len(events(server)), threading.Barrier(4), saving._draft
+
+    def drafted(*given: object) -> promotions.Draft:
+        made = draft(*given)  # type: ignore[arg-type]
+        meet.wait(20)
+        return made
+
+    monkeypatch.setattr(saving, "_draft", drafted)
+    assert len({each.id for each in added(server, shop, order(), "k", times=4)}) == 1
+    assert (rows(shop), len(events(server, known))) == (1, 1)
 
 
 def test_two_changes_at_once_are_one_change_and_one_refusal(

@@ -13,7 +13,7 @@ from examples.marketing.fanout.launching import NOBODY
 from examples.marketing.messages import RESEND, InformType, Phase, PromotionType
 from examples.marketing.promotions.model import Promotion, Steering, Way
 from examples.marketing.promotions.states import State, Verb
-from examples.marketing.store import launches, promotions
+from examples.marketing.store import launches, promotions, resends, tables
 from examples.marketing.store.progress import Counts
 from examples.marketing.store.tables import coupon_grants, coupons, failures, products, users
 from examples.marketing.topics import HOT_GOODS
@@ -59,6 +59,22 @@ def test_each_user_gets_one_message_and_the_promotion_ends_when_all_are_handled(
     scene.handle(promotion, Counts(delivered=USERS))
     assert scene.steward() == {"complete": 1}
     assert scene.now(promotion).state is State.COMPLETED
+
+
+def test_only_one_run_ever_sends_a_promotion(scene: Scene) -> None:
+    promotion = scene.launch(way=Way.SHARDS)
+    run_id = run_of(scene, promotion)
+    scene.server.wait(run_id)
+    again = scene.server.trigger(runs.SEND, {"promotion_id": promotion.id, "phase": "rest"})  # by hand
+    assert again.id != run_id
+    scene.server.wait(again, state="skipped")
+    assert scene.sent(promotion) == once_each(ALL)
+
+
+def test_what_is_not_launched_is_not_sent_by_hand(scene: Scene) -> None:
+    promotion = scene.save(way=Way.SHARDS)
+    scene.server.wait(scene.server.trigger(runs.SEND, {"promotion_id": promotion.id, "phase": "rest"}), state="failed")
+    assert not scene.sent(promotion)
 
 
 def test_canaries_go_first_by_a_run_of_their_own(scene: Scene) -> None:
@@ -172,7 +188,11 @@ def test_those_that_failed_are_sent_again_and_no_others(scene: Scene) -> None:
         for user_id, resend in [(3, 1), (7, 1), (9, 0)]:
             row = {"promotion_id": promotion.id, "user_id": user_id, "reason": "no", "failed_at_ms": 0}
             connection.execute(insert(failures), {**row, "resend": resend})
+        where = {"promotion_id": promotion.id, "phase": resends.phase_of(1)}
+        connection.execute(insert(tables.launches), {**where, "event_id": ""})
     scene.server.wait(runs.start_resending(scene.shop, promotion.id, 1))
+    again = scene.server.trigger(runs.RESEND, {"promotion_id": promotion.id, "resend": 1})
+    scene.server.wait(again, state="skipped")
     assert scene.sent(promotion) == once_each([3, 7])
     assert {each.properties[RESEND] for each in scene.messages(promotion)} == {"1"}
 
@@ -184,7 +204,7 @@ def test_a_run_that_fails_pauses_the_promotion_and_says_what_to_do(scene: Scene)
     scene.move(promotion, Verb.LAUNCH)
     with scene.shop.database.writing() as connection:
         promotions.claim_launch(connection, promotion.id, Phase.REST, "event")
-        launches.remember_run(connection, promotion.id, Phase.REST, failed)
+        launches.claim_run(connection, promotion.id, Phase.REST, failed)
     assert scene.steward() == {"pause": 1}
     paused = scene.now(promotion)
     assert (paused.state, paused.reason) == (State.PAUSED, f"run {failed} did not succeed: retry it, then resume")

@@ -22,8 +22,7 @@ class Claim(BaseModel):
 @router.post("/coupons/{coupon_id}/claim", status_code=201)
 def claim(coupon_id: Id, body: Claim, shop: TheShop) -> UserCoupon:
     """Gives the user a lazy coupon."""
-    with shop.database.writing() as connection:
-        return stock.claim(connection, coupon_id, body.user_id, now_ms=shop.now_ms)
+    return shop.database.apply(lambda connection: stock.claim(connection, coupon_id, body.user_id, now_ms=shop.now_ms))
 
 
 @router.get("/users/{user_id}/coupons")

@@ -1,16 +1,12 @@
 """Orders are placed and cancelled."""
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Header
-
-from examples.marketing.api.parts import Id, TheProducer, TheShop
+from examples.marketing.api.parts import Id, Key, TheProducer, TheShop
 from examples.marketing.orders import cancelling, placing
 from examples.marketing.orders.model import Order, OrderRequest
 
 router = APIRouter(prefix="/orders", tags=["orders"])
-
-Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=64)]
 
 
 @router.post("", status_code=201)

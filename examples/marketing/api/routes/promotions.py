@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from examples.marketing.api.parts import MOST_ID, Id, Limit, TheProducer, TheSamples, TheShop
+from examples.marketing.api.parts import MOST_ID, Id, Key, Limit, TheProducer, TheSamples, TheShop
 from examples.marketing.api.views import (
     CountsView,
     FailureList,
@@ -16,7 +16,7 @@ from examples.marketing.api.views import (
 )
 from examples.marketing.messages import Phase
 from examples.marketing.promotions.model import PromotionOrder
-from examples.marketing.promotions.saving import save
+from examples.marketing.promotions.saving import add, save
 from examples.marketing.steering.outlook import Sample, expected, outlook, total_of
 from examples.marketing.store import progress, promotions, resends
 
@@ -28,11 +28,19 @@ After = Annotated[int | None, Query(ge=-MOST_ID, le=MOST_ID)]
 
 @router.post("/promotions", status_code=201)
 async def save_promotion(
-    order: PromotionOrder, shop: TheShop, producer: TheProducer, response: Response, id: MaybeId = None
+    order: PromotionOrder,
+    shop: TheShop,
+    producer: TheProducer,
+    response: Response,
+    *,
+    id: MaybeId = None,
+    key: Key = None,
 ) -> PromotionView:
-    """Saves a new promotion (201), or changes the one with that id (200), which is not launched yet."""
-    if id is not None:
-        response.status_code = 200
+    """Saves a new promotion (201), or changes the one with that id (200), which is not launched yet. The same key: the
+    same new promotion; a change needs none."""
+    if id is None:
+        return PromotionView.of(await add(producer, shop, order, key))
+    response.status_code = 200
     return PromotionView.of(await save(producer, shop, order, id))
 
 
