@@ -314,6 +314,35 @@ async def test_a_listener_that_wants_to_end_the_process_gets_its_message_again(
         assert len(seen) == 2
 
 
+async def test_by_offset_a_listener_that_cancels_its_own_task_passes_over_nothing() -> None:
+    groups, seen = FakeGroups([a_batch(0), a_batch(1)]), []
+
+    async def listen(message: ReceivedMessage) -> None:
+        seen.append((message.offset, message.attempt))
+        task = asyncio.current_task()
+        if len(seen) == 1 and task is not None:
+            task.cancel()
+            await asyncio.sleep(0)
+
+    await finish_after(groups, listening(groups, listen, one=True), lambda: 2 in groups.committed)
+    assert seen == [(0, 1), (0, 2), (1, 1)]
+
+
+async def test_a_listener_that_is_cancelled_in_a_call_ends() -> None:
+    groups, busy = FakeGroups([a_batch(0)]), asyncio.Event()
+
+    async def listen(messages: list[Message]) -> None:
+        busy.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(listening(groups, listen).run())
+    async with asyncio.timeout(30):
+        await busy.wait()
+        running.cancel()
+        await asyncio.wait((running,))
+    assert (running.cancelled(), groups.committed) == (True, [])
+
+
 async def test_by_lease_each_message_is_settled_for_itself() -> None:
     groups = FakeGroups(
         leased=[[a_message(n, body) for n, body in enumerate((b"ok", b"bad", b"fail", b"later", b"skip"))]]
