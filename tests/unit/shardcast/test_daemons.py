@@ -1,8 +1,11 @@
 """Daemons on the command line, and what is said when one dies again and again."""
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,29 @@ async def test_a_long_line_of_a_daemon_ends_nobody_who_watches(tmp_path: Path) -
         assert ready.done()
         await daemon.stop()
         await watching
+
+
+FAILING = """
+import structlog
+from protos.daemon import configure_logs
+
+def push(users, password):
+    raise RuntimeError("no such user")
+
+configure_logs()
+try:
+    push(["ann"] * 1_000, "s3cret")
+except RuntimeError as error:
+    structlog.get_logger("x").error("handler failed", exc_info=error)
+"""
+
+
+def test_a_line_about_an_error_holds_no_value_of_a_variable() -> None:
+    said = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, check=True, text=True).stderr
+    (error,) = json.loads(said)["exception"]
+    assert (error["exc_type"], error["exc_value"]) == ("RuntimeError", "no such user")
+    assert [frame["name"] for frame in error["frames"]] == ["<module>", "push"]
+    assert ("s3cret" in said, "ann" in said) == (False, False)
 
 
 LEFT_BEHIND = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, file=open('pid', 'w'), flush=True)"
