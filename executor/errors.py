@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from protos.errors import ShardcastError, Status
+from protos.errors import InvalidArgument, ShardcastError, Status
 from protos.errors import UnknownHandler as UnknownHandler  # the admin refuses under the same code
 
 
@@ -31,7 +31,10 @@ class Retry(ExecutorError):
     code = "retry"
 
     def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
-        """`after` in seconds where it is a number; None: as the job's retry policy says."""
+        """`after` in seconds where it is a number; None: as the job's retry policy says. Raises InvalidArgument."""
+        given: object = after
+        if not isinstance(given, int | float | timedelta | None):
+            raise InvalidArgument(reason=f"a retry comes after seconds or a timedelta, not {after!r}")
         self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
         super().__init__(reason=reason)
 

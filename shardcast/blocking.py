@@ -215,7 +215,8 @@ class Consumer:
         return self._open_portal().call(self._inner.acknowledge, *messages)
 
     def retry(self, *messages: ReceivedMessage | Batch, after: timedelta | None = None, error: str = "") -> None:
-        """By lease: says that messages failed; they come again after the group's backoff, or after that time.
+        """By lease: says that messages failed; they come again after the group's backoff, or after that time, of 12 h
+        at most.
 
         One that has no attempt left goes to the group's dead letters, with the last error.
         """

@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from protos.errors import ShardcastError, Status
 
 QUICK_SECONDS = 3.0  # a daemon that lives shorter died quickly; being killed now and then is no crash loop
 MAX_QUICK_DEATHS = 5
 STOP_SECONDS = 8.0  # then what still runs is killed
+MAX_LINE_BYTES = 1 << 16
 USAGE_EXITS = (66, 73, 77, 78)  # what a daemon's start can fail with for good: it is not started again
 
 
@@ -44,6 +47,29 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+class _Child(asyncio.SubprocessProtocol):
+    """A process that runs; `exited` with its code although what it started may hold on to its output."""
+
+    transport: asyncio.SubprocessTransport
+
+    def __init__(self, read: Callable[[bytes], None]) -> None:
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._read = read
+        self._line = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.SubprocessTransport, transport)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        *lines, line = (self._line + data).split(b"\n")
+        for each in lines:
+            self._read(each)
+        self._line = line[:MAX_LINE_BYTES]  # a longer one is not ours
+
+    def process_exited(self) -> None:
+        self.exited.set_result(cast(int, self.transport.get_returncode()))
+
+
 class Daemon:
     """One supervised child. `endpoints` is what its ready line said."""
 
@@ -54,7 +80,7 @@ class Daemon:
         self.ready = asyncio.Event()
         self._log = logs / f"{command.name}.log"
         self._clock = clock
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: _Child | None = None
         self._stopping = asyncio.Event()
         self._is_killed = False
 
@@ -77,29 +103,28 @@ class Daemon:
     async def stop(self) -> None:
         """Asks it to drain and waits; kills what does not end in time."""
         self._stopping.set()
-        if self._process is None or self._process.returncode is not None:
+        if self._child is None or self._child.exited.done():
             return
         with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
-            self._process.send_signal(signal.SIGCONT)  # one that is stopped would not hear
-        try:
-            await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            self.kill()
+            self._child.transport.send_signal(signal.SIGTERM)
+            self._child.transport.send_signal(signal.SIGCONT)  # one that is stopped would not hear
+        await asyncio.wait((self._child.exited,), timeout=STOP_SECONDS)
+        self.kill()
 
     def kill(self) -> bool:
         """SIGKILL; whether it was alive. Such a death is no sign of a crash loop."""
-        if self._process is None or self._process.returncode is not None:
+        if self._child is None or self._child.exited.done():
             return False
         self._is_killed = True
         with suppress(ProcessLookupError):
-            self._process.kill()
+            self._child.transport.kill()
         return True
 
     async def _live_once(self) -> int:
         self._is_killed = False
         with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
+            _, self._child = await asyncio.get_running_loop().subprocess_exec(
+                partial(_Child, self._read),
                 sys.executable,
                 "-m",
                 *self.command.arguments(self.endpoints),
@@ -109,11 +134,12 @@ class Daemon:
                 env={**os.environ, **self.command.environment, "SHARDCAST_STOP_WITH_STDIN": "1"},
                 start_new_session=True,  # the terminal's Ctrl-C is for the parent, which stops them in order
             )
-        self.pid = self._process.pid
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            self._read(line)
-        return await self._process.wait()
+        self.pid = self._child.transport.get_pid()
+        if self._stopping.is_set():  # since it was begun
+            self.kill()
+        exit_code = await asyncio.shield(self._child.exited)
+        self._child.transport.close()
+        return exit_code
 
     def _read(self, line: bytes) -> None:
         with suppress(ValueError):

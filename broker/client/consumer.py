@@ -12,7 +12,7 @@ from broker.client.consuming.member import Member, Reads, log
 from broker.client.consuming.settling import Verb
 from broker.client.endpoint import checked
 from broker.client.message import Batch, ReceivedMessage
-from broker.client.unfit import check_batch, check_settled, checked_milliseconds, checked_names
+from broker.client.unfit import check_batch, check_settled, checked_milliseconds, checked_names, sendable
 from broker.errors import BadRequest, NotOpen
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
@@ -136,12 +136,13 @@ class Consumer:
         await self._say(Verb(pb.ACTION_ACKNOWLEDGE), messages)
 
     async def retry(self, *messages: ReceivedMessage | Batch, after: timedelta | None = None, error: str = "") -> None:
-        """By lease: says that messages failed; they come again after the group's backoff, or after that time.
+        """By lease: says that messages failed; they come again after the group's backoff, or after that time, of 12 h
+        at most.
 
         One that has no attempt left goes to the group's dead letters, with the last error.
         """
         after_ms = None if after is None else checked_milliseconds(after, "after")
-        await self._say(Verb(pb.ACTION_RETRY, after_ms, error), messages)
+        await self._say(Verb(pb.ACTION_RETRY, after_ms, sendable(error)), messages)
 
     async def extend(self, *messages: ReceivedMessage | Batch, by: timedelta) -> None:
         """By lease: keeps messages for that time more, from now on."""
@@ -159,10 +160,10 @@ class Consumer:
         to another member by now.
         """
         if isinstance(self._reader, LeaseReader):
-            await self._say(Verb(pb.ACTION_GIVE_UP, error=error), messages)
+            await self._say(Verb(pb.ACTION_GIVE_UP, error=sendable(error)), messages)
         else:
             check_settled(messages)
-            await self._by_offset().give_up(_flat(messages), error)
+            await self._by_offset().give_up(_flat(messages), sendable(error))
 
     def pause(self, topic: str, queue: int) -> None:
         """By offset: fetches no more of this queue until `resume`; a few batches may be on their way."""

@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 from broker.client.message import Batch, Message, ReceivedMessage
 from broker.errors import BadRequest
 
+MOST_MS = 43_200_000  # of a lease, an extension, or until a retry: as the broker takes them
+MOST_ERROR = 4 << 10  # characters
+
 _TEXT = ((str, type(None)), "a str")
 _FIELDS = {
     "body": ((bytes,), "bytes"),
@@ -51,13 +54,22 @@ def checked_names(names: object, what: str) -> tuple[str, ...]:
 
 
 def checked_milliseconds(duration: object, what: str, least_ms: int = 0) -> int:
-    """A timedelta in milliseconds. Raises BadRequest for anything else, and for one that is shorter than the least."""
+    """A timedelta in milliseconds. Raises BadRequest for anything else, and for one that is too short or too long: the
+    broker would refuse all that travels with it.
+    """
     if not isinstance(duration, timedelta):
         raise BadRequest(reason=f"{what} is a timedelta, not {duration!r}")
     milliseconds = round(duration.total_seconds() * 1_000)
     if milliseconds < least_ms:
         raise BadRequest(reason=f"{what} cannot be as short as {milliseconds} ms")
+    if milliseconds > MOST_MS:
+        raise BadRequest(reason=f"{what} is at most {MOST_MS} ms, not {milliseconds}")
     return milliseconds
+
+
+def sendable(error: str) -> str:
+    """As much of it as the broker keeps: it may hold halves of characters, which the wire does not take."""
+    return error[:MOST_ERROR].encode(errors="replace").decode()
 
 
 def _faults(topic: object, messages: object, queue: object) -> Iterator[str]:

@@ -17,15 +17,22 @@ class Pacing:
         self._is_publishing = is_publishing
         self._sleep = sleep
         self._turn = asyncio.Lock()
+        self._rests_until = 0.0  # by the loop's clock
 
     @asynccontextmanager
     async def turn(self, behind: int) -> AsyncIterator[None]:
-        """Around a read that is so many messages behind; at once where that is not far or nobody publishes."""
+        """Around a read that is so many messages behind; at once where that is not far or nobody publishes.
+
+        The rest is the next one's: whoever asked has a deadline, and what was read for him would be lost behind it.
+        """
         if behind < FAR_BEHIND or not self._is_publishing():
             yield
             return
         async with self._turn:
             loop = asyncio.get_running_loop()
+            if (left := self._rests_until - loop.time()) > 0:
+                await self._sleep(left)
             began = loop.time()
             yield
-            await self._sleep(RESTS * (loop.time() - began))
+            ended = loop.time()
+            self._rests_until = ended + RESTS * (ended - began)

@@ -20,6 +20,7 @@ from shardcast.testing.proxy import Proxy
 
 DRAIN_SECONDS = 2.0
 STOP_SECONDS = 15.0
+END_SECONDS = 1.0  # for what it said last; what it started may hold on to its output
 
 
 class ExecutorRefused(ShardcastError):
@@ -151,10 +152,9 @@ class ChildExecutor:
         except subprocess.TimeoutExpired:
             self.process.kill()
             await asyncio.to_thread(self.process.wait)
-        await asyncio.to_thread(self._listener.join)
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+        await asyncio.to_thread(self._listener.join, END_SECONDS)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         await self.links.close()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -180,8 +180,8 @@ class ChildExecutor:
     def _listen(self, log: Path) -> None:
         """Until it ends; whether it got ready is known once `_said` is set."""
         assert self.process.stdout is not None
-        with log.open("wb", buffering=0) as file:
-            for line in self.process.stdout:
+        with log.open("wb", buffering=0) as file, self.process.stdout as said:
+            for line in said:
                 file.write(line)
                 if line.startswith(b'{"ready"'):
                     self._is_ready = True

@@ -40,6 +40,7 @@ class _HeldQueue:
     fetching: asyncio.Task[None] | None = None
     is_releasing: bool = False
     may_fetch: asyncio.Event = field(default_factory=_set)
+    fetched: int = 0  # behind the last batch that is for the user
 
     @property
     def is_settled(self) -> bool:
@@ -228,7 +229,10 @@ class OffsetReader:
                     batch = await self._fetch(key, held.generation, offset)
                     heard()
                     if len(batch):
+                        held.fetched = batch.next_offset
                         await self._buffer.put((held, batch))
+                    elif max(held.fetched, held.handed) <= held.committed < batch.next_offset:
+                        await self._pass_over(key, held, batch.next_offset)
                     offset = batch.next_offset
             except (*PASSING, UnknownQueue) as error:  # a queue that its topic has lost goes with the next beat
                 log.info(
@@ -248,6 +252,17 @@ class OffsetReader:
             except Exception as error:
                 await self._buffer.put(error)
                 return
+
+    async def _pass_over(self, key: QueueKey, held: _HeldQueue, offset: int) -> None:
+        """What nobody here wants is done, and no commit of the user would say so."""
+        member = self._member
+        claim = pb.Claim(topic=key[0], queue=key[1], generation=held.generation)
+        request = pb.CommitRequest(
+            group=member.reads.group, member_id=member.member_id, commits=[pb.OffsetCommit(claim=claim, offset=offset)]
+        )
+        with suppress(NotOwner):  # the next beat tells
+            await member.ask(lambda: member.stub.Commit(request, timeout=CALL_SECONDS, metadata=member.metadata))
+            held.handed = held.committed = offset
 
     async def _fetch(self, key: QueueKey, generation: int, offset: int) -> Batch:
         member = self._member

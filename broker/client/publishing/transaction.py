@@ -7,7 +7,7 @@ import asyncio
 import inspect
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -120,12 +120,31 @@ async def _ask(check: Check, message: Message) -> bool | None:
     """Raises TypeError for any other answer: what is only like True must commit nothing."""
     answer: object
     if inspect.iscoroutinefunction(check):
-        answer = await check(message)
+        answer = await _outcome(check(message))
     else:
-        answer = await asyncio.to_thread(check, message)
+        answer = await asyncio.to_thread(_called, check, message)
     if answer is None or isinstance(answer, bool):
         return answer
     raise TypeError(f"a check answers True, False or None, not {answer!r}")
+
+
+async def _outcome(asking: Coroutine[None, None, object]) -> object:
+    """A check that is cancelled, by whatever it does itself, shall not end the watch."""
+    task = asyncio.create_task(asking)
+    try:
+        await asyncio.wait((task,))
+    finally:
+        task.cancel()
+    if task.cancelled():
+        raise RuntimeError("the check was cancelled")
+    return task.result()
+
+
+def _called(check: Callable[[Message], object], message: Message) -> object:
+    try:
+        return check(message)
+    except StopIteration as error:  # no future takes it: whoever waits would wait for ever
+        raise RuntimeError("the check raised StopIteration") from error
 
 
 def _message(asked: pb.WatchTransactionsResponse) -> Message:

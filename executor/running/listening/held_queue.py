@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
 
 import structlog
@@ -38,6 +38,7 @@ class Desk:
     commits: Commits
     policy: Callable[[], Awaitable[GroupPolicy]]
     stopping: Stopping
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)  # set before those at work are cancelled
 
 
 class HeldQueue:
@@ -131,7 +132,15 @@ class HeldQueue:
         if portion.wait_seconds is not None:
             await self._commit(portion)  # the wait may be long
             await stopping.unless(asyncio.sleep(portion.wait_seconds))
-        return await self._desk.caller.call(portion.messages, stopping.is_set)
+        try:
+            return await self._desk.caller.call(portion.messages, stopping.is_set)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or stopping.is_set() or self._desk.leaving.is_set():
+                raise
+            while task.uncancel():  # the function did that itself: no reason to pass over its messages
+                pass
+            return Failed("the function cancelled the task in which it ran")
 
     async def _follow(self, portion: Portion, verdict: Verdict) -> None:
         if isinstance(verdict, Done):

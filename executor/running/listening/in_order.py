@@ -49,17 +49,24 @@ class InOrder:
         """Until it is told to stop and what was at hand is settled. Raises what makes reading impossible."""
         try:
             async with asyncio.TaskGroup() as group:
-                while (batch := await self._stopping.unless(self._consumer.__anext__())) is not None:
-                    key = (batch.topic, batch.queue)
-                    self._waiting[key].append(batch)
-                    if len(self._waiting[key]) >= AHEAD:
-                        self._consumer.pause(*key)
-                    if key not in self._working:
-                        self._working.add(key)
-                        group.create_task(self._work(key))
+                await self._hand_out(group)
         finally:
             for held in self._held.values():
                 await held.close()
+
+    async def _hand_out(self, group: asyncio.TaskGroup) -> None:
+        try:
+            while (batch := await self._stopping.unless(self._consumer.__anext__())) is not None:
+                key = (batch.topic, batch.queue)
+                self._waiting[key].append(batch)
+                if len(self._waiting[key]) >= AHEAD:
+                    self._consumer.pause(*key)
+                if key not in self._working:
+                    self._working.add(key)
+                    group.create_task(self._work(key))
+        except BaseException:
+            self._desk.leaving.set()
+            raise
 
     async def _work(self, key: QueueKey) -> None:
         try:
@@ -72,6 +79,9 @@ class InOrder:
                     await self._settle(key)
                 else:
                     return
+        except BaseException:
+            self._desk.leaving.set()
+            raise
         finally:
             self._working.discard(key)
 

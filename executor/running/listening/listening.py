@@ -51,13 +51,15 @@ class Listening:
 
     async def run(self) -> None:
         """Until it is told to stop. What it meets in the meantime is logged, and it goes on."""
-        wait = FIRST_WAIT_SECONDS
+        wait, clock = FIRST_WAIT_SECONDS, asyncio.get_running_loop().time
         while not self._stopping.is_set():
+            began = clock()
             try:
                 await self._consume()
             except* ShardcastError as errors:
                 told = "; ".join(sorted({str(error) for error in _leaves(errors)}))
                 log.error("consumer failed", action="consumer_failed", group=self._listener.group, error=told)
+                wait = FIRST_WAIT_SECONDS if clock() - began > MAX_WAIT_SECONDS else wait
                 await self._stopping.unless(asyncio.sleep(wait))
                 wait = min(wait * 2, MAX_WAIT_SECONDS)
 

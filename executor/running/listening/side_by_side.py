@@ -27,6 +27,7 @@ from protos.errors import ShardcastError
 log = structlog.get_logger(__name__)
 
 EXTENSIONS_A_LEASE = 3
+LONGEST_AFTER = timedelta(hours=12)  # as the broker takes it
 
 
 class LeaseConsumer(Protocol):
@@ -134,7 +135,7 @@ class SideBySide:
             case Failed(error):
                 await consumer.retry(*messages, error=error)
             case Again(error, after):
-                await consumer.retry(*messages, after=after, error=error)
+                await consumer.retry(*messages, after=_within(after), error=error)
             case Hopeless(error):
                 await consumer.give_up(*messages, error=error)
 
@@ -150,3 +151,8 @@ class SideBySide:
                     await self._consumer.extend(*self._held.values(), by=self._lease)
                 except ShardcastError as error:
                     log.warning("leases were not extended", action="extend_failed", error=str(error))
+
+
+def _within(after: timedelta | None) -> timedelta | None:
+    """What the broker takes: a message whose word it refused would come again at once, or keep its lease."""
+    return after if after is None else min(max(after, timedelta(0)), LONGEST_AFTER)

@@ -1,6 +1,6 @@
 """What came of a listener's call, and what it means for the messages of the call."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -79,6 +79,8 @@ def verdict_of(returned: object, given: int, *, publishes: bool) -> Verdict:
             return verdict_on(returned)
         case Handled():
             return _partly(returned, given, publishes=publishes)
+        case Coroutine() | Generator() | AsyncGenerator() if not publishes:
+            raise BadReturn(reason=f"nobody runs what is {_kind(returned)}")
         case _:
             return Done(gathered(returned)) if publishes else DONE
 

@@ -1,5 +1,7 @@
 """Faults that a test asks for, and what the house promises under them."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -100,6 +102,30 @@ def test_a_process_that_was_killed_has_published_each_row_once_all_the_same(
         assert keys(server) == list(range(40))
         server.stop_executor(second)
         assert second.process.returncode == 0
+
+
+LEAVING = """
+import subprocess
+from pathlib import Path
+from shardcast import Executor
+
+app = Executor("group")
+Path(__file__).with_name("pid").write_text(str(subprocess.Popen(["sleep", "60"]).pid))
+"""
+
+
+def test_a_process_can_be_killed_although_what_it_started_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    monkeypatch.syspath_prepend(tmp_path)
+    with TestServer() as server:
+        executor = server.start_process("leaving:app")
+        try:
+            server.faults.kill(executor)
+            assert executor.process.returncode == -signal.SIGKILL
+        finally:
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def test_a_process_that_does_not_start_says_why() -> None:

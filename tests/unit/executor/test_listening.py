@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +16,7 @@ from broker.model import GroupPolicy, Mode, Steps
 from executor.app import Executor
 from executor.errors import BadHandler, Fail, Retry, Skip
 from executor.registry import Function, Listener, read_listener
+from executor.running.listening import listening as module
 from executor.running.listening.listening import Listening
 from executor.running.listening.relaying import RelayProducer
 from protos.errors import ShardcastError, Unreachable
@@ -312,6 +315,57 @@ async def test_a_listener_that_wants_to_end_the_process_gets_its_message_again(
         done = (lambda: 1 in groups.committed) if mode is Mode.OFFSET else (lambda: len(groups.told) == 2)  # noqa: B023
         await finish_after(groups, listening(groups, function, mode=mode), done)
         assert len(seen) == 2
+
+
+async def test_by_offset_a_listener_that_cancels_its_own_task_passes_over_nothing() -> None:
+    groups, seen = FakeGroups([a_batch(0), a_batch(1)]), []
+
+    async def listen(message: ReceivedMessage) -> None:
+        seen.append((message.offset, message.attempt))
+        task = asyncio.current_task()
+        if len(seen) == 1 and task is not None:
+            task.cancel()
+            await asyncio.sleep(0)
+
+    await finish_after(groups, listening(groups, listen, one=True), lambda: 2 in groups.committed)
+    assert seen == [(0, 1), (0, 2), (1, 1)]
+
+
+async def test_a_listener_that_is_cancelled_in_a_call_ends() -> None:
+    groups, busy = FakeGroups([a_batch(0)]), asyncio.Event()
+
+    async def listen(messages: list[Message]) -> None:
+        busy.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(listening(groups, listen).run())
+    async with asyncio.timeout(30):
+        await busy.wait()
+        running.cancel()
+        await asyncio.wait((running,))
+    assert (running.cancelled(), groups.committed) == (True, [])
+
+
+@pytest.mark.parametrize(("lasted", "waits"), [(0.0, [0.2, 0.4, 0.8, 1.6]), (60.0, [0.2, 0.2, 0.2, 0.2])])
+async def test_a_listener_joins_again_soon_where_it_read_for_long(
+    monkeypatch: pytest.MonkeyPatch, lasted: float, waits: list[float]
+) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    class Failing(FakeGroups):
+        def by_offset(self, listener: Listener) -> AbstractAsyncContextManager[OffsetMember]:
+            self.failure = UnknownTopic(topic="t")
+            return super().by_offset(listener)
+
+    times = count(step=lasted)
+    loop = SimpleNamespace(time=lambda: next(times))
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=lambda: loop))
+    groups = Failing()
+    await finish_after(groups, listening(groups, lambda messages: None), lambda: len(waited) >= 4)
+    assert waited[:4] == waits
 
 
 async def test_by_lease_each_message_is_settled_for_itself() -> None:

@@ -39,7 +39,23 @@ async def two_reads(reads: Reads, behind: int) -> list[int]:
 async def test_reads_far_behind_take_turns_and_rest_while_somebody_publishes() -> None:
     reads = Reads(is_publishing=True)
     assert await two_reads(reads, FAR_BEHIND) == [1]
-    assert (reads.begun, len(reads.rests)) == ([1, 2], 2)
+    assert (reads.begun, len(reads.rests)) == ([1, 2], 1)
+
+
+async def test_what_was_read_does_not_wait_for_the_rest_behind_it() -> None:
+    has_rest = asyncio.Event()
+
+    async def rest(_: float) -> None:
+        has_rest.set()
+        await asyncio.Event().wait()
+
+    pacing = Pacing(lambda: True, rest)
+    async with asyncio.timeout(5):
+        async with pacing.turn(FAR_BEHIND):
+            await asyncio.sleep(0.001)  # the read
+        following = asyncio.create_task(pacing.turn(FAR_BEHIND).__aenter__())
+        await has_rest.wait()
+    following.cancel()
 
 
 @pytest.mark.parametrize(("is_publishing", "behind"), [(False, FAR_BEHIND), (True, FAR_BEHIND - 1)])
