@@ -105,10 +105,18 @@ def _whole(event: PromotionSaved) -> UserBucket:
 def _send_by_shards(shop: Shop, promotion: Promotion, phase: Phase) -> None:
     """Each step may be done again, by the same event when it comes again."""
     condition = promotion.order.audience
-    if condition is not None and not audience.freeze(shop.database, promotion.id, condition, shop.clock()):
-        with shop.database.writing() as connection:
-            _complete(connection, promotion, shop.now_ms)
+    is_for_nobody = condition and not audience.freeze(shop.database, promotion.id, condition, shop.clock())
+    if is_for_nobody and _is_over(shop, promotion.id):
         return
     run_id = runs.start_sending(shop, promotion.id, phase)
     with shop.database.writing() as connection:
         launches.claim_run(connection, promotion.id, phase, run_id)
+
+
+def _is_over(shop: Shop, promotion_id: int) -> bool:
+    """Of one for nobody. One that rests by now is over when it goes on, and its run has found nobody."""
+    with shop.database.writing() as connection:
+        promotion = promotions.get(connection, promotion_id, to_change=True)
+        if promotion.state is State.RUNNING:
+            promotion = _complete(connection, promotion, shop.now_ms)
+        return promotion.state.is_final

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import TextClause, func, insert, select, text
 
-from examples.marketing.fanout.launching import ASK_AGAIN_SECONDS, LONGEST_DELAY, launch
+from examples.marketing.fanout import launching
+from examples.marketing.fanout.launching import ASK_AGAIN, LONGEST_DELAY, launch
 from examples.marketing.messages import Phase
 from examples.marketing.promotions.model import Promotion, Way
 from examples.marketing.promotions.states import State, Verb
@@ -108,6 +109,28 @@ def test_an_event_of_no_promotion_is_given_up(shop: Shop) -> None:
 @pytest.fixture(scope="module")
 def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_postgresql(tmp_path_factory.mktemp("postgresql"), is_durable=False) as url:
+@pytest.mark.parametrize(("verb", "started"), [(Verb.CANCEL, []), (Verb.PAUSE, [Phase.REST])])
+def test_one_for_nobody_that_is_stopped_while_this_is_found_out_holds_up_no_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, verb: Verb, started: list[Phase]
+) -> None:
+    """What raises is tried again for hours, and what stands behind it in its queue waits."""
+    in_oslo = {"field": "city", "among": ["Oslo"]}
+    coupon = {"name": "5 off", "value_cents": 1, "stock": 1, "expires_at": START + timedelta(days=9)}
+    promotion = saved(shop, promotion_type="designated_coupon", audience=in_oslo, coupon=coupon)
+    freeze, runs = launching.audience.freeze, list[Phase]()
+
+    def frozen(*given: object) -> int:
+        size = freeze(*given)  # type: ignore[arg-type]
+        with shop.database.writing() as connection:
+            promotions.move(connection, promotion.id, verb, reason="", now_ms=0)
+        return size
+
+    monkeypatch.setattr(launching.audience, "freeze", frozen)
+    monkeypatch.setattr(launching.runs, "start_sending", lambda *given: runs.append(given[2]) or "run-1")
+    assert launch(received(event_of(promotion)), shop) == []
+    assert runs == started
+
+
         yield url
 
 
