@@ -16,7 +16,7 @@ from examples.marketing.promotions.states import State, Verb
 from examples.marketing.shop import Shop, the_shop
 from examples.marketing.store import launches, promotions
 from examples.marketing.topics import PROMOTION_SAVED
-from shardcast import Depends, Fail, Handled, Message, ReceivedMessage, ShardcastError
+from shardcast import Depends, Fail, Message, ReceivedMessage, ShardcastError
 
 LONGEST_DELAY = timedelta(days=7) - timedelta(hours=1)
 """The broker takes no message for later than in seven days; clocks may differ."""
@@ -26,10 +26,10 @@ NOBODY = "the audience is nobody"
 AWAY = ("unreachable", "timed_out")
 """What is said of an admin that is away: it is waited for."""
 
-ASK_AGAIN_SECONDS = 2.0
+ASK_AGAIN = timedelta(seconds=2)
 
 
-def launch(message: ReceivedMessage, shop: Annotated[Shop, Depends(the_shop)]) -> Sequence[Message] | Message | Handled:
+def launch(message: ReceivedMessage, shop: Annotated[Shop, Depends(the_shop)]) -> Sequence[Message] | Message:
     """What the event leads to: itself again until the promotion's time has come, then its first buckets.
 
     Raises Fail for what is no event of a promotion, and what the admin refuses or the database.
@@ -53,7 +53,7 @@ def launch(message: ReceivedMessage, shop: Annotated[Shop, Depends(the_shop)]) -
         _send_by_shards(shop, promotion, event.phase)
     except ShardcastError as error:
         if runs.code_of(error) in AWAY:
-            return Handled(0, after=ASK_AGAIN_SECONDS)
+            return later(message, PROMOTION_SAVED, shop.clock() + ASK_AGAIN, {})
         raise
     return []
 
