@@ -56,7 +56,13 @@ class Database:
 
     def create(self) -> None:
         """Makes the tables that are missing. A real shop has migrations."""
-        metadata.create_all(self.engine)
+        for tries_left in reversed(range(len(metadata.tables))):
+            try:
+                metadata.create_all(self.engine)
+                break
+            except DBAPIError as error:  # of two processes at once one finds a table made that it missed
+                if error.statement is None or not tries_left:
+                    raise
 
     def close(self) -> None:
         self.engine.dispose()
@@ -77,12 +83,6 @@ class Database:
                     raise
         with self.writing() as connection:
             return change(connection)
-
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Commits at the end of the block, rolls back when it raises."""
-        with self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
-            yield connection
 
     def settle(self, change: Callable[[Connection], T], find: Callable[[Connection], T | None]) -> T:
         """What `change` gives, in a transaction that writes. Where the answer to its commit is lost, `find` tells what
@@ -107,6 +107,12 @@ class Database:
                 time.sleep(AWAY_SECONDS)
         with self.writing() as connection:
             return find(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Commits at the end of the block, rolls back when it raises."""
+        with self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+            yield connection
 
 
 def _is_deadlock(error: OperationalError) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, inspect, select, update
 
 from examples.marketing.errors import NotFound, WrongState
 from examples.marketing.messages import InformType, Phase, PromotionType
@@ -157,3 +157,30 @@ def test_a_transaction_that_the_server_ended_for_others_is_done_again(database: 
     with database.reading() as connection:
         assert connection.execute(select(users.c.age)).scalars().all() == [32, 32]
     assert tries.total() == 3
+
+
+def test_processes_that_start_at_once_make_the_tables_together(database: Database) -> None:
+    metadata.drop_all(database.engine)
+    url = database.engine.url.render_as_string(hide_password=False)
+    meet = Barrier(4)
+
+    def started(_: int) -> None:
+        own = Database(url)
+        try:
+            meet.wait(20)
+            own.create()
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(started, range(4)))
+    assert {*inspect(database.engine).get_table_names()} == {*metadata.tables}
+
+
+def test_keys_of_requests_differ_by_case(database: Database) -> None:
+    with database.writing() as connection:
+        saved = [
+            promotions.keep(connection, promotions.draft(connection, str(ord(key)), None), order(), key=key, now_ms=1)
+            for key in ("a", "A")
+        ]
+        assert [promotions.of_request(connection, key, order()) for key in ("a", "A")] == saved
