@@ -18,6 +18,7 @@ from examples.marketing.store import progress, promotions
 from examples.marketing.store.database import Database
 from examples.marketing.store.progress import Counts, Source
 from examples.marketing.store.tables import metadata, users
+from tests.support.admin_databases import fresh_database
 from tests.support.postgresql import running_postgresql
 
 NOW = datetime(2026, 12, 1, 1, tzinfo=UTC)
@@ -41,10 +42,18 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module")
+def mariadb_url(mariadb_server: str) -> Iterator[str]:
+    with fresh_database(mariadb_server) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     is_sqlite = request.param == "sqlite"
-    database = Database(f"sqlite:///{tmp_path / 'shop.db'}" if is_sqlite else request.getfixturevalue("postgresql_url"))
+    database = Database(
+        f"sqlite:///{tmp_path / 'shop.db'}" if is_sqlite else request.getfixturevalue(f"{request.param}_url")
+    )
     metadata.drop_all(database.engine)
     database.create()
     yield database
