@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from sqlalchemy.exc import ArgumentError
+
 from examples.marketing.errors import BadSettings
 from examples.marketing.settings import Settings
 from examples.marketing.store.database import Database
-from shardcast import Limits
+from shardcast import Limits, ShardcastError
 from shardcast.rest import RestClient
 
 Clock: TypeAlias = Callable[[], datetime]
@@ -43,9 +45,15 @@ class Shop:
 
 @contextmanager
 def opened(settings: Settings, clock: Clock = utc_now) -> Iterator[Shop]:
-    """Makes missing tables first."""
-    database = Database(settings.database)
-    limits = Limits(settings.limits or settings.database, now=clock)
+    """Makes missing tables first. Raises BadSettings."""
+    try:
+        database = Database(settings.database)
+    except (ArgumentError, ModuleNotFoundError) as error:
+        raise BadSettings(where="database", reason=f"{error}.") from error
+    try:
+        limits = Limits(settings.limits or settings.database, now=clock)
+    except ShardcastError as error:
+        raise BadSettings(where="limits", reason=str(error)) from error
     try:
         database.create()
         yield Shop(settings, database, limits, clock)
