@@ -165,7 +165,7 @@ def test_a_transaction_that_the_server_ended_for_others_is_done_again(database: 
         list(pool.map(cross, (1, 2)))
     with database.reading() as connection:
         assert connection.execute(select(users.c.age)).scalars().all() == [32, 32]
-    assert tries.total() == 3
+    assert tries.total() > 2  # the one that is done again may meet the other one again
 
 
 def test_processes_that_start_at_once_make_the_tables_together(database: Database) -> None:
