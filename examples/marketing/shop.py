@@ -35,12 +35,17 @@ class Shop:
         return round(self.clock().timestamp() * 1000)
 
     def admin(self) -> RestClient:
-        """A client of the admin; a context manager. Raises BadSettings where the token's file cannot be read."""
-        token = self.settings.admin.token_file
+        """A client of the admin; a context manager. Raises BadSettings where the token's file holds none."""
+        file = self.settings.admin.token_file
         try:
-            return RestClient(self.settings.admin.server, token.read_text().strip() if token else "")
+            token = file.read_text().strip() if file else ""
         except OSError as error:
-            raise BadSettings(where=token, reason=f"{error.strerror}.") from error
+            raise BadSettings(where=file, reason=f"{error.strerror}.") from error
+        except ValueError as error:
+            raise BadSettings(where=file, reason="it holds no token.") from error
+        if not (token.isascii() and token.isprintable()):  # no header could carry it
+            raise BadSettings(where=file, reason="it holds no token.")
+        return RestClient(self.settings.admin.server, token)
 
 
 @contextmanager

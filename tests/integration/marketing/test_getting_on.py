@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -13,13 +14,14 @@ from sqlalchemy import insert
 
 from examples.marketing.app import marketing
 from examples.marketing.delivery.failing import keep_failures
-from examples.marketing.errors import WrongState
+from examples.marketing.errors import BadSettings, WrongState
 from examples.marketing.fanout import hot_goods, launching
 from examples.marketing.fanout.hot_goods import HotGoodsParams, push_hot_goods
 from examples.marketing.fanout.launching import launch
 from examples.marketing.messages import Counted, Phase
 from examples.marketing.promotions.model import Promotion, Way
 from examples.marketing.promotions.states import State
+from examples.marketing.settings import Admin
 from examples.marketing.shop import Shop, lifespan
 from examples.marketing.steering import steward as stewarding
 from examples.marketing.steering import verbs
@@ -184,3 +186,13 @@ def test_each_shard_of_hot_goods_sends_what_the_first_one_found(
         connection.execute(sa.update(products).values(sold=0))  # the only order was cancelled meanwhile
     push_hot_goods(context, HotGoodsParams(), shop)
     assert len(sent) == 2
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", "töken".encode(), b"two\nlines"])
+def test_a_file_that_holds_no_token_is_told_by_name(office: Office, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    settings = office.desk.shop.settings.model_copy(update={"admin": Admin(token_file=file)})
+    with pytest.raises(BadSettings, match=str(file)), replace(office.desk.shop, settings=settings).admin() as admin:
+        admin.get("/runs")
