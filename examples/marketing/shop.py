@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from sqlalchemy.exc import ArgumentError
+
 from examples.marketing.errors import BadSettings
 from examples.marketing.settings import Settings
 from examples.marketing.store.database import Database
-from shardcast import Limits
+from shardcast import Limits, ShardcastError
 from shardcast.rest import RestClient
 
 Clock: TypeAlias = Callable[[], datetime]
@@ -33,19 +35,30 @@ class Shop:
         return round(self.clock().timestamp() * 1000)
 
     def admin(self) -> RestClient:
-        """A client of the admin; a context manager. Raises BadSettings where the token's file cannot be read."""
-        token = self.settings.admin.token_file
+        """A client of the admin; a context manager. Raises BadSettings where the token's file holds none."""
+        file = self.settings.admin.token_file
         try:
-            return RestClient(self.settings.admin.server, token.read_text().strip() if token else "")
+            token = file.read_text().strip() if file else ""
         except OSError as error:
-            raise BadSettings(where=token, reason=f"{error.strerror}.") from error
+            raise BadSettings(where=file, reason=f"{error.strerror}.") from error
+        except ValueError as error:
+            raise BadSettings(where=file, reason="it holds no token.") from error
+        if not (token.isascii() and token.isprintable()):  # no header could carry it
+            raise BadSettings(where=file, reason="it holds no token.")
+        return RestClient(self.settings.admin.server, token)
 
 
 @contextmanager
 def opened(settings: Settings, clock: Clock = utc_now) -> Iterator[Shop]:
-    """Makes missing tables first."""
-    database = Database(settings.database)
-    limits = Limits(settings.limits or settings.database, now=clock)
+    """Makes missing tables first. Raises BadSettings."""
+    try:
+        database = Database(settings.database)
+    except (ArgumentError, ModuleNotFoundError) as error:
+        raise BadSettings(where="database", reason=f"{error}.") from error
+    try:
+        limits = Limits(settings.limits or settings.database, now=clock)
+    except ShardcastError as error:
+        raise BadSettings(where="limits", reason=str(error)) from error
     try:
         database.create()
         yield Shop(settings, database, limits, clock)

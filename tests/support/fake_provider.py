@@ -18,12 +18,14 @@ STALE_SECONDS = 300
 @dataclass(frozen=True)
 class Answer:
     """`status` 0 cuts the connection. `takes` says whether it takes what it is given all the same, and `waits` that it
-    answers only when the test releases it."""
+    answers only when the test releases it. `blanks` follow the body, `blanks_a_second` of them where that is not 0."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     takes: bool = False
     waits: bool = False
+    blanks: int = 0
+    blanks_a_second: int = 0
 
 
 ACCEPT = Answer(takes=True)
@@ -52,6 +54,7 @@ class FakeProvider:
         self.accepted: Counter[str] = Counter()  # by key, how often it did something
         self.repeated: Counter[str] = Counter()  # by key, how often it had done it before
         self.released = threading.Event()
+        self.blanks = 0  # written
 
     @property
     def url(self) -> str:
@@ -141,10 +144,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.send_response(answer.status)
-        for name, value in {**answer.headers, "Content-Length": str(len(text))}.items():
+        for name, value in {**answer.headers, "Content-Length": str(len(text) + answer.blanks)}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(text)
+        self._write_blanks(answer)
+
+    def _write_blanks(self, answer: Answer) -> None:
+        provider, size = self.server.provider, 1 if answer.blanks_a_second else 1 << 16
+        while provider.blanks < answer.blanks:
+            self.wfile.write(b" " * size)
+            provider.blanks += size
+            if answer.blanks_a_second and provider.released.wait(1 / answer.blanks_a_second):
+                return
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent."""

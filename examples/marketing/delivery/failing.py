@@ -6,6 +6,7 @@ from typing import Annotated
 import structlog
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from examples.marketing.delivery.ledger import resend_of
 from examples.marketing.delivery.reading import Reader
 from examples.marketing.messages import REASON
 from examples.marketing.shop import Shop, the_shop
@@ -30,6 +31,7 @@ def keep_failures(messages: list[ReceivedMessage], shop: Annotated[Shop, Depends
             reason=failed.properties.get(REASON, reason),
         )
     found: dict[Key, Mapping[str, object]] = {}
+    resends: dict[Key, int] = {}
     for letters in mail.letters:
         for index, user_id in zip(letters.indexes, letters.user_ids, strict=True):
             failed, promotion_id = messages[index], letters.message.promotion_id
@@ -40,21 +42,27 @@ def keep_failures(messages: list[ReceivedMessage], shop: Annotated[Shop, Depends
                 "failed_at_ms": failed.published_at_ms,
                 "resend": 0,
             }
+            resends[promotion_id, user_id] = resend_of(failed)
     with shop.database.writing() as connection:
-        _save(connection, found)
+        _save(connection, found, resends)
 
 
-def _save(connection: Connection, found: Mapping[Key, Mapping[str, object]]) -> None:
+def _save(connection: Connection, found: Mapping[Key, Mapping[str, object]], resends: Mapping[Key, int]) -> None:
+    """A row that a later resend has taken is about that one: it stays."""
     known = _known(connection, list(found))
     fresh = [row for key, row in found.items() if key not in known]
     if fresh:
         connection.execute(insert(failures), fresh)
-    again = [{f"new_{name}": value for name, value in row.items()} for key, row in found.items() if key in known]
+    again = [
+        {f"new_{name}": value for name, value in {**row, "at_most": resends[key]}.items()}
+        for key, row in found.items()
+        if key in known
+    ]
     if again:
         where = (
             (failures.c.promotion_id == bindparam("new_promotion_id"))
             & (failures.c.user_id == bindparam("new_user_id"))
-            & (failures.c.failed_at_ms < bindparam("new_failed_at_ms"))
+            & (failures.c.resend <= bindparam("new_at_most"))
         )
         change = update(failures).where(where)
         for name in ("reason", "failed_at_ms", "resend"):

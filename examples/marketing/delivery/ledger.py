@@ -40,6 +40,12 @@ def tries_of(message: Message) -> int:
     return int(tries) if tries.isdecimal() and len(tries) < 3 else 0
 
 
+def resend_of(message: Message) -> int:
+    """0: it is none of a resend."""
+    resend = message.properties.get(RESEND, "0")
+    return int(resend) if resend.isdecimal() and len(resend) < 10 else 0
+
+
 def phase_of(message: Message) -> Phase:
     if not message.properties:  # most have none
         return Phase.REST

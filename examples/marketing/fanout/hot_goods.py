@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from examples.marketing.fanout.following import Course
 from examples.marketing.fanout.sharded import EVERYBODY, Sending, publish
 from examples.marketing.messages import InformType, Line, Phase, PromotionType
-from examples.marketing.promotions.model import FrequencyCap, PromotionOrder, QuietHours, Steering, Way
+from examples.marketing.promotions.model import FrequencyCap, Promotion, PromotionOrder, QuietHours, Steering, Way
 from examples.marketing.shop import Shop, the_shop
 from examples.marketing.store import launches, promotions
 from examples.marketing.store.tables import products
@@ -36,15 +36,21 @@ def push_hot_goods(context: Context, params: HotGoodsParams, shop: Annotated[Sho
     """The job hot-goods. Each run is a promotion of its own, made by whichever shard comes first. Raises Skip where
     nothing was sold."""
     with shop.database.writing() as connection:
-        names = hottest(connection, params.products)
-        if not names:
-            raise Skip("no product was sold yet")
-        order = order_of(params, names, shop.clock())
-        promotion = promotions.of_origin(connection, context.run_id, order, now_ms=shop.now_ms)
+        known = promotions.with_origin(connection, context.run_id)
+        promotion = known or _made(connection, context, params, shop)
         promotions.claim_launch(connection, promotion.id, Phase.REST, context.run_id)
         launches.claim_run(connection, promotion.id, Phase.REST, context.run_id)
     course = Course(shop, promotion.id, context.raise_if_cancelled)
     publish(context, shop, course, EVERYBODY, Sending(HOT_GOODS))
+
+
+def _made(connection: Connection, context: Context, params: HotGoodsParams, shop: Shop) -> Promotion:
+    """Raises Skip."""
+    names = hottest(connection, params.products)
+    if not names:
+        raise Skip("no product was sold yet")
+    order = order_of(params, names, shop.clock())
+    return promotions.of_origin(connection, context.run_id, order, now_ms=shop.now_ms)
 
 
 def hottest(connection: Connection, most: int) -> Sequence[str]:

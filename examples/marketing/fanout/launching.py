@@ -16,7 +16,7 @@ from examples.marketing.promotions.states import State, Verb
 from examples.marketing.shop import Shop, the_shop
 from examples.marketing.store import launches, promotions
 from examples.marketing.topics import PROMOTION_SAVED
-from shardcast import Depends, Fail, Handled, Message, ReceivedMessage, ShardcastError
+from shardcast import Depends, Fail, Message, ReceivedMessage, ShardcastError
 
 LONGEST_DELAY = timedelta(days=7) - timedelta(hours=1)
 """The broker takes no message for later than in seven days; clocks may differ."""
@@ -26,10 +26,10 @@ NOBODY = "the audience is nobody"
 AWAY = ("unreachable", "timed_out")
 """What is said of an admin that is away: it is waited for."""
 
-ASK_AGAIN_SECONDS = 2.0
+ASK_AGAIN = timedelta(seconds=2)
 
 
-def launch(message: ReceivedMessage, shop: Annotated[Shop, Depends(the_shop)]) -> Sequence[Message] | Message | Handled:
+def launch(message: ReceivedMessage, shop: Annotated[Shop, Depends(the_shop)]) -> Sequence[Message] | Message:
     """What the event leads to: itself again until the promotion's time has come, then its first buckets.
 
     Raises Fail for what is no event of a promotion, and what the admin refuses or the database.
@@ -53,7 +53,7 @@ def launch(message: ReceivedMessage, shop: Annotated[Shop, Depends(the_shop)]) -
         _send_by_shards(shop, promotion, event.phase)
     except ShardcastError as error:
         if runs.code_of(error) in AWAY:
-            return Handled(0, after=ASK_AGAIN_SECONDS)
+            return later(message, PROMOTION_SAVED, shop.clock() + ASK_AGAIN, {})
         raise
     return []
 
@@ -105,10 +105,18 @@ def _whole(event: PromotionSaved) -> UserBucket:
 def _send_by_shards(shop: Shop, promotion: Promotion, phase: Phase) -> None:
     """Each step may be done again, by the same event when it comes again."""
     condition = promotion.order.audience
-    if condition is not None and not audience.freeze(shop.database, promotion.id, condition, shop.clock()):
-        with shop.database.writing() as connection:
-            _complete(connection, promotion, shop.now_ms)
+    is_for_nobody = condition and not audience.freeze(shop.database, promotion.id, condition, shop.clock())
+    if is_for_nobody and _is_over(shop, promotion.id):
         return
     run_id = runs.start_sending(shop, promotion.id, phase)
     with shop.database.writing() as connection:
         launches.claim_run(connection, promotion.id, phase, run_id)
+
+
+def _is_over(shop: Shop, promotion_id: int) -> bool:
+    """Of one for nobody. One that rests by now is over when it goes on, and its run has found nobody."""
+    with shop.database.writing() as connection:
+        promotion = promotions.get(connection, promotion_id, to_change=True)
+        if promotion.state is State.RUNNING:
+            promotion = _complete(connection, promotion, shop.now_ms)
+        return promotion.state.is_final

@@ -5,7 +5,7 @@ import uuid
 from functools import partial
 
 from sqlalchemy import Connection, insert, update
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from examples.marketing.messages import OrderCanceledEvent
 from examples.marketing.orders import placing
@@ -59,27 +59,25 @@ async def cancel(producer: aio.Producer, shop: Shop, order_id: int) -> Order:
 
 def keep(shop: Shop, event: OrderCanceledEvent) -> None:
     """The part of the database. Raises CancellationOvertaken."""
-    try:
-        with shop.database.writing() as connection:
-            _keep(connection, event)
-    except DBAPIError:
-        if not _is_kept(shop, event):  # what was lost may be only the answer to the commit
-            raise
+    shop.database.settle(partial(_keep, event), partial(_kept, event))
 
 
 def was_canceled(shop: Shop, message: Message) -> bool:
     """The check back: whether the order was cancelled by this event. If not, it will never be by that."""
-    return _is_kept(shop, OrderCanceledEvent.model_validate_json(message.body))
-
-
-def _is_kept(shop: Shop, event: OrderCanceledEvent) -> bool:
+    event = OrderCanceledEvent.model_validate_json(message.body)
     with shop.database.writing() as connection:
-        if is_first(connection, DECIDED, event.event_id):
-            return False
-    return _get(shop, event.order_id).event_id == event.event_id
+        return _kept(event, connection) is not None
 
 
-def _keep(connection: Connection, event: OrderCanceledEvent) -> None:
+def _kept(event: OrderCanceledEvent, connection: Connection) -> Order | None:
+    """The order that it cancelled; None: none, and it never will."""
+    if is_first(connection, DECIDED, event.event_id):
+        return None
+    order = placing.get(connection, event.order_id)
+    return order if order.event_id == event.event_id else None
+
+
+def _keep(event: OrderCanceledEvent, connection: Connection) -> Order:
     is_placed = (orders.c.id == event.order_id) & (orders.c.state == OrderState.PLACED.value)
     try:
         connection.execute(insert(inbox).values(group_name=DECIDED, event_id=event.event_id))
@@ -88,6 +86,7 @@ def _keep(connection: Connection, event: OrderCanceledEvent) -> None:
     values = {"state": OrderState.CANCELED.value, "event_id": event.event_id}
     if connection.execute(update(orders).where(is_placed).values(**values)).rowcount == 0:
         raise CancellationOvertaken(order_id=event.order_id)
+    return placing.get(connection, event.order_id)
 
 
 def _get(shop: Shop, order_id: int) -> Order:

@@ -5,6 +5,7 @@ import uuid
 from datetime import timedelta
 from functools import partial
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from examples.marketing.errors import BadRequest, EmptyAudience, TooSlow
@@ -94,11 +95,17 @@ def _draft(shop: Shop, order: PromotionOrder, promotion_id: int | None) -> Draft
 
 
 def _keep(shop: Shop, draft: Draft, order: PromotionOrder, key: str | None, drafted_at_ms: int) -> Promotion:
-    with shop.database.writing() as connection:
+    def change(connection: Connection) -> Promotion:
         kept = promotions.keep(connection, draft, order, key=key, now_ms=shop.now_ms)
         if shop.now_ms - drafted_at_ms > LATEST / timedelta(milliseconds=1):
             raise TooSlow
         return kept
+
+    def find(connection: Connection) -> Promotion | None:
+        is_kept = promotions.was_saved(connection, draft.save_id, draft.promotion_id, draft.version)
+        return promotions.get(connection, draft.promotion_id) if is_kept else None
+
+    return shop.database.settle(change, find)
 
 
 def _message(draft: Draft, order: PromotionOrder, drafted_at_ms: int) -> Message:

@@ -62,7 +62,7 @@ def _judge_sent(promotion: Promotion, counts: Counts) -> Judgement:
     canary = promotion.order.steering.canary
     if promotion.phase is Phase.REST:
         return Judgement(Action.COMPLETE)
-    if canary is not None and counts.failed > canary.hold_above * counts.published:
+    if canary is not None and counts.published and counts.failed > canary.hold_above * counts.published:
         share = counts.failed / counts.published
         told = f"{counts.failed} of {counts.published} canaries failed, {share:.1%}, more than {canary.hold_above:.1%}"
         return Judgement(Action.HOLD, told)

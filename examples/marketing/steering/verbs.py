@@ -1,6 +1,9 @@
 """What somebody may do to a promotion. What needs the admin raises Unreachable or TimedOut while it is away."""
 
 import logging
+from datetime import datetime
+
+from sqlalchemy import Connection
 
 from examples.marketing.errors import BadRequest, NothingToResend, WrongState
 from examples.marketing.fanout import runs
@@ -49,11 +52,7 @@ def resend(shop: Shop, promotion_id: int) -> tuple[Promotion, int]:
         promotion = promotions.get(connection, promotion_id, to_change=True)
         if promotion.state not in (State.RUNNING, State.COMPLETED):
             raise WrongState(promotion_id=promotion_id, state=promotion.state.value, verb="resend")
-        if promotion.order.ends_at <= shop.clock():  # what was sent again would be dropped
-            raise WrongState(promotion_id=promotion_id, state="over", verb="resend")
-        number = resends.unstarted(connection, promotion_id) or resends.take(connection, promotion_id)
-        if number is None:
-            raise NothingToResend(promotion_id=promotion_id)
+        number = resends.unstarted(connection, promotion_id) or _taken(connection, promotion, shop.clock())
         if promotion.state is State.COMPLETED:
             reason = f"resend {number}"
             promotion = promotions.move(connection, promotion_id, Verb.LAUNCH, reason=reason, now_ms=shop.now_ms)
@@ -72,6 +71,16 @@ def steer(shop: Shop, promotion_id: int, changes: Steering) -> Promotion:
         if wanted.canary != steering.canary:
             raise BadRequest(reason="The canary decides who gets a promotion first: change it by saving the promotion.")
         return promotions.steer(connection, promotion_id, wanted)
+
+
+def _taken(connection: Connection, promotion: Promotion, now: datetime) -> int:
+    """Raises WrongState or NothingToResend."""
+    if promotion.order.ends_at <= now:  # what was sent again would be dropped
+        raise WrongState(promotion_id=promotion.id, state="over", verb="resend")
+    number = resends.take(connection, promotion.id)
+    if number is None:
+        raise NothingToResend(promotion_id=promotion.id)
+    return number
 
 
 def _moved(shop: Shop, promotion_id: int, verb: Verb) -> Promotion:

@@ -1,5 +1,6 @@
 """One database: transactions that only read, and transactions that write."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -8,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import structlog
 from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from examples.marketing.store.tables import metadata
 from shardcast import Handled
@@ -21,6 +22,7 @@ MOST_CONNECTIONS = 64
 _WRITES = "marketing_writes"
 AWAY_SECONDS = 1.0
 MOST_DEADLOCKS = 10
+MOST_LOOKS = 60
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,7 +56,13 @@ class Database:
 
     def create(self) -> None:
         """Makes the tables that are missing. A real shop has migrations."""
-        metadata.create_all(self.engine)
+        for tries_left in reversed(range(len(metadata.tables))):
+            try:
+                metadata.create_all(self.engine)
+                break
+            except DBAPIError as error:  # of two processes at once one finds a table made that it missed
+                if error.statement is None or not tries_left:
+                    raise
 
     def close(self) -> None:
         self.engine.dispose()
@@ -75,6 +83,30 @@ class Database:
                     raise
         with self.writing() as connection:
             return change(connection)
+
+    def settle(self, change: Callable[[Connection], T], find: Callable[[Connection], T | None]) -> T:
+        """What `change` gives, in a transaction that writes. Where the answer to its commit is lost, `find` tells what
+        it has come to, None: to nothing; it is asked until the database is back, for a minute."""
+        is_made = False
+        try:
+            with self.writing() as connection:
+                made, is_made = change(connection), True
+        except DBAPIError:
+            if not is_made or (found := self._found(find)) is None:
+                raise
+            return found
+        return made
+
+    def _found(self, find: Callable[[Connection], T | None]) -> T | None:
+        """Raises OperationalError."""
+        for _ in range(MOST_LOOKS):
+            try:
+                with self.writing() as connection:
+                    return find(connection)
+            except OperationalError:
+                time.sleep(AWAY_SECONDS)
+        with self.writing() as connection:
+            return find(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

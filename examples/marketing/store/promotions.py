@@ -177,17 +177,23 @@ def steer(connection: Connection, promotion_id: int, steering: Steering) -> Prom
 
 def of_origin(connection: Connection, origin: str, order: PromotionOrder, *, now_ms: int) -> Promotion:
     """The promotion that a job makes of itself: once, whichever of its shards comes first, and running at once."""
-    if (row := _by_origin(connection, origin)) is None:
+    if (known := with_origin(connection, origin)) is None:
         try:
             with connection.begin_nested():
                 saved = save(connection, order, save_id=origin[:32], now_ms=now_ms)
                 connection.execute(update(promotions).where(promotions.c.id == saved.id).values(origin=origin))
                 return move(connection, saved.id, Verb.LAUNCH, reason="", now_ms=now_ms)
         except IntegrityError:
-            row = _by_origin(connection, origin)
-    if row is None:
+            known = with_origin(connection, origin)
+    if known is None:
         raise NotFound(what="promotion of", key=origin)
-    return _promotion(row)
+    return known
+
+
+def with_origin(connection: Connection, origin: str) -> Promotion | None:
+    """The one that the job has made already."""
+    row = connection.execute(select(promotions).where(promotions.c.origin == origin)).mappings().one_or_none()
+    return None if row is None else _promotion(row)
 
 
 def claim_launch(connection: Connection, promotion_id: int, phase: Phase, event_id: str) -> bool:
@@ -199,10 +205,6 @@ def claim_launch(connection: Connection, promotion_id: int, phase: Phase, event_
             insert(launches).values(promotion_id=promotion_id, phase=phase.value, event_id=event_id, run_id=None)
         )
     return known in (None, event_id)
-
-
-def _by_origin(connection: Connection, origin: str) -> RowMapping | None:
-    return connection.execute(select(promotions).where(promotions.c.origin == origin)).mappings().one_or_none()
 
 
 def _save_coupon(connection: Connection, promotion_id: int, order: PromotionOrder) -> None:

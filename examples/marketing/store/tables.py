@@ -1,27 +1,32 @@
 """The tables. Instants are milliseconds since the epoch, money is cents."""
 
+from typing import Any
+
 from sqlalchemy import JSON, BigInteger, Column, Date, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
 metadata = MetaData()
 
+_EXACT: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}  # texts differ by case everywhere
 _Number = BigInteger().with_variant(Integer, "sqlite")  # only then SQLite numbers rows by itself
 
 users = Table(
     "users",
     metadata,
-    Column("id", _Number, primary_key=True),
+    Column("id", _Number, primary_key=True, autoincrement=False),  # the shop's numbers, which may be 0
     Column("name", String(100), nullable=False),
     Column("city", String(50), nullable=False),
     Column("level", String(20), nullable=False),
     Column("age", Integer, nullable=False),
     Column("last_order_on", Date),
     Column("spent_90d_cents", BigInteger, nullable=False),
+    **_EXACT,
 )
 user_tags = Table(
     "user_tags",
     metadata,
     Column("user_id", _Number, primary_key=True),
     Column("tag", String(50), primary_key=True),
+    **_EXACT,
 )
 promotion_ids = Table(
     "promotion_ids",  # given out: what a promotion says of itself is sent before its row is written
@@ -47,6 +52,7 @@ promotions = Table(
     Column("origin", String(100), unique=True),  # of one that a job made: the run
     Column("request_key", String(64), unique=True),  # by which the request is known when it comes again
     Column("request_digest", String(64)),  # of what was asked for then
+    **_EXACT,
 )
 launches = Table(
     "launches",
@@ -55,6 +61,7 @@ launches = Table(
     Column("phase", String(20), primary_key=True),
     Column("event_id", String(100), nullable=False),  # the message that launched it: another one does nothing
     Column("run_id", String(40)),
+    **_EXACT,
 )
 progress = Table(
     "progress",
@@ -69,6 +76,7 @@ progress = Table(
     Column("dropped", BigInteger, nullable=False),
     Column("capped", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
+    **_EXACT,
 )
 audience_members = Table(
     "audience_members",
@@ -84,6 +92,7 @@ failures = Table(
     Column("reason", Text, nullable=False),
     Column("failed_at_ms", BigInteger, nullable=False),
     Column("resend", Integer, nullable=False),  # the resend that took it; 0: none yet
+    **_EXACT,
 )
 coupons = Table(
     "coupons",
@@ -96,6 +105,7 @@ coupons = Table(
     Column("remaining", BigInteger, nullable=False),
     Column("is_lazy", Integer, nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
+    **_EXACT,
 )
 coupon_grants = Table(
     "coupon_grants",
@@ -105,6 +115,7 @@ coupon_grants = Table(
     Column("state", String(20), nullable=False),  # granted, used, expired
     Column("expires_at_ms", BigInteger, nullable=False),
     Column("order_id", BigInteger),
+    **_EXACT,
 )
 products = Table(
     "products",
@@ -113,6 +124,7 @@ products = Table(
     Column("name", String(100), nullable=False),
     Column("stock", BigInteger, nullable=False),
     Column("sold", BigInteger, nullable=False),
+    **_EXACT,
 )
 orders = Table(
     "orders",
@@ -127,6 +139,7 @@ orders = Table(
     Column("event_id", String(32), unique=True),  # of its cancellation
     Column("request_key", String(64)),  # by which the user's request is known when it comes again
     UniqueConstraint("user_id", "request_key"),
+    **_EXACT,
 )
 points = Table(
     "points",
@@ -139,6 +152,7 @@ inbox = Table(
     metadata,
     Column("group_name", String(50), primary_key=True),
     Column("event_id", String(32), primary_key=True),
+    **_EXACT,
 )
 
 Index("ix_failures_resend", failures.c.promotion_id, failures.c.resend, failures.c.user_id)

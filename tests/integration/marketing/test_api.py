@@ -413,6 +413,10 @@ def test_the_process_says_when_it_answers_and_ends_soon_when_it_is_told_to(scene
     [
         ("colour: red", "0", 78, "colour: Extra inputs are not permitted."),
         ("database: 'sqlite:////nowhere/at/all.db'", "0", 69, "The database cannot be used"),
+        ("database: 'postgresql+no_such_driver://shop@localhost/shop'", "0", 78, "database"),
+        ("database: 'mssql://shop@localhost/shop'", "0", 78, "database"),  # of SQLAlchemy, without its package
+        ("database: shop.db", "0", 78, "database"),
+        ("limits: redis", "0", 78, "limits"),
         ("", "TAKEN", 73, "Address already in use."),
         ("", "99999", 73, "port must be 0-65535."),
     ],

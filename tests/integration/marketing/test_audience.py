@@ -34,7 +34,7 @@ CITIES, LEVELS, TAGS = ("Rome", "Oslo", "rome"), ("gold", "silver"), ("a", "b", 
 DAYS = (None, 0, 1, 2, 30, 31)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     if request.param == "sqlite":
         database = Database(f"sqlite:///{tmp_path_factory.mktemp('shop') / 'shop.db'}")
@@ -42,7 +42,7 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         yield database
         database.close()
     else:
-        with fresh_database(request.getfixturevalue("postgresql_server")) as url:
+        with fresh_database(request.getfixturevalue(f"{request.param}_server")) as url:
             database = Database(url)
             database.create()
             yield database

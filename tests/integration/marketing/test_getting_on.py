@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -13,12 +14,14 @@ from sqlalchemy import insert
 
 from examples.marketing.app import marketing
 from examples.marketing.delivery.failing import keep_failures
-from examples.marketing.errors import WrongState
-from examples.marketing.fanout import launching
+from examples.marketing.errors import BadSettings, WrongState
+from examples.marketing.fanout import hot_goods, launching
+from examples.marketing.fanout.hot_goods import HotGoodsParams, push_hot_goods
 from examples.marketing.fanout.launching import launch
 from examples.marketing.messages import Counted, Phase
 from examples.marketing.promotions.model import Promotion, Way
 from examples.marketing.promotions.states import State
+from examples.marketing.settings import Admin
 from examples.marketing.shop import Shop, lifespan
 from examples.marketing.steering import steward as stewarding
 from examples.marketing.steering import verbs
@@ -27,7 +30,7 @@ from examples.marketing.steering.judging import Judgement, judge
 from examples.marketing.steering.steward import steward
 from examples.marketing.store import launches, progress, promotions, resends
 from examples.marketing.store.progress import Counts, Source
-from examples.marketing.store.tables import failures
+from examples.marketing.store.tables import failures, products
 from examples.marketing.store.tables import promotions as table
 from examples.marketing.topics import COUNTED, COUNTED_GROUP, FAILED, PROMOTION_SAVED
 from shardcast import Context, Fail, Handled, Message, ShardcastError
@@ -148,3 +151,48 @@ def test_listeners_wait_while_the_database_is_away_and_spend_no_attempt(office: 
     assert counting.call(messages, office.desk.shop) is None
     with office.desk.shop.database.reading() as connection:
         assert progress.of(connection, 1)[Phase.REST].delivered == 1
+
+
+def test_what_was_taken_to_be_sent_again_comes_to_its_end_though_the_promotion_is_over_meanwhile(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, promotion = office.desk.shop, all_sent(office)
+
+    def away(*_: object) -> str:
+        raise ShardcastError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(verbs.runs, "start_resending", away)
+        with pytest.raises(ShardcastError):
+            verbs.resend(shop, promotion.id)
+    office.clock.advance(days=31)
+    assert one_round(shop) == {}, "it waits for what was taken"
+    started: list[int] = []
+    monkeypatch.setattr(verbs.runs, "start_resending", lambda *given: started.append(given[2]) or "run-1")
+    verbs.resend(shop, promotion.id)
+    assert started == [1]
+
+
+def test_each_shard_of_hot_goods_sends_what_the_first_one_found(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, sent = office.desk.shop, list[object]()
+    monkeypatch.setattr(hot_goods, "publish", lambda *given: sent.append(given[2]))
+    context = cast(Context, SimpleNamespace(run_id="a run", raise_if_cancelled=lambda: None))
+    with shop.database.writing() as connection:
+        connection.execute(insert(products).values(name="tea", stock=1, sold=1))
+    push_hot_goods(context, HotGoodsParams(), shop)
+    with shop.database.writing() as connection:
+        connection.execute(sa.update(products).values(sold=0))  # the only order was cancelled meanwhile
+    push_hot_goods(context, HotGoodsParams(), shop)
+    assert len(sent) == 2
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", "töken".encode(), b"two\nlines"])
+def test_a_file_that_holds_no_token_is_told_by_name(office: Office, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    settings = office.desk.shop.settings.model_copy(update={"admin": Admin(token_file=file)})
+    with pytest.raises(BadSettings, match=str(file)), replace(office.desk.shop, settings=settings).admin() as admin:
+        admin.get("/runs")

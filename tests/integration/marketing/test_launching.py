@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import TextClause, func, insert, select, text
 
-from examples.marketing.fanout.launching import ASK_AGAIN_SECONDS, LONGEST_DELAY, launch
+from examples.marketing.fanout import launching
+from examples.marketing.fanout.launching import ASK_AGAIN, LONGEST_DELAY, launch
 from examples.marketing.messages import Phase
 from examples.marketing.promotions.model import Promotion, Way
 from examples.marketing.promotions.states import State, Verb
@@ -19,7 +21,7 @@ from examples.marketing.store import users as users_of
 from examples.marketing.store.database import Database
 from examples.marketing.store.progress import Counts, Source
 from examples.marketing.topics import PROMOTION_SAVED, USER_BUCKETS
-from shardcast import Fail, Handled, Message, ReceivedMessage
+from shardcast import Fail, Message, ReceivedMessage
 from tests.support.postgresql import running_postgresql
 from tests.support.promoting import START, a_user, an_order, event_of, until
 
@@ -65,11 +67,19 @@ def test_the_same_event_leads_to_the_same_buckets_each_time_and_another_one_to_n
     assert launch(received(event, offset=1), shop) == []
 
 
-def test_a_launch_waits_for_an_admin_that_is_away(shop: Shop) -> None:
+def test_a_launch_waits_for_an_admin_that_is_away_and_holds_up_no_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those by buckets need no admin, and stand behind it in its queue."""
     promotion = saved(shop, way=Way.SHARDS)
-    event = received(event_of(promotion))
-    assert launch(event, shop) == launch(event, shop) == Handled(0, after=ASK_AGAIN_SECONDS)
+    event = event_of(promotion)
+    again = launch(received(event), shop)
+    assert again == launch(received(event), shop) == replace(event, topic=PROMOTION_SAVED, deliver_at=START + ASK_AGAIN)
     assert now(shop, promotion).state is State.RUNNING
+    monkeypatch.setattr(launching.runs, "start_sending", lambda *_: "run-1")
+    assert launch(received(again, offset=9), shop) == []
+    with shop.database.reading() as connection:
+        assert launches.run_of(connection, promotion.id, Phase.REST) == "run-1"
 
 
 def test_what_is_cancelled_before_its_launch_is_not_launched(shop: Shop) -> None:
@@ -97,6 +107,28 @@ def test_it_comes_again_at_its_time_or_as_late_as_the_broker_allows(shop: Shop, 
     assert (again.body, again.key, again.topic) == (event.body, event.key, PROMOTION_SAVED)
     assert again.deliver_at == START + min(timedelta(days=days), LONGEST_DELAY)
     assert now(shop, promotion).state is State.SAVED
+
+
+@pytest.mark.parametrize(("verb", "started"), [(Verb.CANCEL, []), (Verb.PAUSE, [Phase.REST])])
+def test_one_for_nobody_that_is_stopped_while_this_is_found_out_holds_up_no_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, verb: Verb, started: list[Phase]
+) -> None:
+    """What raises is tried again for hours, and what stands behind it in its queue waits."""
+    in_oslo = {"field": "city", "among": ["Oslo"]}
+    coupon = {"name": "5 off", "value_cents": 1, "stock": 1, "expires_at": START + timedelta(days=9)}
+    promotion = saved(shop, promotion_type="designated_coupon", audience=in_oslo, coupon=coupon)
+    freeze, runs = launching.audience.freeze, list[Phase]()
+
+    def frozen(*given: object) -> int:
+        size = freeze(*given)  # type: ignore[arg-type]
+        with shop.database.writing() as connection:
+            promotions.move(connection, promotion.id, verb, reason="", now_ms=0)
+        return size
+
+    monkeypatch.setattr(launching.audience, "freeze", frozen)
+    monkeypatch.setattr(launching.runs, "start_sending", lambda *given: runs.append(given[2]) or "run-1")
+    assert launch(received(event_of(promotion)), shop) == []
+    assert runs == started
 
 
 def test_an_event_of_no_promotion_is_given_up(shop: Shop) -> None:

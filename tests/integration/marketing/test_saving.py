@@ -6,12 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import OperationalError
 
 from examples.marketing import transacting
 from examples.marketing.errors import (
@@ -30,7 +32,7 @@ from examples.marketing.promotions.saving import add, save, was_saved
 from examples.marketing.promotions.states import Verb
 from examples.marketing.settings import Settings
 from examples.marketing.shop import Shop, opened, utc_now
-from examples.marketing.store import promotions, tables
+from examples.marketing.store import database, promotions, tables
 from examples.marketing.topics import PROMOTION_SAVED
 from examples.marketing.transacting import GROUP
 from shardcast import Message, Producer, aio
@@ -198,6 +200,41 @@ def test_what_took_too_long_is_not_written_down(
     with pytest.raises(TooSlow):
         saved(server, late, order())
     assert (rows(shop), events(server, known)) == (0, [])
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_a_commit_whose_answer_is_lost_counts_as_what_it_was(
+    server: TestServer, shop: Shop, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    """The database is away for a while then."""
+    known, writing, keep, lost = len(events(server)), shop.database.writing, promotions.keep, list[str]()
+
+    @contextmanager
+    def losing() -> Iterator[Connection]:
+        if 0 < len(lost) < 3:
+            lost.append("connect")
+            raise OperationalError("", {}, OSError("refused"))
+        with writing() as connection:
+            yield connection
+            if lost == ["kept"] and not is_committed:
+                raise OperationalError("COMMIT", {}, OSError("cut"))
+        if lost == ["kept"]:
+            raise OperationalError("COMMIT", {}, OSError("cut"))
+
+    def kept(*given: object, **named: object) -> Promotion:
+        lost.append("kept")
+        return keep(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(database, "AWAY_SECONDS", 0.01)
+    monkeypatch.setattr(promotions, "keep", kept)
+    monkeypatch.setattr(shop.database, "writing", losing)
+    if is_committed:
+        assert saved(server, shop, order()).version == 1
+    else:
+        with pytest.raises(OperationalError, match="cut"):
+            saved(server, shop, order())
+    assert (rows(shop), len(events(server, known))) == ((1, 1) if is_committed else (0, 0))
+    assert lost == ["kept", "connect", "connect"]
 
 
 def test_a_broker_that_is_away_is_told_of_and_nothing_is_saved(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ CASES = {
     "canaries just well enough": (CANARY, Counts(published=100, delivered=95, failed=5), FanOut.DONE, TO_REST),
     "canaries not well enough": (CANARY, Counts(published=100, delivered=94, failed=6), FanOut.DONE, HOLD),
     "no canaries among them": (CANARY, Counts(covered=1_000), FanOut.DONE, TO_REST),
+    "a failure of somebody who is no canary": (CANARY, Counts(covered=1_000, failed=1), FanOut.DONE, TO_REST),
     "the rest, after all": (WITH_CANARY, Counts(published=100, failed=100), FanOut.DONE, COMPLETE),
     "its run failed": (PLAIN, ALL_WELL, FanOut.BROKEN, PAUSE),
     "the canaries' run failed": (CANARY, ALL_WELL, FanOut.BROKEN, PAUSE),

@@ -8,6 +8,7 @@ under the same key before. docs/marketing.md has the whole of it.
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ SIGNATURE = "X-Signature"
 LONGEST_WAIT = timedelta(days=1)
 _ASKS_FOR_TIME = (408, 425, 429)
 _REASON_CHARACTERS = 500
+MOST_ANSWER_BYTES = 8 << 20
 
 
 class _Result(BaseModel):
@@ -107,33 +109,50 @@ class HttpProvider:
             return dict.fromkeys(span, Later("the provider is left alone for a while", rest, was_asked=False))
         event, wait = Event.FAILED, REST
         try:
-            answer = self._post(notices, span)
+            answer, body = self._post(notices, span)
+            told = f"the provider answered {answer.status_code} {body[:200].decode(errors='replace')}".strip()
+            asked = retry_after(answer.headers.get("Retry-After"), self._clock())
             if answer.is_server_error:
-                return dict.fromkeys(span, Later(f"the provider answered {_told(answer)}"))
+                return dict.fromkeys(span, Later(told, asked))
             event = Event.ANSWERED
             if answer.status_code in _ASKS_FOR_TIME:
-                asked = retry_after(answer.headers.get("Retry-After"), self._clock())
                 event, wait = (Event.TOLD_TO_WAIT, asked) if asked else (Event.FAILED, REST)
-                return dict.fromkeys(span, Later(f"the provider answered {_told(answer)}", asked))
+                return dict.fromkeys(span, Later(told, asked))
             if not answer.is_success:
-                return dict.fromkeys(span, Rejected(f"the provider answered {_told(answer)}"))
-            return _outcomes(answer, notices, span)
+                return dict.fromkeys(span, Rejected(told))
+            return _outcomes(body, notices, span)
         except httpx.HTTPError as error:
             return dict.fromkeys(span, Later(f"the provider did not answer: {type(error).__name__} {error}"[:500]))
         finally:
             self._breaker.tell(event, wait)
 
-    def _post(self, notices: Notices, span: range) -> httpx.Response:
+    def _post(self, notices: Notices, span: range) -> tuple[httpx.Response, bytes]:
+        """The answer and its body, as far as that came in time and may be read."""
         to = [{"key": notices.key(index), "user_id": notices.user_ids[index]} for index in span]
         body = json.dumps({"message": notices.message.model_dump(mode="json"), "to": to}).encode()
         signed = signature(self._endpoint.secret, int(self._clock().timestamp()), body)
         headers = {"Content-Type": "application/json", SIGNATURE: signed}
-        return self._client.post(self._endpoint.url, content=body, headers=headers)
+        give_up_at = time.monotonic() + self._endpoint.timeout.total_seconds()
+        with self._client.stream("POST", self._endpoint.url, content=body, headers=headers) as answer:
+            return answer, _read(answer, give_up_at)
 
 
-def _outcomes(answer: httpx.Response, notices: Notices, span: range) -> Mapping[int, Rejected | Later]:
+def _read(answer: httpx.Response, give_up_at: float) -> bytes:
+    """Breaks off what has no end, and what drips: the client has a timeout for each drop alone. Raises
+    httpx.ReadTimeout where the rest would have mattered."""
+    found = bytearray()
+    for part in answer.iter_bytes():
+        found += part
+        if len(found) > MOST_ANSWER_BYTES or time.monotonic() > give_up_at:
+            if answer.is_success:
+                raise httpx.ReadTimeout("its answer does not end")
+            break
+    return bytes(found)
+
+
+def _outcomes(body: bytes, notices: Notices, span: range) -> Mapping[int, Rejected | Later]:
     try:
-        results = _Answer.model_validate_json(answer.content or b"{}").results
+        results = _Answer.model_validate_json(body or b"{}").results
     except ValidationError:
         return dict.fromkeys(span, Later("the provider's answer could not be read"))
     found: dict[str, Rejected | Later] = {}
@@ -146,7 +165,3 @@ def _outcomes(answer: httpx.Response, notices: Notices, span: range) -> Mapping[
     if not found:
         return {}
     return {index: found[key] for index in span if (key := notices.key(index)) in found}
-
-
-def _told(answer: httpx.Response) -> str:
-    return f"{answer.status_code} {answer.text[:200]}".strip()

@@ -75,18 +75,19 @@ def test_a_provider_that_says_more_than_is_kept_is_understood_all_the_same(
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "wait"),
+    ("status", "retry_after", "wait"),
     [
-        ({"Retry-After": "120"}, timedelta(seconds=120)),
-        ({"Retry-After": "Tue, 01 Dec 2026 01:03:01 GMT"}, timedelta(minutes=3)),  # it is 1 s past one
-        ({"Retry-After": "1"}, STEPS[0]),
-        ({}, STEPS[0]),
+        (429, {"Retry-After": "120"}, timedelta(seconds=120)),
+        (503, {"Retry-After": "120"}, timedelta(seconds=120)),
+        (429, {"Retry-After": "Tue, 01 Dec 2026 01:03:01 GMT"}, timedelta(minutes=3)),  # it is 1 s past one
+        (429, {"Retry-After": "1"}, STEPS[0]),
+        (429, {}, STEPS[0]),
     ],
 )
-def test_too_many_requests_come_again_when_the_provider_says(
-    provider: FakeProvider, tmp_path: Path, retry_after: dict[str, str], wait: timedelta
+def test_what_a_provider_has_no_time_for_comes_again_when_it_says(
+    provider: FakeProvider, tmp_path: Path, status: int, retry_after: dict[str, str], wait: timedelta
 ) -> None:
-    provider.script.append(Answer(429, retry_after))
+    provider.script.append(Answer(status, retry_after))
     with asking(provider, tmp_path) as (office, promotion):
         done = office.deliver(to(promotion, [1, 2]))
         [later, _] = done.to(SEND)
@@ -128,6 +129,31 @@ def test_a_provider_that_says_nothing_is_not_waited_for(provider: FakeProvider, 
         provider.released.set()
         assert (done.users(SEND), done.counts) == ([1], {})
         assert office.deliver(done.to(SEND)).counts == delivered(promotion, 1)
+
+
+@pytest.mark.parametrize(("status", "topic"), [(200, SEND), (503, SEND), (400, FAILED)])
+def test_an_answer_that_drips_is_waited_for_as_long_as_any(
+    provider: FakeProvider, tmp_path: Path, status: int, topic: str
+) -> None:
+    provider.script.append(Answer(status, blanks=60, blanks_a_second=20))
+    secret = tmp_path / "secret"
+    impatient = {"kind": "http", "url": provider.url, "secret_file": str(secret), "timeout_seconds": 0.3}
+    with asking(provider, tmp_path, app_push=impatient) as (office, promotion):
+        done = office.deliver(to(promotion, [1]))
+    assert done.users(topic) == [1]
+    assert provider.blanks < 30
+
+
+@pytest.mark.parametrize(("status", "topic"), [(200, SEND), (503, SEND), (400, FAILED)])
+def test_an_answer_without_end_is_not_read_to_its_end(
+    provider: FakeProvider, tmp_path: Path, status: int, topic: str
+) -> None:
+    most = 1 << 30
+    provider.script.append(Answer(status, blanks=most))
+    with asking(provider, tmp_path) as (office, promotion):
+        done = office.deliver(to(promotion, [1]))
+    assert done.users(topic) == [1]
+    assert provider.blanks < most / 10
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 302])
