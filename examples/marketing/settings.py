@@ -14,7 +14,7 @@ from examples.marketing.errors import BadSettings
 
 FILE_VARIABLE = "MARKETING_CONFIG"
 DEFAULT_FILE = Path("marketing.yaml")
-NAME_SERVER_PORT, BROKER_PORT = 9876, 8081
+NAME_SERVER_PORT, BROKER_PORT, MOST_PORT = 9876, 8081, 65_535
 _MOST_FAULTS, _MOST_CHARACTERS = 50, 2_000
 
 
@@ -33,7 +33,7 @@ class RocketMq(_Section):
     @classmethod
     def _is_an_endpoint(cls, given: str) -> str:
         host, _, port = given.removeprefix("rocketmq://").rpartition(":")
-        if not host or not port.isdecimal() or "/" in host:
+        if not host or not port.isdecimal() or len(port) > 5 or int(port) > MOST_PORT or "/" in host:
             raise ValueError(f"{given!r} is no endpoint: give host:port")
         if int(port) == NAME_SERVER_PORT:
             raise ValueError(

@@ -48,7 +48,7 @@ class FakeProvider:
         self.script: deque[Answer] = deque()
         self.rejects: set[int] = set()
         self.postpones: dict[int, float] = {}
-        self.reason = "no such device"
+        self.reason: str | None = "no such device"
         self.calls: list[list[int]] = []  # users of each
         self.messages: list[Mapping[str, object]] = []
         self.accepted: Counter[str] = Counter()  # by key, how often it did something

@@ -54,7 +54,9 @@ def test_apache_rocketmq_is_refused_for_now() -> None:
         loaded("rocketmq: {name_server: 'rocketmq://broker.shop:8081'}")
 
 
-@pytest.mark.parametrize("endpoint", ["broker.shop", ":8081", "broker.shop:http", "http://broker.shop:8081", ""])
+@pytest.mark.parametrize(
+    "endpoint", ["broker.shop", ":8081", "broker.shop:http", "http://broker.shop:8081", "", "x:65536", "x:000080"]
+)
 def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
     with pytest.raises(BadSettings, match="is no endpoint: give host:port"):
         loaded(f"rocketmq: {{name_server: '{endpoint}'}}")

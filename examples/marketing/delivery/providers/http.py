@@ -32,7 +32,7 @@ MOST_ANSWER_BYTES = 8 << 20
 class _Result(BaseModel):
     key: str
     status: Literal["rejected", "later"]
-    reason: str = ""
+    reason: str | None = None
     retry_after: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0  # seconds
 
     @property
@@ -157,7 +157,7 @@ def _outcomes(body: bytes, notices: Notices, span: range) -> Mapping[int, Reject
         return dict.fromkeys(span, Later("the provider's answer could not be read"))
     found: dict[str, Rejected | Later] = {}
     for each in results:
-        reason = each.reason[:_REASON_CHARACTERS]
+        reason = (each.reason or "")[:_REASON_CHARACTERS]
         if each.status == "rejected":
             found[each.key] = Rejected(reason or "the provider rejected it")
         else:

@@ -74,6 +74,13 @@ def test_a_provider_that_says_more_than_is_kept_is_understood_all_the_same(
         assert (done.users(SEND), later.deliver_at) == ([5], office.clock() + LONGEST_WAIT)
 
 
+def test_a_provider_that_gives_no_reason_is_understood(provider: FakeProvider, tmp_path: Path) -> None:
+    provider.reason, provider.rejects = None, {3}
+    with asking(provider, tmp_path) as (office, promotion):
+        done = office.deliver(to(promotion, [1, 3]))
+        assert (done.users(SEND), done.users(FAILED)) == ([], [3])
+
+
 @pytest.mark.parametrize(
     ("status", "retry_after", "wait"),
     [
