@@ -15,6 +15,7 @@ class FanOut(StrEnum):
     MISSING = "missing"  # it was not launched yet
     RESTED = "rested"  # a run gave up because the promotion rested
     BROKEN = "broken"  # a run failed
+    FORGOTTEN = "forgotten"  # the admin keeps a run no more, and nobody saw that it succeeded
     UNDER_WAY = "under_way"
     DONE = "done"
 
@@ -41,7 +42,8 @@ WAIT = Judgement(Action.WAIT)
 
 
 def judge(promotion: Promotion, counts: Counts, fan_out: FanOut, run_id: str = "") -> Judgement:
-    """`counts` and `fan_out` are those of the promotion's phase; `run_id` is the run that has rested or is broken."""
+    """`counts` and `fan_out` are those of the promotion's phase; `run_id` is the run that has rested, is broken or
+    forgotten."""
     if promotion.state is not State.RUNNING:
         return WAIT
     match fan_out:
@@ -51,6 +53,9 @@ def judge(promotion: Promotion, counts: Counts, fan_out: FanOut, run_id: str = "
             return Judgement(Action.RETRY, run_id)
         case FanOut.BROKEN:
             return Judgement(Action.PAUSE, f"run {run_id} did not succeed: retry it, then resume")
+        case FanOut.FORGOTTEN:
+            told = f"run {run_id} is not kept any more, and nobody knows whom it did not reach: cancel the promotion"
+            return Judgement(Action.PAUSE, told)
         case FanOut.DONE if counts.handled >= counts.published:
             return _judge_sent(promotion, counts)
         case _:

@@ -10,10 +10,12 @@ from examples.marketing.promotions.model import Promotion
 from examples.marketing.promotions.states import State, Verb
 from examples.marketing.shop import Shop, the_shop
 from examples.marketing.steering.judging import Action, FanOut, Judgement, judge
-from examples.marketing.store import launches, progress, promotions, resends
+from examples.marketing.store import launches, progress, promotions
 from examples.marketing.store.progress import Counts, Source
 from examples.marketing.topics import PROMOTION_SAVED
 from shardcast import Context, Depends, Message, ShardcastError
+
+SUCCEEDED = "succeeded"
 
 
 def steward(context: Context, shop: Annotated[Shop, Depends(the_shop)]) -> dict[str, int]:
@@ -79,12 +81,16 @@ def _judged(shop: Shop, promotion: Promotion) -> Judgement:
     with shop.database.reading() as connection:
         is_launched = launches.is_launched(connection, promotion.id, promotion.phase)
         sending = launches.run_of(connection, promotion.id, promotion.phase)
-        run_ids = resends.runs_of(connection, promotion.id)
+        unsent = launches.unsent(connection, promotion.id)
         counts = progress.of(connection, promotion.id)[promotion.phase]
-    found = {run_id: runs.find(shop, run_id) for run_id in run_ids}
-    if sending is not None and (run := found[sending]) is not None:
+    found = {run_id: runs.find(shop, run_id) for run_id in unsent}
+    if (run := found.get(sending or "")) is not None:
         counts = _counted(shop, promotion, run)
     seen = {by_run(run): run_id for run_id, run in found.items()}
+    if sent := [run_id for run_id, run in found.items() if run is not None and run.state == SUCCEEDED]:
+        with shop.database.writing() as connection:
+            launches.note_sent(connection, sent)
+    seen.setdefault(FanOut.DONE, "")
     if not is_launched:
         seen[FanOut.MISSING] = ""
     elif not promotion.goes_by_shards:
@@ -109,8 +115,10 @@ def by_buckets(promotion: Promotion, counts: Counts) -> FanOut:
 
 
 def by_run(run: runs.Run | None) -> FanOut:
-    """One that the admin has forgotten had succeeded, or the promotion would not run any more."""
-    if run is None or run.state == "succeeded":
+    """None: the admin has forgotten it."""
+    if run is None:
+        return FanOut.FORGOTTEN
+    if run.state == SUCCEEDED:
         return FanOut.DONE
     if not run.is_ended:
         return FanOut.UNDER_WAY

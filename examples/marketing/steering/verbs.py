@@ -33,7 +33,7 @@ def cancel(shop: Shop, promotion_id: int) -> Promotion:
     """
     cancelled = _moved(shop, promotion_id, Verb.CANCEL)
     with shop.database.reading() as connection:
-        run_ids = resends.runs_of(connection, promotion_id)
+        run_ids = launches.unsent(connection, promotion_id)
     for run_id in run_ids:
         try:
             runs.cancel(shop, run_id)

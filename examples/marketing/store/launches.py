@@ -1,5 +1,7 @@
 """Which runs do the fan-out of promotions' phases."""
 
+from collections.abc import Collection, Sequence
+
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from examples.marketing.messages import Phase
@@ -23,6 +25,17 @@ def claim_run(connection: Connection, promotion_id: int, phase: str, run_id: str
     where = _of(promotion_id, phase)
     connection.execute(update(launches).where(where, launches.c.run_id.is_(None)).values(run_id=run_id))
     return connection.execute(select(launches.c.run_id).where(where)).scalar_one_or_none()
+
+
+def unsent(connection: Connection, promotion_id: int) -> Sequence[str]:
+    """The runs that send for a promotion and are not known to have succeeded, resends included."""
+    where = (launches.c.promotion_id == promotion_id) & (launches.c.is_sent == 0)
+    return connection.execute(select(launches.c.run_id).where(where, launches.c.run_id.is_not(None))).scalars().all()
+
+
+def note_sent(connection: Connection, run_ids: Collection[str]) -> None:
+    """That they have succeeded: the admin forgets runs that ended long ago."""
+    connection.execute(update(launches).where(launches.c.run_id.in_(run_ids)).values(is_sent=1))
 
 
 def _of(promotion_id: int, phase: str) -> ColumnElement[bool]:

@@ -49,11 +49,5 @@ def phase_of(number: int) -> str:
     return f"{_PREFIX}{number}"
 
 
-def runs_of(connection: Connection, promotion_id: int) -> Sequence[str]:
-    """The runs that send or have sent for a promotion, resends included."""
-    wanted = select(launches.c.run_id).where(launches.c.promotion_id == promotion_id, launches.c.run_id.is_not(None))
-    return connection.execute(wanted).scalars().all()
-
-
 def _of(promotion_id: int) -> ColumnElement[bool]:
     return (launches.c.promotion_id == promotion_id) & launches.c.phase.startswith(_PREFIX)

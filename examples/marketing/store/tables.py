@@ -61,6 +61,7 @@ launches = Table(
     Column("phase", String(20), primary_key=True),
     Column("event_id", String(100), nullable=False),  # the message that launched it: another one does nothing
     Column("run_id", String(40)),
+    Column("is_sent", Integer, nullable=False, default=0),  # once the run is known to have succeeded
     **_EXACT,
 )
 progress = Table(

@@ -52,7 +52,9 @@ def test_a_resend_is_unstarted_until_its_run_is_known(connection: Connection) ->
     assert launches.claim_run(connection, 1, resends.phase_of(1), "run-b") == "run-b"
     assert resends.unstarted(connection, 1) is None
     launches.claim_run(connection, 1, Phase.REST, "run-a")
-    assert sorted(resends.runs_of(connection, 1)) == ["run-a", "run-b"]
+    assert sorted(launches.unsent(connection, 1)) == ["run-a", "run-b"]
+    launches.note_sent(connection, ["run-a"])
+    assert launches.unsent(connection, 1) == ["run-b"]
 
 
 def test_failures_come_page_by_page(connection: Connection) -> None:

@@ -210,6 +210,22 @@ def test_a_run_that_fails_pauses_the_promotion_and_says_what_to_do(scene: Scene)
     assert (paused.state, paused.reason) == (State.PAUSED, f"run {failed} did not succeed: retry it, then resume")
 
 
+def test_a_run_that_the_admin_forgot_is_done_where_it_was_seen_to_succeed_and_only_there(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, unknown = (scene.launch(way=Way.SHARDS) for _ in range(2))
+    for each in (sent, unknown):
+        scene.server.wait(run_of(scene, each))
+    scene.move(unknown, Verb.PAUSE)
+    assert scene.steward() == {}
+    scene.move(unknown, Verb.RESUME)
+    monkeypatch.setattr(runs, "find", lambda *_: None)
+    for each in (sent, unknown):
+        scene.handle(each, Counts(delivered=USERS))
+    assert scene.steward() == {"complete": 1, "pause": 1}
+    assert (scene.now(sent).state, scene.now(unknown).state) == (State.COMPLETED, State.PAUSED)
+
+
 def steer(scene: Scene, promotion: Promotion, steering: Steering) -> None:
     with scene.shop.database.writing() as connection:
         promotions.steer(connection, promotion.id, steering)

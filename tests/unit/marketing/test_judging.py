@@ -27,6 +27,9 @@ ALL_WELL = Counts(covered=1_000, published=100, delivered=100)
 COMPLETE, TO_REST, LAUNCH_REST = (Judgement(each) for each in (Action.COMPLETE, Action.GO_TO_REST, Action.LAUNCH_REST))
 HOLD = Judgement(Action.HOLD, "6 of 100 canaries failed, 6.0%, more than 5.0%")
 PAUSE = Judgement(Action.PAUSE, "run r1 did not succeed: retry it, then resume")
+FORGOTTEN = Judgement(
+    Action.PAUSE, "run r1 is not kept any more, and nobody knows whom it did not reach: cancel the promotion"
+)
 
 CASES = {
     "not launched yet": (PLAIN, Counts(), FanOut.MISSING, WAIT),
@@ -54,6 +57,7 @@ CASES = {
     "the rest, after all": (WITH_CANARY, Counts(published=100, failed=100), FanOut.DONE, COMPLETE),
     "its run failed": (PLAIN, ALL_WELL, FanOut.BROKEN, PAUSE),
     "the canaries' run failed": (CANARY, ALL_WELL, FanOut.BROKEN, PAUSE),
+    "its run is forgotten": (PLAIN, ALL_WELL, FanOut.FORGOTTEN, FORGOTTEN),
     "its run has rested": (PLAIN, Counts(), FanOut.RESTED, Judgement(Action.RETRY, "r1")),
 }
 
