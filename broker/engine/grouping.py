@@ -218,6 +218,7 @@ class Grouping:
     def _get(self, name: GroupName, now: float, now_ms: int) -> GroupStatus:
         group = self._shown(membership.without_silent(self._known(name), now))
         ranges = self._queues.ranges_of(frozenset(at.topic for at in group.queues))
+        group = membership.with_new_queues(group, ranges)
         tally = self._consumed.get(name)
         return GroupStatus(group, ranges, self._counts(group, now_ms), tally.per_second(now_ms) if tally else 0.0)
 

@@ -230,6 +230,13 @@ def standing_at(group: Group, offsets: Mapping[TopicQueue, int]) -> Group:
     )
 
 
+def with_new_queues(group: Group, ranges: Ranges) -> Group:
+    """The group with the queues that came to its topics since it was last settled: nobody has them yet, and all of them
+    is unread."""
+    known = group.queues
+    return group.with_queues({at: Owned(None, 0, held.lowest_offset) for at, held in ranges.items() if at not in known})
+
+
 def moved(group: Group, offsets: Mapping[TopicQueue, int]) -> Group:
     """The group at these offsets: whoever owned one of the queues has lost it, and who gets it has a new generation."""
     freed = {at: replace(owned, owner=None) for at, owned in group.queues.items() if at in offsets}

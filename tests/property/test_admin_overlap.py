@@ -211,9 +211,11 @@ class Delays(Life):
     @rule()
     def it_is_resumed(self) -> None:
         done(self.jobs.resume(PUSH))
-        if self.is_paused:
-            self.is_paused = False
-            self.expected_at = None if self._is_awaited() else self.clock.now + self.delay
+        if self._is_awaited():  # also where it was not paused, and the run is tried again
+            self.expected_at = None
+        elif self.is_paused:
+            self.expected_at = self.clock.now + self.delay
+        self.is_paused = False
 
 
 TestOverlaps = Overlaps.TestCase
@@ -234,6 +236,22 @@ def test_a_retry_of_an_older_fires_run_leads_to_nothing() -> None:
     life.shards_are_assigned()
     life.end(first, OutcomeState.SUCCEEDED)
     assert life.job().next_fire_at is None, "the run of the last fire goes on"
+
+
+def test_a_job_that_is_resumed_while_its_last_fires_run_is_tried_again_goes_on_behind_its_end() -> None:
+    life = Delays()
+    life.begin({"overlap": "skip"})
+    life.time_passes(3)
+    run = life.active()[0]
+    life.shards_are_assigned()
+    life.end(run, OutcomeState.FAILED)
+    done(life.stores.runs.add_attempts(run.id))
+    life.it_is_resumed()
+    assert life.job().next_fire_at is None
+    life.shards_are_assigned()
+    life.time_passes(1)
+    life.end(run, OutcomeState.SUCCEEDED)
+    assert life.job().next_fire_at == life.clock.now + life.delay
 
 
 def test_behind_a_clock_that_was_set_back_a_fixed_delay_may_name_the_time_of_an_earlier_fire() -> None:

@@ -288,3 +288,14 @@ async def test_a_queue_that_came_later_is_read_from_its_beginning_also_by_lease(
         queues = {await house.publish(key, key=key) for key in keys}
         assert queues & {2, 3}
         assert {*(await house.lease(start=pb.START_LATEST)).messages.bodies} == {key.encode() for key in keys}
+
+
+async def test_what_is_in_a_queue_that_came_later_is_unread_before_anybody_has_it(tmp_path: Path) -> None:
+    async with housed(tmp_path) as house:
+        await house.beat()
+        await house.topics.alter("t", write_queues=4, read_queues=4)
+        keys = ("k", "l", "m", "n", "o", "p")
+        queues = {await house.publish(key, key=key) for key in keys}
+        assert queues & {2, 3}
+        state = await house.groups.get("g")
+        assert (state.lag, {queue.queue for queue in state.queues if not queue.owner}) == (len(keys), {2, 3})

@@ -17,6 +17,7 @@ from shardcast.testing import TestServer
 from shardcast.testing.executors import ExecutorRefused
 
 LEASE = timedelta(seconds=1)
+LONG_LEASE = timedelta(seconds=10)  # where it must not end, however busy the machine is
 CREW = "tests.support.crew:app"
 
 
@@ -148,7 +149,7 @@ def test_an_executor_whose_link_is_cut_loses_its_shard_and_comes_back(app: App) 
 
 
 def test_a_link_to_the_broker_that_is_cut_is_waited_for(app: App) -> None:
-    with TestServer(app, lease=LEASE) as server:
+    with TestServer(app, lease=LONG_LEASE) as server:
         server.job("pushing", handler="push")
         run = server.trigger("pushing")
         assert app.at_gate.wait(10)
@@ -162,7 +163,7 @@ def test_a_link_to_the_broker_that_is_cut_is_waited_for(app: App) -> None:
 
 
 def test_what_was_stored_and_not_acknowledged_is_sent_again_and_stored_once(app: App) -> None:
-    with TestServer(app, lease=LEASE) as server:
+    with TestServer(app, lease=LONG_LEASE) as server:
         server.job("pushing", handler="push")
         run = server.trigger("pushing")
         assert app.at_gate.wait(10)
@@ -177,7 +178,7 @@ def test_what_was_stored_and_not_acknowledged_is_sent_again_and_stored_once(app:
 
 
 def test_a_report_whose_acceptance_was_lost_is_made_again_and_counts_once(app: App) -> None:
-    with TestServer(app, lease=timedelta(seconds=5)) as server:
+    with TestServer(app, lease=LONG_LEASE) as server:
         server.job("pushing", handler="push")
         run = server.trigger("pushing")
         assert app.at_gate.wait(10)
