@@ -348,3 +348,9 @@ async def test_a_database_of_ones_own_is_checked_and_not_migrated(tmp_path):
     with pytest.raises(BadConfiguration, match="db upgrade"):
         async with build(AdminSettings(data=tmp_path, http_port=0, grpc_port=0, database=database)):
             pass
+
+
+async def test_a_broker_without_an_address_is_a_fault_of_the_settings(tmp_path):
+    with pytest.raises(BadConfiguration, match="broker: "):
+        async with build(AdminSettings(data=tmp_path, http_port=0, grpc_port=0, broker="x y")):
+            pass
