@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -91,7 +92,7 @@ class AdminSettings(Settings):
 
     @property
     def url(self) -> str:
-        return self.database.url or f"sqlite:///{(self.data / 'admin.db').absolute()}"
+        return self.database.url or f"sqlite:///{quote(str((self.data / 'admin.db').absolute()))}"
 
     @property
     def lease(self) -> timedelta:
