@@ -63,7 +63,7 @@ class HistorySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keep_days: float = Field(default=30.0, gt=0, le=36_500)  # behind their end
-    max_runs: int = Field(default=10_000_000, ge=1)  # the oldest beyond go earlier
+    max_runs: int = Field(default=10_000_000, ge=1, le=1 << 62)  # the oldest beyond go earlier
 
     @property
     def keep(self) -> timedelta:

@@ -92,9 +92,11 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     try:
+        if sys.stdin is None:
+            raise typer.Abort
         typer.confirm(question, abort=True)
     except typer.Abort:
-        if sys.stdin.isatty():
+        if sys.stdin is not None and sys.stdin.isatty():
             raise
         raise InvalidArgument(reason="Nothing is done without a yes: give --yes where nobody can answer.") from None
 

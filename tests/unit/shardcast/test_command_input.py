@@ -10,9 +10,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from protos.errors import BadConfiguration, Unauthenticated, Unreachable
+from protos.errors import BadConfiguration, InvalidArgument, Unauthenticated, Unreachable
 from shardcast.cli import app, fleet, jobs, runs, tokens
-from shardcast.cli.context import Output, parsed_params, show
+from shardcast.cli.context import Output, confirm, parsed_params, show
 from shardcast.cli.messages.topics import topic_path
 from shardcast.rest import RestClient, token_from_file
 
@@ -135,3 +135,9 @@ def test_a_standard_input_that_is_closed_is_unfit(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SystemExit) as ended:
         jobs.apply(Path("-"))
     assert (ended.value.code, told.getvalue().count("\n")) == (66, 1)
+
+
+def test_nothing_is_done_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InvalidArgument, match="give --yes"):
+        confirm("Really?", False)
