@@ -59,5 +59,5 @@ def test_a_table_of_the_file_that_is_none_is_a_fault(
 
 def test_more_runs_than_a_database_can_count_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHARDCAST_HISTORY__MAX_RUNS", str(2**63))
-    with pytest.raises(BadConfiguration, match="history.max_runs: "):
+    with pytest.raises(BadConfiguration, match=r"history\.max_runs: "):
         AdminSettings.from_env()
