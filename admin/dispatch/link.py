@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 
 import grpc.aio
@@ -12,6 +13,7 @@ import structlog
 from admin.dispatch import convert
 from admin.dispatch.grpc_session import Session, Sessions
 from admin.dispatch.inbox import Inbox
+from admin.domain.errors import Unstorable
 from admin.domain.names import ExecutorId, Group, HandlerName
 from admin.domain.run import REFUSAL_PAUSE
 from admin.operations.access import check_group
@@ -209,7 +211,8 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         kept: str | None = None  # also of one that cannot be kept: the attempt cannot go on
         if len(pin.name) <= MAX_PIN_NAME and pin.name.isprintable():
             value = convert.text_of(pin.value, convert.MAX_RESULT)
-            kept = await self._attempts.pin(session.executor, convert.attempt_of(pin.attempt), pin.name, value)
+            with suppress(Unstorable):
+                kept = await self._attempts.pin(session.executor, convert.attempt_of(pin.attempt), pin.name, value)
         pinned = pb.Pinned(attempt=pin.attempt, name=pin.name, value=kept or "", lost=kept is None)
         session.tell(pb.ConnectResponse(pinned=pinned))
 

@@ -6,8 +6,9 @@ import pytest
 
 from admin.dispatch.convert import MAX_NUMBER
 from admin.dispatch.link import MAX_HANDLERS
-from admin.domain.errors import InvalidJob, UnknownJob
+from admin.domain.errors import InvalidJob, UnknownJob, Unstorable
 from admin.domain.shard import MOST_OF_A_RUN
+from admin.store.runs.runs import SqlRuns
 from protos.admin.v1 import job_pb2, job_pb2_grpc, run_pb2, run_pb2_grpc
 from protos.channel import bearer, dial, renamed
 from protos.executor.v1 import link_pb2 as pb
@@ -284,3 +285,23 @@ async def test_a_refusal_has_its_code_however_much_it_is_about(admin_of_all, nam
         form = job_pb2.JobServiceCreateRequest(job=job_pb2.Job(name=name, handler=name, group=name))
         with pytest.raises(InvalidJob), renamed("the admin"):
             await stub.Create(form, metadata=bearer(admin_of_all.admin_token))
+
+
+async def test_a_pin_that_the_database_cannot_keep_costs_its_attempt_and_no_other(tmp_path, monkeypatch):
+    """As MariaDB does for a name that differs from another one by a space at its end."""
+    kept = SqlRuns.add_pin
+
+    async def keep(runs, attempt, holder, name, value):
+        if name.endswith(" "):
+            raise Unstorable(reason="it is there already")
+        return await kept(runs, attempt, holder, name, value)
+
+    monkeypatch.setattr(SqlRuns, "add_pin", keep)
+    async with running_admin(tmp_path) as admin, admin.client() as client, connected(admin) as executor:
+        await client.post("/jobs", json={**JOB, "shards": 1})
+        await client.post(TRIGGER)
+        (assignment,) = await executor.assigned(1)
+        for name in ("scan/a ", "scan/a"):
+            await executor.say(pin=pb.Pin(attempt=assignment.attempt, name=name, value="x"))
+        await executor.until(lambda came: next((r for r in came if r.pinned.name == "scan/a"), None))
+        assert (await executor.came("pinned")).pinned.lost
