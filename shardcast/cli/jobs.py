@@ -104,7 +104,7 @@ def trigger(
     param: Annotated[list[str] | None, typer.Option("--param", metavar="K=V", help="Laid over the job's own.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same run.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until the run has ended.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most.")] = None,
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = None,
     output: OutputOption = Output.TABLE,

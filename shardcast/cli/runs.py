@@ -113,7 +113,7 @@ def rerun(run_id: Id, server: ServerOption = DEFAULT_SERVER, token: TokenOption 
 @app.command()
 def wait(
     run_id: Id,
-    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most.")] = None,
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = None,
     output: OutputOption = Output.TABLE,

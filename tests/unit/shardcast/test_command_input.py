@@ -141,3 +141,10 @@ def test_nothing_is_done_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InvalidArgument, match="give --yes"):
         confirm("Really?", False)
+
+
+@pytest.mark.parametrize("words", [["run", "wait", "x"], ["job", "trigger", "x", "--wait"]])
+@pytest.mark.parametrize("timeout", ["nan", "-1"])
+def test_a_time_to_wait_that_never_is_over_is_refused(asked: list[str], words: list[str], timeout: str) -> None:
+    assert CliRunner().invoke(app, [*words, "--timeout", timeout]).exit_code == 2
+    assert asked == []
