@@ -58,7 +58,7 @@ from broker.client.operating.dead_letters import DeadLetterClient
 from broker.client.operating.groups import GroupClient
 from broker.client.operating.looking import LookClient
 from broker.client.operating.topics import TopicClient
-from protos.errors import DirectoryInUse, DirectoryUnusable
+from protos.errors import BadConfiguration, DirectoryInUse, DirectoryUnusable, ShardcastError
 from protos.executor.v1.link_pb2_grpc import add_LinkServiceServicer_to_server
 from protos.http import HttpServer, listen
 from protos.server import Listening, Service, serve
@@ -210,8 +210,13 @@ async def _always() -> bool:
 
 
 async def _desks(settings: AdminSettings, stack: AsyncExitStack) -> tuple[TopicDesk, GroupDesk]:
-    """What is asked of the broker; it is dialled when the first question comes, and may be away."""
-    endpoint, token = checked(settings.broker), settings.broker_token
+    """What is asked of the broker; it is dialled when the first question comes, and may be away. Raises
+    BadConfiguration.
+    """
+    try:
+        endpoint, token = checked(settings.broker), settings.broker_token
+    except ShardcastError as error:
+        raise BadConfiguration(faults=f"broker: {error}") from error
     broker = await stack.enter_async_context(BrokerClient(endpoint, token=token))
     topics = await stack.enter_async_context(TopicClient(endpoint, token=token))
     looks = await stack.enter_async_context(LookClient(endpoint, token=token))

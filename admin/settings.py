@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -62,7 +63,7 @@ class HistorySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keep_days: float = Field(default=30.0, gt=0, le=36_500)  # behind their end
-    max_runs: int = Field(default=10_000_000, ge=1)  # the oldest beyond go earlier
+    max_runs: int = Field(default=10_000_000, ge=1, le=1 << 62)  # the oldest beyond go earlier
 
     @property
     def keep(self) -> timedelta:
@@ -91,7 +92,7 @@ class AdminSettings(Settings):
 
     @property
     def url(self) -> str:
-        return self.database.url or f"sqlite:///{(self.data / 'admin.db').absolute()}"
+        return self.database.url or f"sqlite:///{quote(str((self.data / 'admin.db').absolute()))}"
 
     @property
     def lease(self) -> timedelta:

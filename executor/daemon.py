@@ -114,7 +114,7 @@ async def build(
     """An executor that is about to dial. Raises DirectoryUnusable, AddressInUse or LifespanFailed."""
     executor_id = ExecutorId(uuid.uuid4().hex)
     async with AsyncExitStack() as stack:
-        outbox = stack.enter_context(open_outbox(settings.data, executor_id))
+        outbox = stack.enter_context(open_outbox(settings.data, executor_id, app.group))
         state = await stack.enter_async_context(_living(app))
         registry, outgoing = with_shell(app.registry, settings.allowed_programs), Outgoing()
         pins, reports = Pins(outgoing), Reports(outbox, outgoing)

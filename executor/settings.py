@@ -21,8 +21,10 @@ class ExecutorSettings(Settings):
     probe_port: int | None = Field(default=None, ge=0, le=65_535)  # none: it listens nowhere
     slots: int = Field(default=4, ge=1, le=1024)  # shards run side by side
     name: str = Field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
-    drain_seconds: float = Field(default=25.0, ge=0)
-    release_seconds: float = Field(default=5.0, ge=0)  # of a drain: then handlers are asked to stop at their next batch
+    drain_seconds: float = Field(default=25.0, ge=0, allow_inf_nan=False)
+    release_seconds: float = Field(
+        default=5.0, ge=0, allow_inf_nan=False
+    )  # of a drain: then handlers are asked to stop at their next batch
     shell_allow: str = ""  # programs that the handler `shell` may run, with commas between them; none: no such handler
     connect_seconds: float = Field(default=20, gt=0)  # an admin that is not found for so long at the start is an error
 
@@ -40,4 +42,18 @@ class ExecutorSettings(Settings):
     def _is_each_an_address(cls, value: str) -> str:
         if not all(address.strip() for address in value.split(",")):
             raise ValueError('each admin is "host:port", and a comma stands between two of them')
+        return value
+
+    @field_validator("token", "broker_token")
+    @classmethod
+    def _can_be_sent(cls, value: str) -> str:
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("it holds characters that no token has")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_shown(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("use printable characters")
         return value

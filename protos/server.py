@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -34,6 +35,9 @@ principal: ContextVar[object] = ContextVar("principal")
 """Who makes the call that is being served: what Authorize returned."""
 
 HEARING_SECONDS = 1.0
+MOST_TOLD = 3_000
+"""Bytes of an error's sentence, and of its fields: a client takes 8 KiB of what comes with the end of a call, and with
+more than that the code would be lost."""
 _OPEN_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
 
 
@@ -167,8 +171,8 @@ class _Door(grpc.aio.ServerInterceptor):
             error = ShardcastError()
         code = _code_of(error)
         self._on_refusal(code)
-        fields = json.dumps(dict(error.fields), default=str).encode()
-        await context.abort(grpc.StatusCode[error.status.name], str(error), ((CODE_KEY, code), (FIELDS_KEY, fields)))
+        trailers = ((CODE_KEY, code), (FIELDS_KEY, _fields_of(error)))
+        await context.abort(grpc.StatusCode[error.status.name], _sentence_of(error), trailers)
 
 
 def _reader(handler: "Handler", method: str) -> Reader:
@@ -198,6 +202,25 @@ async def _hear_out(request: Any) -> None:
 
 def _code_of(error: ShardcastError) -> str:
     return str(error.fields.get("remote_code", error.code))
+
+
+def _sentence_of(error: ShardcastError) -> str:
+    """Its beginning where it is too long as it is sent, with %0A for a new line."""
+    whole = sentence = str(error)
+    while len(quote(sentence, errors="replace")) > MOST_TOLD:
+        sentence = sentence[: len(sentence) // 2]
+    return sentence if sentence == whole else f"{sentence}..."
+
+
+def _fields_of(error: ShardcastError) -> bytes:
+    """Without those that are too long: the shorter ones go first."""
+    told, left = dict[str, str](), MOST_TOLD
+    texts = {name: json.dumps(value, default=str) for name, value in error.fields.items()}
+    for name, text in sorted(texts.items(), key=lambda item: len(item[1])):
+        left -= len(name) + len(text)
+        if left >= 0:
+            told[name] = text
+    return json.dumps({name: json.loads(text) for name, text in told.items()}).encode()
 
 
 def _bearer_token(metadata: Any) -> str:

@@ -111,4 +111,6 @@ class _Toml(TomlConfigSettingsSource):
     def __call__(self) -> dict[str, Any]:
         table = self.settings_cls.__module__.split(".")[0]
         section = super().__call__().get(table, {})
-        return dict(section)
+        if not isinstance(section, dict):
+            raise ValueError(f"{self.toml_file_path}: {table} is no table")
+        return section

@@ -14,6 +14,7 @@ from protos.errors import (
     RemoteError,
     ShardcastError,
     TimedOut,
+    Unauthenticated,
     Unreachable,
     restore,
 )
@@ -35,17 +36,23 @@ class RestClient:
     """Calls the API under /api/v1; a context manager.
 
     `server` is the admin's HTTP address, e.g. "http://127.0.0.1:8080". Every call may raise Unreachable, TimedOut, or
-    the error whose code the admin answered.
+    the error whose code the admin answered; to make one raises Unreachable and Unauthenticated for an address and a
+    token that cannot be one.
     """
 
     def __init__(self, server: str, token: str) -> None:
         import httpx
 
         self._server = server.rstrip("/")
+        if not (token.isascii() and token.isprintable()):
+            raise Unauthenticated
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(
-            base_url=f"{self._server}/api/v1", headers=headers, timeout=CALL_SECONDS, trust_env=False
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=f"{self._server}/api/v1", headers=headers, timeout=CALL_SECONDS, trust_env=False
+            )
+        except httpx.InvalidURL as error:
+            raise Unreachable(address=self._server) from error
 
     @classmethod
     def from_env(cls) -> Self:
@@ -93,13 +100,16 @@ class RestClient:
             response = self._http.request(method, path, **options)
         except httpx.TimeoutException as error:
             raise TimedOut(address=self._server) from error
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError) as error:
             raise Unreachable(address=self._server) from error
         except ValueError as error:
             raise InvalidArgument(reason=f"What was given cannot be sent as JSON: {error}.") from error
-        if response.is_error:
+        if not response.is_success:
             raise _problem(response, self._server)
-        return response.json() if response.content else None
+        try:
+            return response.json() if response.content else None
+        except ValueError as error:
+            raise _problem(response, self._server) from error
 
 
 def token_from_file() -> str:
@@ -109,8 +119,9 @@ def token_from_file() -> str:
         return ""
     try:
         return Path(path).read_text().strip()
-    except OSError as error:
-        raise BadConfiguration(faults=f"SHARDCAST_TOKEN_FILE {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadConfiguration(faults=f"SHARDCAST_TOKEN_FILE {path}: {reason}") from error
 
 
 def _problem(response: "httpx.Response", server: str) -> ShardcastError:

@@ -21,6 +21,7 @@ class Session:
         self._executor = executor
         self._held: dict[Attempt, HandlerName] = {}
         self._named: frozenset[Attempt] = frozenset()  # by the last beat
+        self._resting: dict[HandlerName, datetime] = {}  # not offered before a beat that comes later
         self._outgoing: asyncio.Queue[pb.ConnectResponse | Exception | None] = asyncio.Queue()
 
     @property
@@ -41,14 +42,27 @@ class Session:
         was_full = len(self._held) >= self._executor.slots
         full = {handler for handler, count in self._left().items() if count <= 0}
         freed = [self._held.pop(attempt) for attempt in set(attempts) & self._held.keys()]
+        if freed:
+            self._resting.clear()
         return bool(freed) and (was_full or not full.isdisjoint(freed))
+
+    def refuse(self, attempt: Attempt, rests_until: datetime) -> None:
+        """It has no room for the attempt's handler, whatever is counted here: handlers that it has left behind take
+        slots too. Others may have room, and the one with the fewest attempts would be asked again and again.
+        """
+        handler = self._held.get(attempt)
+        self.free([attempt])
+        if handler is not None:
+            self._resting[handler] = rests_until
 
     def _left(self) -> Mapping[HandlerName, int]:
         limits = self._executor.limits
-        if not limits:
+        resting = [handler for handler, until in self._resting.items() if until > self._executor.seen_at]
+        if not limits and not resting:
             return limits
         held = Counter(self._held.values())
-        return {handler: limit - held[handler] for handler, limit in limits.items()}
+        left = {handler: limit - held[handler] for handler, limit in limits.items()}
+        return {**left, **dict.fromkeys(resting, 0)}
 
     def name(self, attempts: Collection[Attempt]) -> bool:
         """What a beat named once and does not any more has ended without a report: its slot is free."""
@@ -62,6 +76,7 @@ class Session:
     def shift(self, by: timedelta) -> None:
         """The clock was set: it has been silent for as long as before."""
         self.see(self._executor.seen_at + by)
+        self._resting = {handler: until + by for handler, until in self._resting.items()}
 
     def drain(self, is_draining: bool) -> None:
         self._executor = replace(self._executor, is_draining=is_draining)

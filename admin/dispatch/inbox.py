@@ -19,6 +19,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._waiting: deque[pb.ConnectRequest] = deque()
+        self._sizes: deque[int] = deque()  # as they came: together requests take a little less
         self._bytes = 0
         self._changed = asyncio.Condition()
         self._is_closed = False
@@ -28,9 +29,13 @@ class Inbox:
         async with self._changed:
             await self._changed.wait_for(self._has_room)
             if not self._is_closed:
-                self._bytes += request.ByteSize()
-                if not self._joined(request):
+                size = request.ByteSize()
+                self._bytes += size
+                if self._joined(request):
+                    self._sizes[-1] += size
+                else:
                     self._waiting.append(request)
+                    self._sizes.append(size)
             self._changed.notify_all()
 
     def _has_room(self) -> bool:
@@ -59,6 +64,7 @@ class Inbox:
     def drop(self) -> None:
         """Nobody will handle what waits or comes."""
         self._waiting.clear()
+        self._sizes.clear()
         self._bytes = 0
         self._is_closed = True
 
@@ -69,6 +75,6 @@ class Inbox:
                 if not self._waiting:
                     return
                 request = self._waiting.popleft()
-                self._bytes -= request.ByteSize()
+                self._bytes -= self._sizes.popleft()
                 self._changed.notify_all()
             yield request

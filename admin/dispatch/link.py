@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 
 import grpc.aio
@@ -12,7 +13,9 @@ import structlog
 from admin.dispatch import convert
 from admin.dispatch.grpc_session import Session, Sessions
 from admin.dispatch.inbox import Inbox
+from admin.domain.errors import Unstorable
 from admin.domain.names import ExecutorId, Group, HandlerName
+from admin.domain.run import REFUSAL_PAUSE
 from admin.operations.access import check_group
 from admin.operations.attempts import Attempts, Beat
 from admin.operations.logs.buffer import LogBuffer
@@ -30,6 +33,7 @@ BEATS_A_LEASE = 3
 MAX_HANDLERS = 1_000
 MAX_SLOTS = 100_000
 MAX_PIN_NAME = 150
+REST = 2 * REFUSAL_PAUSE  # of who refused, so that the shard finds another one first
 _MS = timedelta(milliseconds=1)
 
 
@@ -178,7 +182,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         attempt = convert.attempt_of(refuse.attempt)
         log.info("refused", action="refused", run_id=attempt.run_id, shard=attempt.index, code=refuse.code)
         await self._attempts.refuse(session.executor, attempt)
-        session.free([attempt])
+        session.refuse(attempt, self._clock() + REST)
         self._wakeup.ring("dispatcher")
 
     async def _on_progress(self, session: Session, progress: pb.Progress) -> None:
@@ -207,7 +211,8 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         kept: str | None = None  # also of one that cannot be kept: the attempt cannot go on
         if len(pin.name) <= MAX_PIN_NAME and pin.name.isprintable():
             value = convert.text_of(pin.value, convert.MAX_RESULT)
-            kept = await self._attempts.pin(session.executor, convert.attempt_of(pin.attempt), pin.name, value)
+            with suppress(Unstorable):
+                kept = await self._attempts.pin(session.executor, convert.attempt_of(pin.attempt), pin.name, value)
         pinned = pb.Pinned(attempt=pin.attempt, name=pin.name, value=kept or "", lost=kept is None)
         session.tell(pb.ConnectResponse(pinned=pinned))
 

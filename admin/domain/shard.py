@@ -82,6 +82,7 @@ class Counters(NamedTuple):
 
 
 NOTHING_YET = Counters()
+MOST_OF_A_RUN = 2**63 - 1  # that a count is told to be
 
 
 def counts_of(counters: Counters) -> Mapping[str, int]:
@@ -95,7 +96,7 @@ def sum_of_counts(shards: Iterable["Shard"]) -> Mapping[str, int]:
     total: Counter[str] = Counter()
     for shard in shards:
         total.update(counts_of(shard.counters))
-    return dict(sorted(total.items()))
+    return {name: min(count, MOST_OF_A_RUN) for name, count in sorted(total.items())}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 SUFFIX = ".outcome"
 LOCK = "lock"
+GROUP = "group"  # names the executor group: the admin believes nobody else about its runs
 
 
 class Outbox:
@@ -57,8 +58,10 @@ class Outbox:
 
 
 @contextmanager
-def open_outbox(data: Path, owner: ExecutorId) -> Iterator[Outbox]:
-    """The outbox of this process below `data`, with what dead processes have left there. Raises DirectoryUnusable."""
+def open_outbox(data: Path, owner: ExecutorId, group: str) -> Iterator[Outbox]:
+    """The outbox of this process below `data`, with what dead processes of its group have left there. Raises
+    DirectoryUnusable.
+    """
     root = data / "outbox"
     mine = root / owner
     own_lock = FileLock(mine / LOCK)
@@ -67,8 +70,9 @@ def open_outbox(data: Path, owner: ExecutorId) -> Iterator[Outbox]:
         with FileLock(root / LOCK):  # one process at a time looks for dead ones
             mine.mkdir()
             own_lock.acquire()
+            (mine / GROUP).write_text(group, "utf-8")
             outbox = Outbox(mine)
-            _take_over_dead(root, mine, outbox)
+            _take_over_dead(root, mine, outbox, group)
     try:
         yield outbox
     finally:
@@ -78,13 +82,23 @@ def open_outbox(data: Path, owner: ExecutorId) -> Iterator[Outbox]:
                 shutil.rmtree(mine, ignore_errors=True)
 
 
-def _take_over_dead(root: Path, mine: Path, outbox: Outbox) -> None:
+def _take_over_dead(root: Path, mine: Path, outbox: Outbox, group: str) -> None:
     for directory in sorted(path for path in root.iterdir() if path.is_dir() and path != mine):
+        if _group_of(directory) not in ("", group):
+            continue
         try:
             with FileLock(directory / LOCK, timeout=0):
                 outbox.take_over(directory)
         except Timeout:  # its owner lives
             continue
+
+
+def _group_of(directory: Path) -> str:
+    """ "" where it does not say."""
+    try:
+        return (directory / GROUP).read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _file_name(key: AttemptKey) -> str:

@@ -103,9 +103,9 @@ def ended_by(ending: Ending, error: BaseException) -> Outcome:
             return _raised(ending, error)
 
 
-def find(error: BaseException | None, kind: type[ShardcastError]) -> ShardcastError | None:
+def find(error: BaseException, kind: type[ShardcastError]) -> ShardcastError | None:
     """The first error of a kind in a chain of causes, groups included."""
-    return next((found for found in _chain(error, set()) if isinstance(found, kind)), None)
+    return next((found for found in _chain(error) if isinstance(found, kind)), None)
 
 
 def _raised(ending: Ending, error: BaseException) -> Outcome:
@@ -138,18 +138,19 @@ def _outcome(ending: Ending, state: OutcomeState, error: BaseException | None = 
     return replace(outcome, error_code=code, error_message=message_of(error)[:MAX_ERROR_CHARACTERS])
 
 
-def _chain(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
-    if error is None or id(error) in seen:
-        return
-    seen.add(id(error))
-    yield error
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _chain(part, seen)
-    field = error.fields.get("cause") if isinstance(error, ShardcastError) else None
-    for cause in (error.__cause__, error.__context__, field):
-        if isinstance(cause, BaseException):
-            yield from _chain(cause, seen)
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Not by recursion: a loop that raises each time from what went wrong before makes a chain of any length."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        error = waiting.pop()
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        field = error.fields.get("cause") if isinstance(error, ShardcastError) else None
+        causes = (*parts, error.__cause__, error.__context__, field)
+        waiting += [cause for cause in reversed(causes) if isinstance(cause, BaseException)]
 
 
 def _trace(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 import yaml
@@ -58,14 +59,32 @@ def _print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> N
     table = Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for row in rows:
         table.add_row(*(cell(row.get(column)) for column in columns))
-    Console(width=MAX_LINE).print(table)
+    Console(width=MAX_LINE, markup=False, emoji=False).print(table)
 
 
 def cell(value: object) -> str:
     """A value as a table shows it."""
     if value is None:
         return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return harmless(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def harmless(text: str) -> str:
+    """What would order a terminal about is shown as it is written in Python."""
+    return "".join(map(_harmless, text))
+
+
+def _harmless(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def path_to(room: str, name: str) -> str:
+    """Where the API has something, whatever its name is; bytes of the command line that are no text stay what they
+    are.
+    """
+    return f"/{room}/{quote(name, safe='', errors='surrogateescape')}"
 
 
 def confirm(question: str, yes: bool) -> None:
@@ -73,9 +92,11 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     try:
+        if sys.stdin is None:
+            raise typer.Abort
         typer.confirm(question, abort=True)
     except typer.Abort:
-        if sys.stdin.isatty():
+        if sys.stdin is not None and sys.stdin.isatty():
             raise
         raise InvalidArgument(reason="Nothing is done without a yes: give --yes where nobody can answer.") from None
 
@@ -89,7 +110,7 @@ def parsed_params(pairs: Sequence[str]) -> dict[str, Any]:
             raise InvalidArgument(reason=f"--param takes K=V, not {pair!r}.")
         try:
             params[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             params[key] = value
     return params
 
@@ -100,7 +121,7 @@ def wait_for_run(
     """The run once it has ended; exits with 75 when that takes too long."""
     began = clock()
     while True:
-        run: dict[str, Any] = api.get(f"/runs/{run_id}")
+        run: dict[str, Any] = api.get(path_to("runs", run_id))
         if run["ended_at"] is not None:
             return run
         if timeout_seconds is not None and clock() - began >= timeout_seconds:

@@ -5,7 +5,7 @@ import sys
 import uuid
 from difflib import unified_diff
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 import yaml
@@ -24,6 +24,7 @@ from shardcast.cli.context import (
     connect,
     exit_as,
     parsed_params,
+    path_to,
     show,
     wait_for_run,
 )
@@ -55,7 +56,7 @@ def get(
 ) -> None:
     """Show one job."""
     with connect(server, token) as api:
-        show(api.get(f"/jobs/{name}"), output, COLUMNS)
+        show(api.get(path_to("jobs", name)), output, COLUMNS)
 
 
 @app.command()
@@ -103,7 +104,7 @@ def trigger(
     param: Annotated[list[str] | None, typer.Option("--param", metavar="K=V", help="Laid over the job's own.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same run.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until the run has ended.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most.")] = None,
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = None,
     output: OutputOption = Output.TABLE,
@@ -112,7 +113,7 @@ def trigger(
     body = {"params": parsed_params(param)} if param else {}
     headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
     with connect(server, token) as api:
-        run = api.post(f"/jobs/{name}/trigger", body, headers=headers)
+        run = api.post(f"{path_to('jobs', name)}/trigger", body, headers=headers)
         if wait:
             run = wait_for_run(api, run["id"], timeout)
     show(run, output, ("id", "job", "state", "cause", "shards", "started_at", "ended_at", "reason"))
@@ -124,7 +125,7 @@ def trigger(
 def pause(name: Name, server: ServerOption = DEFAULT_SERVER, token: TokenOption = None) -> None:
     """Let the trigger of a job rest."""
     with connect(server, token) as api:
-        api.post(f"/jobs/{name}/pause")
+        api.post(f"{path_to('jobs', name)}/pause")
     print(f"{name} is paused.")
 
 
@@ -132,7 +133,7 @@ def pause(name: Name, server: ServerOption = DEFAULT_SERVER, token: TokenOption 
 def resume(name: Name, server: ServerOption = DEFAULT_SERVER, token: TokenOption = None) -> None:
     """Let a paused job fire again."""
     with connect(server, token) as api:
-        api.post(f"/jobs/{name}/resume")
+        api.post(f"{path_to('jobs', name)}/resume")
     print(f"{name} is active.")
 
 
@@ -143,13 +144,13 @@ def delete(
     """Delete a job; its runs stay in the history."""
     confirm(f"Delete job {name}?", yes)
     with connect(server, token) as api:
-        api.delete(f"/jobs/{name}")
+        api.delete(path_to("jobs", name))
     print(f"{name} is deleted.")
 
 
 def _read_jobs(file: Path) -> list[dict[str, Any]]:
     try:
-        document = yaml.load(sys.stdin if str(file) == "-" else file.read_text(), JobLoader)
+        document = yaml.load(_standard_input() if str(file) == "-" else file.read_text(), JobLoader)
         json.dumps(document, allow_nan=False)
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.", Exit.UNFIT_INPUT)
@@ -157,10 +158,24 @@ def _read_jobs(file: Path) -> list[dict[str, Any]]:
         fail(f"{file} is neither YAML nor JSON: {error}.", Exit.UNFIT_INPUT)
     except (TypeError, ValueError) as error:
         fail(f"{file} holds a value that JSON does not have: {error}.", Exit.UNFIT_INPUT)
+    except RecursionError:
+        fail(f"{file} nests too deep to be read.", Exit.UNFIT_INPUT)
     jobs = document.get("jobs") if isinstance(document, dict) else None
-    if not isinstance(jobs, list) or not all(isinstance(job, dict) and job.get("name") for job in jobs):
+    if not isinstance(jobs, list) or not all(isinstance(job, dict) and _is_named(job) for job in jobs):
         fail(f"{file} must hold a list `jobs`, each with a name.", Exit.UNFIT_INPUT)
     return jobs
+
+
+def _standard_input() -> TextIO:
+    """Raises OSError where it is closed."""
+    if sys.stdin is None:
+        raise OSError("it is closed")
+    return sys.stdin
+
+
+def _is_named(job: dict[str, Any]) -> bool:
+    name = job.get("name")
+    return bool(name) and isinstance(name, str)
 
 
 def _apply(api: RestClient, job: dict[str, Any], known: dict[str, Any] | None, dry_run: bool) -> str:
@@ -172,7 +187,7 @@ def _apply(api: RestClient, job: dict[str, Any], known: dict[str, Any] | None, d
         return "unchanged"
     if dry_run:
         return "would be changed"
-    return _done(api.put(f"/jobs/{job['name']}", job, headers={"If-Match": f'"{known["version"]}"'}), "changed")
+    return _done(api.put(path_to("jobs", job["name"]), job, headers={"If-Match": f'"{known["version"]}"'}), "changed")
 
 
 def _differences(known: dict[str, Any] | None, wanted: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from shardcast.cli.context import Output, show
+from shardcast.cli.context import Output, harmless, path_to, show
 from shardcast.rest import RestClient
 
 PAGE = 1_000
@@ -27,7 +27,7 @@ def log_pages(
     """What there is, and, if followed, what comes until the run has ended; the first page also if it is empty."""
     position, is_first = "", True
     while True:
-        page = api.get(f"/runs/{run_id}/logs", shard=shard, after=position or None, limit=PAGE)
+        page = api.get(f"{path_to('runs', run_id)}/logs", shard=shard, after=position or None, limit=PAGE)
         if page["lines"] or is_first:
             yield page
         position, is_first = page["position"], False
@@ -61,12 +61,6 @@ def show_log_page(page: Page, output: Output) -> None:
 
 
 def log_text(line: Mapping[str, Any]) -> str:
-    """`time level shard/attempt text`; what would order a terminal about is shown as it is written in Python."""
-    text = "".join(map(_harmless, line["text"]))
+    """`time level shard/attempt text`."""
+    text = harmless(line["text"])
     return f"{line['at']} {logging.getLevelName(line['level']):<8} {line['shard']}/{line['attempt']} {text}"
-
-
-def _harmless(character: str) -> str:
-    if character.isprintable() or character in "\n\t":
-        return character
-    return character.encode("unicode_escape").decode()

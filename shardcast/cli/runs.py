@@ -14,6 +14,7 @@ from shardcast.cli.context import (
     confirm,
     connect,
     exit_as,
+    path_to,
     show,
     wait_for_run,
 )
@@ -51,7 +52,7 @@ def get(
 ) -> None:
     """Show one run."""
     with connect(server, token) as api:
-        show(api.get(f"/runs/{run_id}"), output, COLUMNS)
+        show(api.get(path_to("runs", run_id)), output, COLUMNS)
 
 
 @app.command()
@@ -60,7 +61,7 @@ def shards(
 ) -> None:
     """Show the shards of a run."""
     with connect(server, token) as api:
-        body = api.get(f"/runs/{run_id}/shards")
+        body = api.get(f"{path_to('runs', run_id)}/shards")
     show(body, output, SHARD_COLUMNS, body["shards"])
 
 
@@ -89,7 +90,7 @@ def cancel(
     """Stop a run: what waits never starts, what runs is told to stop."""
     confirm(f"Cancel run {run_id}?", yes)
     with connect(server, token) as api:
-        run = api.post(f"/runs/{run_id}/cancel")
+        run = api.post(f"{path_to('runs', run_id)}/cancel")
     print(f"Run {run_id} is {run['state'] if run['ended_at'] else 'stopping'}.")
 
 
@@ -97,7 +98,7 @@ def cancel(
 def retry(run_id: Id, server: ServerOption = DEFAULT_SERVER, token: TokenOption = None) -> None:
     """Let the failed and lost shards of a run go on behind their cursors."""
     with connect(server, token) as api:
-        run = api.post(f"/runs/{run_id}/retry")
+        run = api.post(f"{path_to('runs', run_id)}/retry")
     print(f"Run {run['id']} is {run['state']}.")
 
 
@@ -105,14 +106,14 @@ def retry(run_id: Id, server: ServerOption = DEFAULT_SERVER, token: TokenOption 
 def rerun(run_id: Id, server: ServerOption = DEFAULT_SERVER, token: TokenOption = None) -> None:
     """Start a new run with the same parameters, from the start."""
     with connect(server, token) as api:
-        run = api.post(f"/runs/{run_id}/rerun")
+        run = api.post(f"{path_to('runs', run_id)}/rerun")
     print(run["id"])
 
 
 @app.command()
 def wait(
     run_id: Id,
-    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most.")] = None,
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = None,
     output: OutputOption = Output.TABLE,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from shardcast.cli.context import DEFAULT_SERVER, ServerOption, TokenOption, connect
+from shardcast.cli.context import DEFAULT_SERVER, ServerOption, TokenOption, connect, path_to
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Tokens for people, programs and executor groups.")
 
@@ -28,5 +28,5 @@ def create(
 def revoke(token_id: str, server: ServerOption = DEFAULT_SERVER, token: TokenOption = None) -> None:
     """Take a token back."""
     with connect(server, token) as api:
-        api.delete(f"/tokens/{token_id}")
+        api.delete(path_to("tokens", token_id))
     print(f"Token {token_id} is revoked.")

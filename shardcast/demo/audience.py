@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
+from urllib.parse import quote
 
 from sqlalchemy import (
     Column,
@@ -72,7 +73,7 @@ def generated(database: Path, users: int, where: str | None = None) -> Audience:
 
     Raises what `from_database` raises of a filter.
     """
-    url = f"sqlite:///{database}"
+    url = f"sqlite:///{quote(str(database))}"
     engine = create_engine(url)
     table = Table(
         GENERATED_TABLE,
@@ -94,7 +95,7 @@ def from_csv(database: Path, path: Path, id_column: str | None, where: str | Non
 
     Without an id column the row number, from 1, is the id. Raises UnfitInput, and what `from_database` raises.
     """
-    url = f"sqlite:///{database}"
+    url = f"sqlite:///{quote(str(database))}"
     engine = create_engine(url)
     try:
         with _opened(path) as text:

@@ -277,9 +277,10 @@ def _log_line_body(logged: LoggedLine) -> LogLineBody:
 
 
 def _value(text: str) -> object:
-    """JSON text as what it says; text that is none, or too deep to be shown, as it is."""
+    """JSON text as what it says; text that is none, or says what cannot be shown, as it is."""
     try:
         value = json.loads(text) if text else None
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         return text
     return value if is_shallow(value) else text

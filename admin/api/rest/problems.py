@@ -51,19 +51,25 @@ class MethodNotAllowed(ShardcastError):
 def problem(error: ShardcastError, http: int | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
     status = http or _HTTP[error.status]
     body = {
-        **{name: value if isinstance(value, int | list) else _shown(value) for name, value in error.fields.items()},
+        **{name: _shown(value) for name, value in error.fields.items()},
         "type": "about:blank",
         "title": HTTPStatus(status).phrase if status in set(HTTPStatus) else "Error",
         "status": status,
         "code": error.code,
-        "detail": str(error),
+        "detail": _text(error),
     }
     asked = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
     return JSONResponse(body, status, {**asked, **(headers or {})}, media_type=MEDIA_TYPE)
 
 
-def _shown(value: object) -> str:
-    """As text that can be sent, whatever was given."""
+def _shown(value: object) -> object:
+    """What was given, as it can be sent: numbers, lists, and all else as text."""
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    return value if isinstance(value, int) else _text(value)
+
+
+def _text(value: object) -> str:
     return str(value).encode(errors="replace").decode()
 
 

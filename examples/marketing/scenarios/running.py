@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import yaml
@@ -77,7 +78,7 @@ def _told(answer: httpx.Response) -> Any:
 @asynccontextmanager
 async def staged(stage: Stage, database: str | None = None, **settings: object) -> AsyncIterator[World]:
     """Everything on `stage.users` users; `settings` are further ones by section."""
-    url = database or f"sqlite:///{stage.data / 'marketing.db'}"
+    url = database or f"sqlite:///{quote(str(stage.data / 'marketing.db'))}"
     file, records = stage.data / "marketing.yaml", stage.data / "deliveries"
     plan = Plan(data=stage.data, executors=0, http_port=0, grpc_port=0, broker_port=0)
     async with AsyncExitStack() as stack:

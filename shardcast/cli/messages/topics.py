@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -17,6 +16,7 @@ from shardcast.cli.context import (
     cell,
     confirm,
     connect,
+    path_to,
     show,
 )
 
@@ -231,11 +231,11 @@ def reset(
 
 
 def topic_path(name: str) -> str:
-    return f"/topics/{quote(name, safe='')}"
+    return path_to("topics", name)
 
 
 def group_path(name: str) -> str:
-    return f"/groups/{quote(name, safe='')}"
+    return path_to("groups", name)
 
 
 def show_messages(body: Any, output: Output, columns: Sequence[str] = MESSAGE_COLUMNS, field: str = "messages") -> None:

@@ -348,3 +348,17 @@ async def test_a_database_of_ones_own_is_checked_and_not_migrated(tmp_path):
     with pytest.raises(BadConfiguration, match="db upgrade"):
         async with build(AdminSettings(data=tmp_path, http_port=0, grpc_port=0, database=database)):
             pass
+
+
+async def test_a_broker_without_an_address_is_a_fault_of_the_settings(tmp_path):
+    with pytest.raises(BadConfiguration, match="broker: "):
+        async with build(AdminSettings(data=tmp_path, http_port=0, grpc_port=0, broker="x y")):
+            pass
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a#b", "a b", "50%", "a\nb", "a?mode=ro"])
+async def test_the_database_lies_in_the_data_directory_whatever_its_name_is(tmp_path, name):
+    async with running_admin(tmp_path / name) as admin, admin.client() as client:
+        assert (await client.post("/jobs", json=JOB)).status_code == 201
+    assert (tmp_path / name / "admin.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]

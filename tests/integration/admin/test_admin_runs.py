@@ -1,11 +1,12 @@
 """Jobs, runs and links through a whole admin."""
 
 import asyncio
+import itertools
 
 import pytest
 
 from protos.executor.v1 import link_pb2 as pb
-from tests.support.admin_harness import JOB, connected, running_admin, until
+from tests.support.admin_harness import JOB, FakeExecutor, connected, running_admin, until
 
 pytestmark = pytest.mark.anyio
 
@@ -250,3 +251,27 @@ async def test_a_job_that_is_due_every_second_fires_by_itself(tmp_path):
         assert {run["cause"] for run in runs} == {"fire"}
         paused = (await client.post("/jobs/promotion-push/pause")).json()
         assert (paused["paused"], paused["next_fire_at"]) == (True, None)
+
+
+async def test_who_refuses_is_not_offered_what_another_one_would_take(tmp_path):
+    """Its slots may be taken by handlers that were left behind, of which the admin knows nothing."""
+    async with (
+        running_admin(tmp_path) as admin,
+        admin.client() as client,
+        connected(admin, "a", is_beating=True) as full,
+        connected(admin, "b", is_beating=True) as free,
+        asyncio.TaskGroup() as group,
+    ):
+        await free.came("welcome")
+        refusing = group.create_task(refuse_all(full))
+        await client.post("/jobs", json={**JOB, "shards": 1, "overlap": "allow"})
+        for count in range(1, 4):
+            await client.post("/jobs/promotion-push/trigger")
+            await free.assigned(count)
+        refusing.cancel()
+
+
+async def refuse_all(executor: FakeExecutor) -> None:
+    for count in itertools.count(1):
+        assignment = (await executor.assigned(count))[-1]
+        await executor.say(refuse=pb.Refuse(attempt=assignment.attempt, code="no_free_slot"))

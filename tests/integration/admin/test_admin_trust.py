@@ -6,6 +6,11 @@ import pytest
 
 from admin.dispatch.convert import MAX_NUMBER
 from admin.dispatch.link import MAX_HANDLERS
+from admin.domain.errors import InvalidJob, UnknownJob, Unstorable
+from admin.domain.shard import MOST_OF_A_RUN
+from admin.store.runs.runs import SqlRuns
+from protos.admin.v1 import job_pb2, job_pb2_grpc, run_pb2, run_pb2_grpc
+from protos.channel import bearer, dial, renamed
 from protos.executor.v1 import link_pb2 as pb
 from tests.support.admin_harness import JOB, connected, running_admin, until
 
@@ -140,6 +145,7 @@ async def test_a_body_that_cannot_be_kept_is_refused_and_changes_nothing(tmp_pat
         ("/jobs", {**JOB, "trigger": {"at": "0001-01-01T00:00:00+10:00"}}, "invalid_job"),
         ("/jobs", {**JOB, "trigger": {"cron": "\ud800"}}, "invalid_trigger"),
         ("/jobs", {**JOB, "trigger": {"every": "1m", "jitter": "2m"}}, "invalid_job"),
+        ("/jobs", {**JOB, "retry": {"\ud800": 1}}, "invalid_job"),
         ("/tokens", {"name": ""}, "invalid_argument"),
     ],
 )
@@ -232,3 +238,70 @@ async def test_an_outcome_with_numbers_and_texts_beyond_all_bounds_is_kept_and_w
         assert (shard["state"], shard["rows"]) == ("failed", MAX_NUMBER)
         await client.post(TRIGGER)
         await executor.assigned(3)
+
+
+@pytest.mark.parametrize("result", ['"\\ud800"', '{"\\udfff": 1}', "1e400", "[NaN]", "9" * 5_000], ids=str.encode)
+async def test_a_result_that_nobody_could_be_shown_hides_no_shard(tmp_path, result):
+    async with (
+        running_admin(tmp_path) as admin,
+        admin.client() as client,
+        connected(admin, is_beating=True) as executor,
+    ):
+        await client.post("/jobs", json={**JOB, "shards": 1})
+        run_id = (await client.post(TRIGGER)).json()["id"]
+        (assignment,) = await executor.assigned(1)
+        kept = {"result": result, "counters": pb.Counters(cursor=result)}
+        assert await executor.report(assignment.attempt, **kept) == pb.VERDICT_ACCEPTED
+        answer = await client.get(f"/runs/{run_id}/shards")
+        (shard,) = answer.json()["shards"]
+        assert (shard["state"], shard["result"], shard["cursor"]) == ("succeeded", result, result)
+
+
+async def test_counts_beyond_all_bounds_can_be_summed_up(tmp_path):
+    async with (
+        running_admin(tmp_path) as admin,
+        admin.client() as client,
+        connected(admin, is_beating=True) as executor,
+        dial(admin.grpc) as channel,
+    ):
+        await client.post("/jobs", json={**JOB, "shards": 5})
+        run_id = (await client.post(TRIGGER)).json()["id"]
+        for assignment in await executor.assigned(5):
+            await executor.report(assignment.attempt, counters=pb.Counters(counts={"seen": 2**63 - 1}))
+        request = run_pb2.RunServiceListShardsRequest(id=run_id)
+        with renamed("the admin"):
+            found = await run_pb2_grpc.RunServiceStub(channel).ListShards(request, metadata=bearer(admin.admin_token))
+        assert found.counters["seen"] == MOST_OF_A_RUN
+        assert (await client.get(f"/runs/{run_id}/shards")).json()["counters"] == {"seen": MOST_OF_A_RUN}
+
+
+@pytest.mark.parametrize("name", ["x" * 20_000, "\n" * 2_000, "é" * 1_000, "x" * 300_000])
+async def test_a_refusal_has_its_code_however_much_it_is_about(admin_of_all, name):
+    async with dial(admin_of_all.grpc) as channel:
+        stub = job_pb2_grpc.JobServiceStub(channel)
+        with pytest.raises(UnknownJob) as refused, renamed("the admin"):
+            await stub.Get(job_pb2.JobServiceGetRequest(name=name), metadata=bearer(admin_of_all.admin_token))
+        assert str(refused.value).startswith(f"There is no job {name[:100]}")
+        form = job_pb2.JobServiceCreateRequest(job=job_pb2.Job(name=name, handler=name, group=name))
+        with pytest.raises(InvalidJob), renamed("the admin"):
+            await stub.Create(form, metadata=bearer(admin_of_all.admin_token))
+
+
+async def test_a_pin_that_the_database_cannot_keep_costs_its_attempt_and_no_other(tmp_path, monkeypatch):
+    """As MariaDB does for a name that differs from another one by a space at its end."""
+    kept = SqlRuns.add_pin
+
+    async def keep(runs, attempt, holder, name, value):
+        if name.endswith(" "):
+            raise Unstorable(reason="it is there already")
+        return await kept(runs, attempt, holder, name, value)
+
+    monkeypatch.setattr(SqlRuns, "add_pin", keep)
+    async with running_admin(tmp_path) as admin, admin.client() as client, connected(admin) as executor:
+        await client.post("/jobs", json={**JOB, "shards": 1})
+        await client.post(TRIGGER)
+        (assignment,) = await executor.assigned(1)
+        for name in ("scan/a ", "scan/a"):
+            await executor.say(pin=pb.Pin(attempt=assignment.attempt, name=name, value="x"))
+        await executor.until(lambda came: next((r for r in came if r.pinned.name == "scan/a"), None))
+        assert (await executor.came("pinned")).pinned.lost

@@ -17,11 +17,11 @@ def files(data: Path) -> list[str]:
 
 
 def test_what_was_not_accepted_is_there_after_a_restart(tmp_path: Path) -> None:
-    with open_outbox(tmp_path, ExecutorId("first")) as outbox:
+    with open_outbox(tmp_path, ExecutorId("first"), "a") as outbox:
         outbox.add(an_outcome(0))
         outbox.add(an_outcome(1))
         outbox.remove(key_of(an_outcome(0).attempt))
-    with open_outbox(tmp_path, ExecutorId("second")) as outbox:
+    with open_outbox(tmp_path, ExecutorId("second"), "a") as outbox:
         assert outbox.outcomes == [an_outcome(1)]
         assert not (tmp_path / "outbox" / "first").exists()
         outbox.remove(key_of(an_outcome(1).attempt))
@@ -30,12 +30,22 @@ def test_what_was_not_accepted_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_two_living_executors_keep_apart(tmp_path: Path) -> None:
-    with open_outbox(tmp_path, ExecutorId("first")) as first:
+    with open_outbox(tmp_path, ExecutorId("first"), "a") as first:
         first.add(an_outcome(0))
-        with open_outbox(tmp_path, ExecutorId("second")) as second:
+        with open_outbox(tmp_path, ExecutorId("second"), "a") as second:
             assert second.outcomes == []
         assert first.outcomes == [an_outcome(0)]
         assert files(tmp_path) == ["run-0-1.outcome"]
+
+
+def test_nobody_takes_over_what_an_executor_of_another_group_left(tmp_path: Path) -> None:
+    """Whom the admin would not believe: the outcome would be superseded, and forgotten."""
+    with open_outbox(tmp_path, ExecutorId("first"), "a") as outbox:
+        outbox.add(an_outcome(0))
+    with open_outbox(tmp_path, ExecutorId("second"), "b") as outbox:
+        assert outbox.outcomes == []
+    with open_outbox(tmp_path, ExecutorId("third"), "a") as outbox:
+        assert outbox.outcomes == [an_outcome(0)]
 
 
 def test_what_a_crash_left_half_written_is_no_outcome(tmp_path: Path) -> None:
@@ -44,12 +54,12 @@ def test_what_a_crash_left_half_written_is_no_outcome(tmp_path: Path) -> None:
     (left / "run-0-1.tmp").write_bytes(b"\x0a")
     (left / "run-1-1.outcome").write_bytes(b"\xff\xff")
     (left / "run-2-1.outcome").write_bytes(an_outcome(2).SerializeToString())
-    with open_outbox(tmp_path, ExecutorId("next")) as outbox:
+    with open_outbox(tmp_path, ExecutorId("next"), "a") as outbox:
         assert outbox.outcomes == [an_outcome(2)]
 
 
 def test_the_same_outcome_twice_is_kept_once(tmp_path: Path) -> None:
-    with open_outbox(tmp_path, ExecutorId("only")) as outbox:
+    with open_outbox(tmp_path, ExecutorId("only"), "a") as outbox:
         outbox.add(an_outcome(0))
         outbox.add(an_outcome(0))
         assert outbox.outcomes == [an_outcome(0)]

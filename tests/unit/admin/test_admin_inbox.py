@@ -115,3 +115,14 @@ async def test_what_was_dropped_is_handled_by_nobody_and_nobody_waits_for_it(mon
         await inbox.close()
         await waiting
     assert await said(inbox) == []
+
+
+async def test_a_link_has_room_again_however_often_reports_were_handled_together(monkeypatch):
+    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    inbox = Inbox()
+    handled = aiter(inbox)
+    async with asyncio.timeout(10):
+        for term in range(1, 200):
+            await inbox.put(report(term))
+            await inbox.put(report(term))
+            assert _terms(await anext(handled)) == [term, term]

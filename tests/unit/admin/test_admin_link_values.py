@@ -1,6 +1,7 @@
 """What an executor says becomes what can be kept, whatever it is; and which slots a link has taken."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -84,3 +85,21 @@ def test_a_handler_with_a_limit_of_its_own_is_not_offered_while_it_is_reached():
     assert not session.free([SECOND]), "there was room for others, and there is none for it"
     assert session.free([FIRST]), "whoever waits for it is to hear of it"
     assert session.executor.room.handlers == {PUSH, SLOW}
+
+
+def test_a_handler_that_was_refused_rests_until_a_later_beat_or_until_a_slot_is_free():
+    session = _session(slots=3)
+    session.hold({FIRST: PUSH, SECOND: PUSH, THIRD: SLOW})
+    session.refuse(SECOND, NOW + timedelta(seconds=1))
+    assert session.executor.left == {PUSH: 0, SLOW: 0}
+    assert session.executor.room.handlers == frozenset()
+    session.see(NOW + timedelta(seconds=0.5))
+    assert PUSH in session.executor.left
+    session.see(NOW + timedelta(seconds=1))
+    assert session.executor.room.handlers == {PUSH}
+    session.hold({SECOND: PUSH})
+    session.refuse(SECOND, NOW + timedelta(hours=1))
+    session.shift(timedelta(hours=2))
+    assert session.executor.room.handlers == frozenset(), "it rests on although the clock was set"
+    assert session.free([FIRST]), "what has ended left a slot"
+    assert session.executor.room.handlers == {PUSH}

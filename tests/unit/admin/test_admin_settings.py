@@ -45,3 +45,19 @@ def test_what_is_not_understood_is_a_fault(monkeypatch: pytest.MonkeyPatch, name
     monkeypatch.setenv(f"SHARDCAST_WAKEUP__{name}", value)
     with pytest.raises(BadConfiguration, match=told):
         AdminSettings.from_env()
+
+
+@pytest.mark.parametrize("table", ["admin = 5", "admin = [1]", "admin = [[1, 2]]", "[[admin]]\nhost = 'x'"])
+def test_a_table_of_the_file_that_is_none_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    (tmp_path / "odd.toml").write_text(table)
+    monkeypatch.setenv("SHARDCAST_CONFIG", str(tmp_path / "odd.toml"))
+    with pytest.raises(BadConfiguration, match="admin is no table"):
+        AdminSettings.from_env()
+
+
+def test_more_runs_than_a_database_can_count_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHARDCAST_HISTORY__MAX_RUNS", str(2**63))
+    with pytest.raises(BadConfiguration, match=r"history\.max_runs: "):
+        AdminSettings.from_env()

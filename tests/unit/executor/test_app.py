@@ -13,6 +13,8 @@ from executor.app import Executor
 from executor.errors import BadApp, BadHandler, BadParams, HandlerExists, NoContext, ShadowedPackage
 from executor.link.convert import handlers_of
 from executor.running.context import AsyncContext, Context, current_async_context, current_context
+from executor.settings import ExecutorSettings
+from protos.errors import BadConfiguration
 
 
 class Model(BaseModel):
@@ -203,3 +205,25 @@ def test_settings_that_do_not_fit_are_told_plainly(
     assert exit_code(["executor.handlers:app"]) == 78
     assert "slots" in capsys.readouterr().err
     assert exit_code([]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TOKEN", "tökn"),
+        ("TOKEN", "one\ntwo"),
+        ("TOKEN", "\udcff"),
+        ("BROKER_TOKEN", "kéy"),
+        ("NAME", "\udcff"),
+        ("NAME", "a\tb"),
+        ("DRAIN_SECONDS", "inf"),
+        ("RELEASE_SECONDS", "1e400"),
+        ("CONNECT_SECONDS", "nan"),
+    ],
+)
+def test_settings_that_nobody_could_be_told_or_wait_for_are_faults(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"SHARDCAST_{name}", value)
+    with pytest.raises(BadConfiguration, match=f"{name.lower()}: "):
+        ExecutorSettings.from_env()

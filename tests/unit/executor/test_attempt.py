@@ -165,6 +165,20 @@ async def test_whatever_an_error_says_its_outcome_can_be_told(error: Exception) 
     assert told.ByteSize() < 2 * MAX_TRACEBACK_BYTES
 
 
+def led_to_by(causes: int) -> Exception:
+    """As a loop makes it that tries again and raises each time from what went wrong before."""
+    error: Exception = ValueError("the first")
+    for number in range(causes):
+        later = ValueError(number)
+        later.__cause__, error = error, later
+    return error
+
+
+async def test_an_error_with_thousands_of_causes_has_an_outcome() -> None:
+    outcome = await Given().outcome(raising(led_to_by(3_000)))
+    assert (outcome.state, outcome.is_retryable, outcome.error_message) == (OutcomeState.FAILED, True, "2999")
+
+
 @pytest.mark.parametrize(
     ("after", "milliseconds"), [(None, 0), (0, 1), (-5, 1), (2.5, 2_500), (timedelta(days=999), 2**32 - 1)]
 )

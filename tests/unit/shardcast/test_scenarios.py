@@ -7,6 +7,7 @@ import pytest
 
 from protos.errors import InvalidArgument
 from shardcast import supervisor
+from shardcast.demo.audience import generated
 from shardcast.demo.chaos import striking
 from shardcast.demo.scenarios import ENTRY_POINTS, load
 from shardcast.supervisor import Command, Daemon
@@ -51,3 +52,11 @@ def test_the_kill_switch_kills_only_its_kinds_and_the_supervisor_starts_them_aga
                 await daemon.stop()
 
     asyncio.run(strike())
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b"])
+def test_users_lie_in_the_demos_directory_whatever_its_name_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    assert generated(tmp_path / name / "audience.db", 3).size == 3
+    assert (tmp_path / name / "audience.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
