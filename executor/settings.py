@@ -22,9 +22,8 @@ class ExecutorSettings(Settings):
     slots: int = Field(default=4, ge=1, le=1024)  # shards run side by side
     name: str = Field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     drain_seconds: float = Field(default=25.0, ge=0, allow_inf_nan=False)
-    release_seconds: float = Field(
-        default=5.0, ge=0, allow_inf_nan=False
-    )  # of a drain: then handlers are asked to stop at their next batch
+    # Of a drain: then handlers are asked to stop at their next batch.
+    release_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     shell_allow: str = ""  # programs that the handler `shell` may run, with commas between them; none: no such handler
     connect_seconds: float = Field(default=20, gt=0)  # an admin that is not found for so long at the start is an error
 
