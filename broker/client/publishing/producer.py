@@ -91,6 +91,7 @@ class Producer:
         """Publishes one message; those that wait at the same time travel together. Raises a ShardcastError, e.g.
         `too_large`."""
         check_message(message)
+        self._check_open()
         to = message.topic or topic
         if to not in self._singles:
             self._singles[to] = Gathering(partial(self.publish_batch, to))
