@@ -7,7 +7,7 @@ import asyncio
 import inspect
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -120,17 +120,19 @@ async def _ask(check: Check, message: Message) -> bool | None:
     """Raises TypeError for any other answer: what is only like True must commit nothing."""
     answer: object
     if inspect.iscoroutinefunction(check):
-        answer = await _outcome(check(message))
+        answer = check(message)
     else:
         answer = await asyncio.to_thread(_called, check, message)
+    if inspect.isawaitable(answer):  # a plain function may give one too
+        answer = await _outcome(answer)
     if answer is None or isinstance(answer, bool):
         return answer
     raise TypeError(f"a check answers True, False or None, not {answer!r}")
 
 
-async def _outcome(asking: Coroutine[None, None, object]) -> object:
+async def _outcome(asking: Awaitable[object]) -> object:
     """A check that is cancelled, by whatever it does itself, shall not end the watch."""
-    task = asyncio.create_task(asking)
+    task = asyncio.ensure_future(asking)
     try:
         await asyncio.wait((task,))
     finally:
@@ -143,8 +145,8 @@ async def _outcome(asking: Coroutine[None, None, object]) -> object:
 def _called(check: Callable[[Message], object], message: Message) -> object:
     try:
         return check(message)
-    except StopIteration as error:  # no future takes it: whoever waits would wait for ever
-        raise RuntimeError("the check raised StopIteration") from error
+    except BaseException as error:  # StopIteration no future takes, others would end the watch, or the event loop
+        raise RuntimeError(f"the check raised {type(error).__name__}") from error
 
 
 def _message(asked: pb.WatchTransactionsResponse) -> Message:
