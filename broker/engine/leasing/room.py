@@ -1,6 +1,6 @@
 """The engine's room of leases: hands messages out to members of groups, and does what they say of them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import assert_never, cast
@@ -46,7 +46,7 @@ class Leasing:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._table = LeaseTable()
-        self._turn = 0
+        self._turns = Counter[tuple[GroupName, TopicId]]()  # which queue each begins with
 
     def do(self, command: LeasingCommand, now_ms: int) -> LeasingAnswer:
         """Raises BadRequest, TooLarge, UnknownTopic."""
@@ -74,8 +74,10 @@ class Leasing:
             case GiveBackLeases(group, member_id):
                 self._give_back(group, member_id, now_ms)
             case DropLeases(group):
+                self._turns = Counter({who: turn for who, turn in self._turns.items() if who[0] != group})
                 self._append({"do": "drop", "group": group}, now_ms)
             case DropTopicLeases(topic_id):
+                self._turns = Counter({who: turn for who, turn in self._turns.items() if who[1] != topic_id})
                 self._append({"do": "drop topic", "topic": topic_id}, now_ms)
                 return LeaseReport({})
             case _:
@@ -115,9 +117,10 @@ class Leasing:
     def _lease(self, command: LeaseMessages, now_ms: int) -> Leased:
         if self._journal.topics.by_id(command.topic.topic_id) is None:
             raise UnknownTopic(topic=command.topic.name)
-        self._turn += 1
+        who = command.group, command.topic.topic_id
+        self._turns[who] += 1
         hand = Hand(self._journal, self._table, command, now_ms)
-        hand.fill(self._turn)
+        hand.fill(self._turns[who])
         if hand.dead and command.grave is None:
             return Leased((), 0, now_ms, lacks_grave=True)
         if hand.changes:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from broker.delivery.leases.settling import Action
-from broker.engine.commands import Command, DeleteTopic, LeaveGroup
+from broker.engine.commands import Command, DeleteTopic, JoinByLease, LeaveGroup
 from broker.engine.engine import Engine
 from broker.engine.leasing.commands import (
     DropLeases,
     DropTopicLeases,
     GetLeases,
     Leased,
+    LeaseMessages,
     LeaseReport,
     LeasingCommand,
     PurgeDeadLetters,
@@ -25,14 +26,16 @@ from broker.engine.leasing.commands import (
 from broker.engine.opening import Checkpointer
 from broker.errors import BadRequest, UnknownTopic
 from broker.log.disk import Disk
-from broker.model import GroupName, MemberId, QueueKey, TopicBatch
+from broker.model import Beat, GroupName, MemberId, QueueKey, TopicBatch
 from broker.queues.encoding import encode_batch
-from tests.support.broker_engine import FragileDisk, PowerLoss, bodies_of, running_engine
+from tests.support.broker_engine import TOPIC, FragileDisk, PowerLoss, bodies_of, opening, publishing, running_engine
 from tests.support.broker_leases import (
     DEAD,
+    GRAVE,
     GROUP,
     LEASE_MS,
     ORDERS,
+    POLICY,
     joining,
     lease,
     leasing,
@@ -104,6 +107,20 @@ def test_dead_letters_go_once(tmp_path: Path) -> None:
     with running(tmp_path) as engine:
         assert left(engine) == []
         assert len(bodies_of(engine, ORDERS_QUEUE)) == 5
+
+
+def test_groups_that_lease_in_turn_get_messages_of_all_queues(tmp_path: Path) -> None:
+    groups, topic, ann = [GroupName("a"), GroupName("b")], TOPIC, MemberId("ann")
+    members = [JoinByLease(Beat(group, ann, frozenset([topic.name]), 60.0), 0.0) for group in groups]
+    with running(tmp_path) as engine:
+        engine.commit([*members, opening("p", 1, "h"), publishing("p", 1, "h", 1, *[b"x"] * 20)])
+        ends = [engine.queues.queue(QueueKey(topic.topic_id, queue)).end for queue in range(2)]
+        asking = [
+            LeaseMessages(group, ann, topic, 1, LEASE_MS, frozenset(), [0, 0], ends, POLICY, GRAVE) for group in groups
+        ]
+        answers = engine.commit(asking * 4).answers
+    queues = [{each.queue for answer in answers[at::2] for each in answer.entries} for at in range(2)]  # type: ignore[union-attr]
+    assert queues == [{0, 1}, {0, 1}]
 
 
 def test_dead_letters_that_are_gone_are_not_handed_out_either(tmp_path: Path) -> None:
