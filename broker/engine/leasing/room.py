@@ -17,6 +17,7 @@ from broker.engine.leasing.commands import (
     DropTopicLeases,
     GetLeases,
     GiveBackLeases,
+    Grave,
     GroupLeasesCommand,
     Leased,
     LeaseMessages,
@@ -121,7 +122,7 @@ class Leasing:
         self._turns[who] += 1
         hand = Hand(self._journal, self._table, command, now_ms)
         hand.fill(self._turns[who])
-        if hand.dead and command.grave is None:
+        if hand.dead and self._known(command.grave) is None:
             return Leased((), 0, now_ms, lacks_grave=True)
         if hand.changes:
             runs = bury(self._journal.log, command.grave, hand.dead, now_ms) if command.grave else ()
@@ -153,10 +154,11 @@ class Leasing:
         return LeasesSettled(refused, total, has_freed)
 
     def _letter(self, command: SettleLeases | BurySpent, key: QueueKey, dead: Dead, now_ms: int) -> Letter:
-        if command.grave is None:
+        grave = self._known(command.grave)
+        if grave is None:
             raise BadRequest(reason=f"group {command.group} has no dead letters yet: say it again")
         entry = entry_at(self._journal.queues.queue(key), dead.offset)
-        of = (command.grave.log_id, command.topic, *key)
+        of = (grave.log_id, command.topic, *key)
         return Letter(entry, Death(*of, dead.offset, dead.attempts, dead.error, now_ms))
 
     def _give_up(self, command: SettleLeases | BurySpent, letters: Iterable[Letter], now_ms: int) -> None:
@@ -170,7 +172,13 @@ class Leasing:
             runs = bury(self._journal.log, command.grave, chunk, now_ms) if command.grave else ()
             self._change(command.group, command.topic_id, changes, now_ms, runs)
 
+    def _known(self, grave: Grave | None) -> Grave | None:
+        """None: there is none, or it was deleted meanwhile, and what is given up would be lost."""
+        return grave if grave and self._journal.topics.by_id(grave.topic_id) else None
+
     def _bury_spent(self, command: BurySpent, now_ms: int) -> Moved:
+        if self._known(command.grave) is None:
+            return Moved(0)
         letters = chain.from_iterable(
             self._spent(command, key, known, now_ms)
             for key, known in self._table.of_group(command.group).items()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker.delivery.leases.settling import ERROR_BYTES
-from broker.engine.commands import BeatGroup, BuryMessages, CommitOffsets
+from broker.engine.commands import BeatGroup, BuryMessages, CommitOffsets, DeleteTopic
 from broker.engine.engine import Answer, Engine
 from broker.errors import BadRequest, BrokerError, NotOwner
 from broker.log.disk import Disk
@@ -94,6 +94,15 @@ def test_what_is_committed_is_done(tmp_path: Path) -> None:
         engine.commit([CommitOffsets(GROUP, ANN, [OffsetCommit(own, 2)])])
         bury(engine, own, 1, 2)
         assert (dead(engine), engine.grouping.committed(GROUP, QUEUE)) == ([b"2"], 3)
+
+
+def test_nothing_is_buried_in_dead_letters_that_were_deleted_just_now(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        publish(engine, [b"0"])
+        own = claim(engine)
+        engine.commit([DeleteTopic(DEAD.name)])
+        assert isinstance(bury(engine, own, 0), BadRequest)
+        assert engine.grouping.committed(GROUP, QUEUE) == 0
 
 
 def test_nothing_is_buried_for_another_or_beyond_the_end(tmp_path: Path) -> None:

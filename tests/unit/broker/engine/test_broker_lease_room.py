@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.delivery.leases.settling import Action
+from broker.delivery.leases.settling import Action, Settlement
 from broker.engine.commands import Command, DeleteTopic, JoinByLease, LeaveGroup
 from broker.engine.engine import Engine
 from broker.engine.leasing.commands import (
+    BurySpent,
     DropLeases,
     DropTopicLeases,
     GetLeases,
@@ -18,9 +19,11 @@ from broker.engine.leasing.commands import (
     LeaseMessages,
     LeaseReport,
     LeasingCommand,
+    Moved,
     PurgeDeadLetters,
     RaiseDeadLetters,
     ResetLeases,
+    SettleLeases,
     Standing,
 )
 from broker.engine.opening import Checkpointer
@@ -107,6 +110,23 @@ def test_dead_letters_go_once(tmp_path: Path) -> None:
     with running(tmp_path) as engine:
         assert left(engine) == []
         assert len(bodies_of(engine, ORDERS_QUEUE)) == 5
+
+
+def test_nothing_is_given_up_into_dead_letters_that_were_deleted_just_now(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        publish(engine, [b"0", b"1"])
+        first, second = lease(engine, "ann", 2)
+        ask(engine, DeleteTopic(DEAD.name))
+        settlement = Settlement(0, [first[0]], [first[1]], Action.GIVE_UP)
+        said = SettleLeases(GROUP, MemberId("ann"), ORDERS.name, ORDERS.topic_id, [settlement], POLICY, GRAVE, 0.0)
+        assert isinstance(ask(engine, said), BadRequest)
+        spent = replace(POLICY, attempts=1)
+        settle(engine, "ann", Action.RETRY, first, second, after_ms=0)
+        assert ask(engine, BurySpent(GROUP, ORDERS.name, ORDERS.topic_id, spent, GRAVE)) == Moved(0)
+        answer = ask(engine, leasing(engine, "ann", 2, policy=spent))
+        assert isinstance(answer, Leased)
+        assert answer.lacks_grave
+        assert standing(engine) == Standing(0, 2, 0, 2)
 
 
 def test_groups_that_lease_in_turn_get_messages_of_all_queues(tmp_path: Path) -> None:
