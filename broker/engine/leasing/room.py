@@ -196,6 +196,9 @@ class Leasing:
 
     def _raise(self, command: RaiseDeadLetters, now_ms: int) -> Moved:
         self._check_there(command.dead_letters, command.offsets)
+        for topic_id in {run.key.topic_id for run in command.runs}:
+            if self._journal.topics.by_id(topic_id) is None:  # deleted meanwhile
+                raise UnknownTopic(topic=self._journal.topics.name_of(topic_id))
         self._remove(command.dead_letters, command.offsets, now_ms, runs=command.runs)
         return Moved(len(command.offsets))
 

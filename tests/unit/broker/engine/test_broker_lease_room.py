@@ -143,6 +143,14 @@ def test_groups_that_lease_in_turn_get_messages_of_all_queues(tmp_path: Path) ->
     assert queues == [{0, 1}, {0, 1}]
 
 
+def test_dead_letters_stay_when_the_topic_to_which_they_are_sent_again_was_deleted_just_now(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        with_dead(engine, 2)
+        ask(engine, DeleteTopic(ORDERS.name))
+        assert isinstance(ask(engine, raising(0, 1)), UnknownTopic)
+        assert left(engine) == [0, 1]
+
+
 def test_dead_letters_that_are_gone_are_not_handed_out_either(tmp_path: Path) -> None:
     with running(tmp_path) as engine:
         with_dead(engine, 3)
