@@ -101,6 +101,8 @@ class Consumer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._is_open:  # it is closed
+            return
         self._is_open = False
         await self._reader.close()
         member = self._member

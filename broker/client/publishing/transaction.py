@@ -39,11 +39,13 @@ class Transactions:
         self._channel = dial(endpoint)
         self._stub = BrokerServiceStub(self._channel)
         self._open: set[str] = set()
+        self._is_closed = False
         self._check: Check | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Ends the watch; what is open stays open."""
+        self._is_closed = True
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -90,6 +92,8 @@ class Transactions:
 
     async def end(self, transaction_id: str, outcome: pb.Outcome.ValueType) -> None:
         """Tries once. Raises a ShardcastError, e.g. TransactionUnknown."""
+        if self._is_closed:
+            raise NotOpen(what="producer")
         with renamed(self._endpoint):
             request = pb.EndTransactionRequest(transaction_id=transaction_id, outcome=outcome)
             await self._stub.EndTransaction(request, timeout=CALL_SECONDS, metadata=self._metadata)

@@ -80,3 +80,25 @@ async def test_topics_that_are_new_while_a_producer_closes_do_not_keep_it_open()
             late = [asyncio.create_task(producer.publish(f"t{number}", MESSAGES[0])) for number in range(3)]
         refused = await asyncio.gather(*late, return_exceptions=True)
     assert [type(each) for each in refused] == [NotOpen] * 3
+
+
+@pytest.mark.parametrize("mode", ["offset", "lease"])
+async def test_a_consumer_that_is_closed_twice_is_closed(tmp_path: Path, mode: str) -> None:
+    async with (
+        asyncio.timeout(30),
+        running_broker(tmp_path) as endpoint,
+        Consumer(endpoint, "readers", ["t"], mode=mode) as consumer,  # type: ignore[arg-type]
+    ):
+        await consumer.__aexit__(None, None, None)
+
+
+async def test_a_transaction_cannot_end_when_its_producer_is_closed_and_says_so(tmp_path: Path) -> None:
+    async with asyncio.timeout(30), running_broker(tmp_path) as endpoint:
+        async with Producer(endpoint) as producer:
+            committed, rolled_back = producer.transaction(), producer.transaction()
+            for transaction in (committed, rolled_back):
+                await transaction.__aenter__()
+                await transaction.publish("t", MESSAGES[0])
+        with pytest.raises(NotOpen):
+            await committed.__aexit__(None, None, None)
+        await rolled_back.__aexit__(ValueError, ValueError(), None)
