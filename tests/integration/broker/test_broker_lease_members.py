@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,9 +27,11 @@ from broker.model import (
     MemberId,
     ProducerId,
     Publish,
+    QueueKey,
     TopicBatch,
     TopicName,
 )
+from broker.queues.altered.alteration import Alteration
 from broker.settings import BrokerSettings
 
 pytestmark = pytest.mark.anyio
@@ -196,6 +198,25 @@ async def test_a_group_that_is_read_by_offset_now_loses_nothing_to_the_dead_lett
         await broker.groups.beat(beat())
         assert await broker.burier.run_once() == 0
         assert (await broker.groups.get(GROUP)).dead_letters == 0
+
+
+async def test_a_look_for_messages_behind_many_gates_looks_a_few_times_where_the_group_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each gate would hold up everybody else, for seconds where a topic has a thousand queues."""
+    async with running(tmp_path, Clock()) as broker:
+        await lease(broker, 3)
+        assert len((await broker.topics.alter(ORDERS, Alteration(write_queues=64))).gates) >= 15
+        room, looks = broker.leasing._parts.engine.leasing, list[GroupName]()
+        floors = room.floors
+
+        def looked(group: GroupName) -> Mapping[QueueKey, int]:
+            looks.append(group)
+            return floors(group)
+
+        monkeypatch.setattr(room, "floors", looked)
+        await lease(broker)
+        assert len(looks) < 10
 
 
 async def test_messages_that_are_still_read_for_somebody_who_goes_are_for_others_at_once(
