@@ -141,7 +141,7 @@ class Leasing:
             key = QueueKey(command.topic_id, queue)
             settled = settle(known.get(key, _NOTHING), command.member_id, settlements, command.policy, now_ms)
             refused += [_refusal(command, queue, *handing) for handing in settled.refused]
-            lowest = self._journal.queues.queue(key).lowest
+            lowest = self._journal.queues.queue(key).lowest if settled.dead else 0  # there may be no such queue
             letters += [self._letter(command, key, dead, now_ms) for dead in settled.dead if dead.offset >= lowest]
             done = [*settled.change.done, *(dead.offset for dead in settled.dead if dead.offset < lowest)]
             if done or settled.change.held:

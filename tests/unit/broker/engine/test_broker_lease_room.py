@@ -18,6 +18,7 @@ from broker.engine.leasing.commands import (
     Leased,
     LeaseMessages,
     LeaseReport,
+    LeasesSettled,
     LeasingCommand,
     Moved,
     PurgeDeadLetters,
@@ -127,6 +128,18 @@ def test_nothing_is_given_up_into_dead_letters_that_were_deleted_just_now(tmp_pa
         assert isinstance(answer, Leased)
         assert answer.lacks_grave
         assert standing(engine) == Standing(0, 2, 0, 2)
+
+
+def test_words_about_queues_that_there_are_not_make_none(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        lease(engine, "ann", 1)
+        known = len(engine.queues._queues)
+        words = [Settlement(queue, [0], [1], Action.ACKNOWLEDGE) for queue in range(100, 200)]
+        answer = ask(
+            engine, SettleLeases(GROUP, MemberId("ann"), ORDERS.name, ORDERS.topic_id, words, POLICY, GRAVE, 0.0)
+        )
+        assert isinstance(answer, LeasesSettled)
+        assert (len(answer.refused), len(engine.queues._queues)) == (100, known)
 
 
 def test_groups_that_lease_in_turn_get_messages_of_all_queues(tmp_path: Path) -> None:
