@@ -17,7 +17,7 @@ from broker.delivery.waiters import Waiters
 from broker.engine.directory import DataDirectory, open_directory
 from broker.engine.engine import Clock
 from broker.engine.opening import Checkpointer, Die, Limits, open_engine
-from broker.errors import LogDamaged
+from broker.errors import BrokerStopping, LogDamaged
 from broker.face.parts import Parts
 from broker.face.upkeep.retention import Keep, Retainer
 from broker.groups.awake import TICK_SECONDS, AwakeTime
@@ -81,9 +81,10 @@ class House:
 
         Not at once: whoever waited for a broker that was down comes back within seconds and still finds its state.
         """
-        while not await self._is_stopping_within(_FORGET_EVERY.total_seconds()):
-            await self.broker.publishing.forget_silent()
-            await self.broker.groups.drop_silent()
+        with suppress(BrokerStopping):
+            while not await self._is_stopping_within(_FORGET_EVERY.total_seconds()):
+                await self.broker.publishing.forget_silent()
+                await self.broker.groups.drop_silent()
 
     async def _keep_time(self) -> None:
         while not await self._is_stopping_within(TICK_SECONDS):

@@ -317,7 +317,7 @@ class Exponential:
             if wait >= self.max_ms or self.multiplier <= 1:
                 break
             wait *= self.multiplier
-        return min(int(wait), self.max_ms)
+        return int(min(wait, self.max_ms))
 
 
 @dataclass(frozen=True, slots=True)

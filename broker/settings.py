@@ -13,7 +13,7 @@ from broker.producers.transactions import MOST_OPEN
 from protos.settings import Settings
 
 AccessKey = Annotated[SecretStr, Field(min_length=1)]
-_LEAST_SEGMENT_BYTES = 16 << 20  # one publish of 8 MiB with its head always fits
+LEAST_SEGMENT_BYTES = 16 << 20  # one publish of 8 MiB with its head always fits
 
 
 class BrokerSettings(Settings):
@@ -23,7 +23,7 @@ class BrokerSettings(Settings):
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=0, le=65_535)
     metrics_port: int | None = Field(default=None, ge=0, le=65_535)  # none: no metrics over HTTP
-    segment_bytes: int = Field(default=SEGMENT_BYTES, ge=_LEAST_SEGMENT_BYTES, le=MOST_SEGMENT_BYTES)
+    segment_bytes: int = Field(default=SEGMENT_BYTES, ge=LEAST_SEGMENT_BYTES, le=MOST_SEGMENT_BYTES)
     checkpoint_bytes: int = Field(default=64 << 20, ge=1 << 20)
     durability: Durability = Durability.FSYNC
     sync_interval_ms: int = Field(default=500, ge=1, le=60_000)

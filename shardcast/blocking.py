@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
@@ -171,6 +172,7 @@ class Consumer:
             connect_timeout=connect_timeout,
         )
         self._portal: BlockingPortal | None = None
+        self._asking: tuple[BlockingPortal | None, Future[Batch] | None] = (None, None)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -195,7 +197,15 @@ class Consumer:
 
     def __next__(self) -> Batch:
         """The next batch; waits for it. Raises what makes reading impossible."""
-        return self._open_portal().call(self._inner.__anext__)
+        portal, (asked_of, asking), self._asking = self._open_portal(), self._asking, (None, None)
+        if asking is None or asked_of is not portal:
+            asking = portal.start_task_soon(self._inner.__anext__)
+        try:
+            return asking.result()
+        except BaseException as error:  # its own, or a signal's: what was asked for is the next call's then
+            if not (asking.done() and error is asking.exception()):
+                self._asking = portal, asking
+            raise
 
     def commit(self, batch: Batch, before: int | None = None) -> None:
         """By offset: says that the batch and all before it in its queue are done; durable on return.

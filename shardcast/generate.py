@@ -22,6 +22,7 @@ HEADER = '''"""The SDK's blocking classes, made by shardcast/generate.py from th
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
@@ -55,6 +56,18 @@ FRAME = """
         if self._portal is None:
             raise NotOpen(what="{what}")
         return self._portal
+"""
+
+NEXT = """
+        portal, (asked_of, asking), self._asking = self._open_portal(), self._asking, (None, None)
+        if asking is None or asked_of is not portal:
+            asking = portal.start_task_soon(self._inner.__anext__)
+        try:
+            return asking.result()
+        except BaseException as error:  # its own, or a signal's: what was asked for is the next call's then
+            if not (asking.done() and error is asking.exception()):
+                self._asking = portal, asking
+            raise
 """
 
 GIVEN_FRAME = """
@@ -93,7 +106,7 @@ def _class(node: ast.ClassDef) -> str:
     if node.name in GIVEN:
         lines.append(GIVEN_FRAME.strip("\n").format(name=node.name))
     else:
-        lines += [_init(node.name, methods["__init__"]), FRAME.strip("\n").format(what=node.name.lower())]
+        lines += [_init(node.name, methods), FRAME.strip("\n").format(what=node.name.lower())]
     if "__anext__" in methods:
         lines += ["    def __iter__(self) -> Self:\n        return self", _next(methods["__anext__"])]
     public = [each for name, each in methods.items() if not name.startswith("_")]
@@ -101,18 +114,22 @@ def _class(node: ast.ClassDef) -> str:
     return "\n\n".join(lines).replace(':\n\n    """', ':\n    """', 1)
 
 
-def _init(name: str, method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    made = f"aio.{name}({_passed(method.args)})"
-    return (
-        f"    def __init__({ast.unparse(method.args)}) -> None:\n        self._inner = {made}\n"
-        "        self._portal: BlockingPortal | None = None"
-    )
+def _init(name: str, methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef]) -> str:
+    arguments = methods["__init__"].args
+    lines = [
+        f"    def __init__({ast.unparse(arguments)}) -> None:",
+        f"        self._inner = aio.{name}({_passed(arguments)})",
+        "        self._portal: BlockingPortal | None = None",
+    ]
+    if (method := methods.get("__anext__")) is not None and method.returns:
+        asking = f"tuple[BlockingPortal | None, Future[{ast.unparse(method.returns)}] | None]"
+        lines.append(f"        self._asking: {asking} = (None, None)")
+    return "\n".join(lines)
 
 
 def _next(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     returns = ast.unparse(method.returns) if method.returns else "None"
-    body = "        return self._open_portal().call(self._inner.__anext__)"
-    return f"    def __next__(self) -> {returns}:\n{_doc(method, 8)}\n{body}"
+    return f"    def __next__(self) -> {returns}:\n{_doc(method, 8)}\n{NEXT.strip(chr(10))}"
 
 
 def _call(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:

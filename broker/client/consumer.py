@@ -12,7 +12,15 @@ from broker.client.consuming.member import Member, Reads, log
 from broker.client.consuming.settling import Verb
 from broker.client.endpoint import checked
 from broker.client.message import Batch, ReceivedMessage
-from broker.client.unfit import check_batch, check_settled, checked_milliseconds, checked_names, sendable
+from broker.client.unfit import (
+    check_batch,
+    check_name,
+    check_settled,
+    checked_count,
+    checked_milliseconds,
+    checked_names,
+    sendable,
+)
 from broker.errors import BadRequest, NotOpen
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
@@ -56,10 +64,12 @@ class Consumer:
             raise BadRequest(reason=f"mode is {mode!r}; it can be offset or lease")
         self._endpoint = checked(endpoint)
         self._metadata = bearer(token)
+        check_name(group, "the group")
         topics, tags = checked_names(topics, "topics"), checked_names(tags, "tags")
         if not topics:
             raise BadRequest(reason="a consumer reads at least one topic")
-        self._reads = Reads(group, topics, start, tags, max_messages or _MAX_MESSAGES[mode])
+        most = checked_count(max_messages or _MAX_MESSAGES[mode], "max_messages")
+        self._reads = Reads(group, topics, start, tags, most)
         self._mode = mode
         self._lease_ms = checked_milliseconds(lease, "lease", 1)
         self._session_timeout_ms = checked_milliseconds(session_timeout, "session_timeout", 1)
@@ -91,6 +101,8 @@ class Consumer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._is_open:  # it is closed
+            return
         self._is_open = False
         await self._reader.close()
         member = self._member

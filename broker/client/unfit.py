@@ -47,10 +47,25 @@ def check_batch(batch: object) -> None:
 
 
 def checked_names(names: object, what: str) -> tuple[str, ...]:
-    """The names, if they are a sequence of texts. Raises BadRequest for a single text, whose letters are texts too."""
+    """Each name once. Raises BadRequest for no sequence of texts, and for a text, whose letters are texts too."""
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise BadRequest(reason=f"{what} are a list of names, not {names!r}")
-    return tuple(names)
+    for name in names:
+        check_name(name, f"one of the {what}")
+    return tuple(dict.fromkeys(names))
+
+
+def check_name(name: object, what: str) -> None:
+    """Raises BadRequest for what is no text."""
+    for fault in _faults_of_text(name, what):
+        raise BadRequest(reason=fault)
+
+
+def checked_count(count: object, what: str) -> int:
+    """Raises BadRequest for what is no number that can be sent."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 1 << 32:
+        raise BadRequest(reason=f"{what} is a number, not {count!r}")
+    return count
 
 
 def checked_milliseconds(duration: object, what: str, least_ms: int = 0) -> int:

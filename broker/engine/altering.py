@@ -65,6 +65,7 @@ class Altering:
         topic = self._known(name)
         self._grouping.forget(topic, now_ms)
         self._journal.log.flush()
+        self._journal.log.sync()  # under every durability: so is the file of the topics
         self._topics.delete(topic)
         self._journal.queues.forget(topic.topic_id)
         self._delaying.forget(topic.topic_id)

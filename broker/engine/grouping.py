@@ -54,7 +54,7 @@ from broker.queues.encoding import EncodedRun
 
 
 class Grouping:
-    """For the writer's thread; `groups`, `names`, `policy` and `committed` may be called from any."""
+    """For the writer's thread; `groups`, `names`, `policy`, `committed` and `offsets` may be called from any."""
 
     def __init__(self, journal: Journal, queues: Queues, leases: Leases) -> None:
         self._journal = journal
@@ -121,6 +121,11 @@ class Grouping:
         group = self._groups.get(name)
         owned = self._shown(group).queues.get(at) if group else None
         return owned.offset if owned else None
+
+    def offsets(self, name: GroupName) -> dict[TopicQueue, int]:
+        """Up to where (not including) the group is done with each queue that it ever read."""
+        group = self._groups.get(name)
+        return {at: owned.offset for at, owned in self._shown(group).queues.items()} if group else {}
 
     def leases(self, name: GroupName) -> bool:
         """Whether the group reads by lease; for any thread."""

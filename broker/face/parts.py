@@ -63,6 +63,15 @@ class Parts:
 
         The gates are looked up behind the end: what was stored after a change of the topic lies behind those it made.
         """
+        committed = self.engine.grouping.committed
+        return self._readable_end(topic, number, lambda at: committed(group, at) or 0)
+
+    def readable_ends(self, topic: Topic, group: GroupName) -> list[int]:
+        """As `readable_end`, of each queue: to look at all of a group for each gate would take seconds."""
+        offsets = self.engine.grouping.offsets(group) if topic.gates else {}
+        return [self._readable_end(topic, number, lambda at: offsets.get(at, 0)) for number in range(topic.read_queues)]
+
+    def _readable_end(self, topic: Topic, number: int, committed: Callable[[TopicQueue], int]) -> int:
         queues = self.engine.queues
         end = queues.queue(QueueKey(topic.topic_id, number)).end
         gates = (self.catalog.topics.by_id(topic.topic_id) or topic).gates
@@ -71,7 +80,7 @@ class Parts:
         limit = closed_from(
             gates,
             number,
-            lambda other: self.engine.grouping.committed(group, TopicQueue(topic.name, other)) or 0,
+            lambda other: committed(TopicQueue(topic.name, other)),
             lambda other: queues.queue(QueueKey(topic.topic_id, other)).lowest,
         )
         return end if limit is None else min(end, limit)

@@ -12,7 +12,7 @@ class Tally:
 
     def add(self, count: int, now_ms: int) -> None:
         second = now_ms // 1_000
-        self._first = second if self._first is None else self._first
+        self._first = second if self._first is None else min(self._first, second)
         self._counts[second] = self._counts.get(second, 0) + count
         if len(self._counts) > _SECONDS:
             self._counts = {known: count for known, count in self._counts.items() if second - known < _SECONDS}

@@ -5,6 +5,7 @@ from broker.errors import BadRequest, TooLarge
 ID_BYTES = 255
 HOLDER_BYTES = 64
 CURSOR_BYTES = 64 << 10
+MOST_TERMS = 1 << 63  # half of what a frame holds
 
 
 def check_identity(producer_id: str, term: int, holder_id: str) -> None:
@@ -17,6 +18,8 @@ def check_identity(producer_id: str, term: int, holder_id: str) -> None:
         raise BadRequest(reason="a holder id is not empty")
     if term < 1:
         raise BadRequest(reason="terms begin at 1")
+    if term >= MOST_TERMS:
+        raise BadRequest(reason=f"{term} is no term: higher ones could not be stored")
 
 
 def check_forgettable(name: str) -> None:

@@ -10,6 +10,7 @@ from broker.client.consuming.member import Member, log
 from broker.client.consuming.settling import Settling, Verb
 from broker.client.message import Batch
 from broker.client.publishing.shard_producer import PASSING
+from broker.errors import NotOpen
 from protos.broker.v1 import broker_pb2 as pb
 from protos.channel import CALL_SECONDS
 from protos.errors import ShardcastError
@@ -47,6 +48,7 @@ class LeaseReader:
         """Leases nothing more, returns what nobody has looked at, and waits until all that was said is heard."""
         for task in self._tasks:
             task.cancel()
+        self._ahead.put_nowait(NotOpen(what="consumer"))  # for who waits just now
         await asyncio.gather(*self._tasks, return_exceptions=True)
         unseen = [*self._waiting.values(), *await self._late()]
         with suppress(ShardcastError, TimeoutError):  # then they come again when their lease ends
@@ -69,6 +71,7 @@ class LeaseReader:
         """The next batch of any topic; waits for it. Raises what makes reading impossible."""
         got = await self._ahead.get()
         if isinstance(got, Exception):
+            self._ahead.put_nowait(got)  # whoever else waits hears of it too
             raise got
         del self._waiting[id(got)]
         self._room[got.topic].release()

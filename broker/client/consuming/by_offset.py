@@ -12,7 +12,7 @@ from broker.client.backoff import backoff
 from broker.client.consuming.member import Member
 from broker.client.message import Batch, ReceivedMessage
 from broker.client.publishing.shard_producer import PASSING
-from broker.errors import NotOwner, OffsetOutOfRange, UnknownQueue
+from broker.errors import NotOpen, NotOwner, OffsetOutOfRange, UnknownQueue
 from protos.broker.v1 import broker_pb2 as pb
 from protos.channel import CALL_SECONDS
 
@@ -71,6 +71,8 @@ class OffsetReader:
         running = [task for task in tasks if task is not None]
         for task in running:
             task.cancel()
+        with suppress(asyncio.QueueFull):  # nobody waits for what is full
+            self._buffer.put_nowait(NotOpen(what="consumer"))
         await asyncio.gather(*running, return_exceptions=True)
 
     async def next(self) -> Batch:
@@ -78,6 +80,7 @@ class OffsetReader:
         while True:
             got = await self._buffer.get()
             if isinstance(got, Exception):
+                self._buffer.put_nowait(got)  # whoever else waits hears of it too
                 raise got
             held, batch = got
             if self._queues.get((batch.topic, batch.queue)) is held and not held.is_releasing:

@@ -9,7 +9,7 @@ from broker.client.consuming.member import Member
 from broker.client.message import Batch, ReceivedMessage
 from protos.broker.v1 import broker_pb2 as pb
 from protos.channel import CALL_SECONDS
-from protos.errors import restore
+from protos.errors import Unreachable, restore
 
 Handing = tuple[int, int, int]
 """Queue, offset and attempt."""
@@ -72,6 +72,9 @@ class Settling:
             while words := self._take(topic):
                 try:
                     await self._send(topic, words)
+                except asyncio.CancelledError:  # closed: no answer comes any more, to whatever was said
+                    _settle([*words, *self._waiting[topic]], Unreachable(address=self._member.endpoint))
+                    raise
                 except Exception as error:  # whoever waits for a word hears of it, whatever went wrong
                     _settle(words, error)
         finally:

@@ -91,6 +91,7 @@ class Producer:
         """Publishes one message; those that wait at the same time travel together. Raises a ShardcastError, e.g.
         `too_large`."""
         check_message(message)
+        self._check_open()
         to = message.topic or topic
         if to not in self._singles:
             self._singles[to] = Gathering(partial(self.publish_batch, to))
@@ -160,13 +161,15 @@ class Producer:
         async with self._renewing:
             self._check_open()
             failed = self._session
-            silent_seconds, self._used_at = self._clock() - self._used_at, self._clock()
-            if failed is not None and failed.failure is None and (failed.is_busy or silent_seconds < SILENT_SECONDS):
+            now = self._clock()
+            is_silent = now - self._used_at >= SILENT_SECONDS
+            if failed is not None and failed.failure is None and (failed.is_busy or not is_silent):
+                self._used_at = now
                 return failed
             if failed is not None and isinstance(failed.failure, ProducerUnknown):
                 self._producer_id, self._term = _random_id(), 0
-            session = await self._next_session()
-            self._session = session
+            session = await self._next_session()  # cancelled in here, the next caller opens anew
+            self._session, self._used_at = session, now
             if failed is not None:
                 self._fenced[failed] = session.last_sequence
                 await failed.__aexit__(None, None, None)

@@ -17,7 +17,7 @@ from broker.client.backoff import backoff
 from broker.client.message import Message
 from broker.client.publishing.receipts import Receipts
 from broker.client.publishing.window import Window
-from broker.errors import Abandoned, BrokerStopping, ProducerUnknown, SequenceGap
+from broker.errors import Abandoned, BrokerStopping, NotOpen, ProducerUnknown, SequenceGap
 from protos.broker.v1 import broker_pb2 as pb
 from protos.broker.v1.broker_pb2_grpc import BrokerServiceStub
 from protos.channel import CALL_SECONDS, bearer, dial, renamed
@@ -98,8 +98,11 @@ class ShardProducer:
     ) -> None:
         self._sending.cancel()
         await asyncio.gather(self._sending, return_exceptions=True)
+        self.failure = self.failure or NotOpen(what="producer")  # who waits for room in the window hears of it
         for pending in self._pending.values():
             pending.receipts.cancel()
+            self._window.release(pending.size)
+        self._pending.clear()
         await self._channel.close()
 
     @property

@@ -7,7 +7,7 @@ import asyncio
 import inspect
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -39,11 +39,13 @@ class Transactions:
         self._channel = dial(endpoint)
         self._stub = BrokerServiceStub(self._channel)
         self._open: set[str] = set()
+        self._is_closed = False
         self._check: Check | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Ends the watch; what is open stays open."""
+        self._is_closed = True
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -90,6 +92,8 @@ class Transactions:
 
     async def end(self, transaction_id: str, outcome: pb.Outcome.ValueType) -> None:
         """Tries once. Raises a ShardcastError, e.g. TransactionUnknown."""
+        if self._is_closed:
+            raise NotOpen(what="producer")
         with renamed(self._endpoint):
             request = pb.EndTransactionRequest(transaction_id=transaction_id, outcome=outcome)
             await self._stub.EndTransaction(request, timeout=CALL_SECONDS, metadata=self._metadata)
@@ -120,17 +124,19 @@ async def _ask(check: Check, message: Message) -> bool | None:
     """Raises TypeError for any other answer: what is only like True must commit nothing."""
     answer: object
     if inspect.iscoroutinefunction(check):
-        answer = await _outcome(check(message))
+        answer = check(message)
     else:
         answer = await asyncio.to_thread(_called, check, message)
+    if inspect.isawaitable(answer):  # a plain function may give one too
+        answer = await _outcome(answer)
     if answer is None or isinstance(answer, bool):
         return answer
     raise TypeError(f"a check answers True, False or None, not {answer!r}")
 
 
-async def _outcome(asking: Coroutine[None, None, object]) -> object:
+async def _outcome(asking: Awaitable[object]) -> object:
     """A check that is cancelled, by whatever it does itself, shall not end the watch."""
-    task = asyncio.create_task(asking)
+    task = asyncio.ensure_future(asking)
     try:
         await asyncio.wait((task,))
     finally:
@@ -143,8 +149,8 @@ async def _outcome(asking: Coroutine[None, None, object]) -> object:
 def _called(check: Callable[[Message], object], message: Message) -> object:
     try:
         return check(message)
-    except StopIteration as error:  # no future takes it: whoever waits would wait for ever
-        raise RuntimeError("the check raised StopIteration") from error
+    except BaseException as error:  # StopIteration no future takes, others would end the watch, or the event loop
+        raise RuntimeError(f"the check raised {type(error).__name__}") from error
 
 
 def _message(asked: pb.WatchTransactionsResponse) -> Message:

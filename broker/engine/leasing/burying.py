@@ -13,6 +13,7 @@ from broker.model import Attributes, QueueKey
 from broker.queues.encoding import EncodedRun
 
 CHUNK_BYTES = 8 << 20  # of records that one frame takes
+_TOLD_BYTES = 512  # that a copy has more than its message, and the error: where it was, how often it was tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,11 @@ def chunks(letters: Iterable[Letter]) -> Iterator[Sequence[Letter]]:
     """As many together as one frame takes."""
     chunk, size = list[Letter](), 0
     for letter in letters:
-        if chunk and size + letter.entry.size > CHUNK_BYTES:
+        own = letter.entry.size + len(letter.death.error.encode()) + _TOLD_BYTES
+        if chunk and size + own > CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
         chunk.append(letter)
-        size += letter.entry.size
+        size += own
     if chunk:
         yield chunk

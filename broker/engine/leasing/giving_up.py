@@ -8,6 +8,7 @@ from broker.engine.grouping import Grouping
 from broker.engine.journal import Journal
 from broker.engine.leasing.burying import Letter, bury, chunks
 from broker.engine.leasing.handing import entry_at
+from broker.errors import BadRequest
 from broker.groups.answers import OffsetsNow
 from broker.log.frame import Frame
 from broker.log.payload import decode_change_head
@@ -23,6 +24,8 @@ class Burying:
 
     def do(self, command: BuryMessages, now_ms: int) -> OffsetsNow:
         """Raises BadRequest, NotOwner, UnknownGroup: then nothing is buried."""
+        if self._journal.topics.by_id(command.grave.topic_id) is None:  # deleted meanwhile
+            raise BadRequest(reason=f"group {command.group} has no dead letters yet: say it again")
         now = self._grouping.commit(_committing(command, 0), now_ms)
         letters = self._letters(command, now.commits[0].offset, now_ms)
         for chunk in chunks(letters):

@@ -1,6 +1,6 @@
 """The engine's room of leases: hands messages out to members of groups, and does what they say of them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import assert_never, cast
@@ -17,6 +17,7 @@ from broker.engine.leasing.commands import (
     DropTopicLeases,
     GetLeases,
     GiveBackLeases,
+    Grave,
     GroupLeasesCommand,
     Leased,
     LeaseMessages,
@@ -46,7 +47,7 @@ class Leasing:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._table = LeaseTable()
-        self._turn = 0
+        self._turns = Counter[tuple[GroupName, TopicId]]()  # which queue each begins with
 
     def do(self, command: LeasingCommand, now_ms: int) -> LeasingAnswer:
         """Raises BadRequest, TooLarge, UnknownTopic."""
@@ -74,8 +75,10 @@ class Leasing:
             case GiveBackLeases(group, member_id):
                 self._give_back(group, member_id, now_ms)
             case DropLeases(group):
+                self._turns = Counter({who: turn for who, turn in self._turns.items() if who[0] != group})
                 self._append({"do": "drop", "group": group}, now_ms)
             case DropTopicLeases(topic_id):
+                self._turns = Counter({who: turn for who, turn in self._turns.items() if who[1] != topic_id})
                 self._append({"do": "drop topic", "topic": topic_id}, now_ms)
                 return LeaseReport({})
             case _:
@@ -115,10 +118,11 @@ class Leasing:
     def _lease(self, command: LeaseMessages, now_ms: int) -> Leased:
         if self._journal.topics.by_id(command.topic.topic_id) is None:
             raise UnknownTopic(topic=command.topic.name)
-        self._turn += 1
+        who = command.group, command.topic.topic_id
+        self._turns[who] += 1
         hand = Hand(self._journal, self._table, command, now_ms)
-        hand.fill(self._turn)
-        if hand.dead and command.grave is None:
+        hand.fill(self._turns[who])
+        if hand.dead and self._known(command.grave) is None:
             return Leased((), 0, now_ms, lacks_grave=True)
         if hand.changes:
             runs = bury(self._journal.log, command.grave, hand.dead, now_ms) if command.grave else ()
@@ -137,7 +141,7 @@ class Leasing:
             key = QueueKey(command.topic_id, queue)
             settled = settle(known.get(key, _NOTHING), command.member_id, settlements, command.policy, now_ms)
             refused += [_refusal(command, queue, *handing) for handing in settled.refused]
-            lowest = self._journal.queues.queue(key).lowest
+            lowest = self._journal.queues.queue(key).lowest if settled.dead else 0  # there may be no such queue
             letters += [self._letter(command, key, dead, now_ms) for dead in settled.dead if dead.offset >= lowest]
             done = [*settled.change.done, *(dead.offset for dead in settled.dead if dead.offset < lowest)]
             if done or settled.change.held:
@@ -150,10 +154,11 @@ class Leasing:
         return LeasesSettled(refused, total, has_freed)
 
     def _letter(self, command: SettleLeases | BurySpent, key: QueueKey, dead: Dead, now_ms: int) -> Letter:
-        if command.grave is None:
+        grave = self._known(command.grave)
+        if grave is None:
             raise BadRequest(reason=f"group {command.group} has no dead letters yet: say it again")
         entry = entry_at(self._journal.queues.queue(key), dead.offset)
-        of = (command.grave.log_id, command.topic, *key)
+        of = (grave.log_id, command.topic, *key)
         return Letter(entry, Death(*of, dead.offset, dead.attempts, dead.error, now_ms))
 
     def _give_up(self, command: SettleLeases | BurySpent, letters: Iterable[Letter], now_ms: int) -> None:
@@ -167,7 +172,13 @@ class Leasing:
             runs = bury(self._journal.log, command.grave, chunk, now_ms) if command.grave else ()
             self._change(command.group, command.topic_id, changes, now_ms, runs)
 
+    def _known(self, grave: Grave | None) -> Grave | None:
+        """None: there is none, or it was deleted meanwhile, and what is given up would be lost."""
+        return grave if grave and self._journal.topics.by_id(grave.topic_id) else None
+
     def _bury_spent(self, command: BurySpent, now_ms: int) -> Moved:
+        if self._known(command.grave) is None:
+            return Moved(0)
         letters = chain.from_iterable(
             self._spent(command, key, known, now_ms)
             for key, known in self._table.of_group(command.group).items()
@@ -185,6 +196,9 @@ class Leasing:
 
     def _raise(self, command: RaiseDeadLetters, now_ms: int) -> Moved:
         self._check_there(command.dead_letters, command.offsets)
+        for topic_id in {run.key.topic_id for run in command.runs}:
+            if self._journal.topics.by_id(topic_id) is None:  # deleted meanwhile
+                raise UnknownTopic(topic=self._journal.topics.name_of(topic_id))
         self._remove(command.dead_letters, command.offsets, now_ms, runs=command.runs)
         return Moved(len(command.offsets))
 

@@ -101,7 +101,8 @@ class DeadLetters:
     async def resend(self, wanted: WantedResend) -> Resent:
         """Publishes a chunk to the topics that they came from, and drops them; takes as long as the rate asks for.
 
-        Those whose topic was deleted stay where they are. Raises BadRequest, DiskFull.
+        Those whose topic was deleted stay where they are. Raises BadRequest, DiskFull, and UnknownTopic for one that
+        was deleted just now.
         """
         parts = self._parts
         parts.space.check()

@@ -164,7 +164,7 @@ class Leasing:
                 wanted.lease_ms,
                 wanted.tags,
                 begin,
-                [parts.readable_end(topic, queue, wanted.group) for queue in range(topic.read_queues)],
+                parts.readable_ends(topic, wanted.group),
                 parts.engine.grouping.policy(wanted.group),
                 grave,
             )

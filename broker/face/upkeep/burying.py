@@ -1,9 +1,13 @@
 """The loop that buries messages whose last lease ran out, or whose group has fewer attempts now: nobody has to ask."""
 
+import structlog
+
 from broker.engine.leasing.commands import BurySpent, Moved
-from broker.errors import BrokerStopping, DiskFull
+from broker.errors import BrokerStopping, DiskFull, QueueDamaged
 from broker.face.parts import Parts
 from broker.model import GroupName, Topic
+
+log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 1.0
 
@@ -22,8 +26,16 @@ class Burier:
             for topic_id in leasing.spent(group, grouping.policy(group).attempts, parts.clock()):
                 topic = parts.catalog.topics.by_id(topic_id)
                 if topic is not None:
-                    buried += await self._bury(group, topic)
+                    buried += await self._try(group, topic)
         return buried
+
+    async def _try(self, group: GroupName, topic: Topic) -> int:
+        """What cannot be read now is tried again with the next round."""
+        try:
+            return await self._bury(group, topic)
+        except QueueDamaged as error:
+            log.error("burying failed", action="burying_failed", group=group, topic=topic.name, error=str(error))
+            return 0
 
     async def _bury(self, group: GroupName, topic: Topic) -> int:
         """All of one topic, a chunk at a time, so that publishes go on between."""

@@ -100,12 +100,12 @@ class HeldQueue:
         return batch if begin <= batch.first_offset else [each for each in batch if each.offset >= begin]
 
     async def _open(self, relay: Relay, batch: Batch) -> int:
-        try:
-            return await relay.open()
-        except StaleTerm as stale:
-            await self._desk.commits.commit(batch, batch.first_offset)  # unless the queue is another's
-            relay.outbid(stale)
-            return await relay.open()
+        while True:
+            try:
+                return await relay.open()
+            except StaleTerm as stale:
+                await self._desk.commits.commit(batch, batch.first_offset)  # unless the queue is another's
+                relay.outbid(stale)  # who had it before may do the same, and must give way then
 
     async def _work(self) -> None:
         """Until nothing is left to do, or it shall stop."""

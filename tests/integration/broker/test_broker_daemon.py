@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
 
+from broker import daemon
 from broker.daemon import build
 from broker.errors import NotOwner, OffsetOutOfRange, StaleTerm, UnknownTopic
 from broker.settings import BrokerSettings
@@ -246,6 +248,20 @@ async def test_a_stop_ends_streams_and_long_polls_without_waiting(tmp_path: Path
     await asyncio.gather(poll, return_exceptions=True)
     stopped.set()
     await channel.close()
+
+
+async def test_a_stop_while_the_silent_are_forgotten_is_none_but_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "_FORGET_EVERY", timedelta(0))
+    async with asyncio.timeout(30), build(BrokerSettings.from_env(data=tmp_path, port=0)) as house:
+
+        async def forget_silent() -> int:
+            house.stop()
+            return 0
+
+        monkeypatch.setattr(house.broker.publishing, "forget_silent", forget_silent)
+        await house.run()
 
 
 async def test_a_publish_of_too_many_batches_is_refused_and_the_stream_goes_on(tmp_path: Path) -> None:

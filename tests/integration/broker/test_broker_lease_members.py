@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,9 +27,11 @@ from broker.model import (
     MemberId,
     ProducerId,
     Publish,
+    QueueKey,
     TopicBatch,
     TopicName,
 )
+from broker.queues.altered.alteration import Alteration
 from broker.settings import BrokerSettings
 
 pytestmark = pytest.mark.anyio
@@ -48,15 +50,21 @@ class Clock:
 
 
 @asynccontextmanager
-async def running(data: Path, clock: Clock) -> AsyncIterator[Broker]:
-    """A broker with three messages."""
+async def building(data: Path, clock: Clock) -> AsyncIterator[Broker]:
     settings = BrokerSettings.from_env(data=data, port=0, disk_reserve_bytes=0)
     async with build(settings, clock=clock) as house:
-        producer, holder = ProducerId("producer/p"), HolderId("h")
-        await house.broker.publishing.open_producer(producer, 1, holder)
-        batches = [TopicBatch(ORDERS, [b"0", b"1", b"2"], queue=0)]
-        await (await house.broker.publishing.publish(Publish(producer, 1, holder, 1, None, batches)))
         yield house.broker
+
+
+@asynccontextmanager
+async def running(data: Path, clock: Clock) -> AsyncIterator[Broker]:
+    """A broker with three messages."""
+    async with building(data, clock) as broker:
+        producer, holder = ProducerId("producer/p"), HolderId("h")
+        await broker.publishing.open_producer(producer, 1, holder)
+        batches = [TopicBatch(ORDERS, [b"0", b"1", b"2"], queue=0)]
+        await (await broker.publishing.publish(Publish(producer, 1, holder, 1, None, batches)))
+        yield broker
 
 
 async def lease(broker: Broker, most: int = 1, member_id: MemberId = ANN, *, wait_seconds: float = 0.0) -> LeasedBatch:
@@ -153,6 +161,19 @@ async def test_a_message_whose_last_lease_ran_out_is_buried_though_nobody_asks(t
         assert (report.dead_letters, report.status.leases) == (3, LeaseCounts())
 
 
+async def test_a_queue_whose_index_is_damaged_keeps_nobody_from_being_buried(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running(tmp_path, clock) as broker:
+        await broker.groups.alter(GROUP, GroupPolicy(attempts=1))
+        await lease(broker, 3)
+        topic, _ = broker.topics.get(ORDERS)
+    clock.now_ms += LEASE_MS
+    (index,) = (tmp_path / "queues" / str(topic.topic_id) / "0").iterdir()
+    index.write_bytes(bytes(index.stat().st_size))
+    async with building(tmp_path, clock) as broker:
+        assert await broker.burier.run_once() == 0
+
+
 async def test_who_waits_has_room_when_what_others_had_is_buried(tmp_path: Path) -> None:
     clock = Clock()
     async with running(tmp_path, clock) as broker:
@@ -177,6 +198,25 @@ async def test_a_group_that_is_read_by_offset_now_loses_nothing_to_the_dead_lett
         await broker.groups.beat(beat())
         assert await broker.burier.run_once() == 0
         assert (await broker.groups.get(GROUP)).dead_letters == 0
+
+
+async def test_a_look_for_messages_behind_many_gates_looks_a_few_times_where_the_group_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each gate would hold up everybody else, for seconds where a topic has a thousand queues."""
+    async with running(tmp_path, Clock()) as broker:
+        await lease(broker, 3)
+        assert len((await broker.topics.alter(ORDERS, Alteration(write_queues=64))).gates) >= 15
+        room, looks = broker.leasing._parts.engine.leasing, list[GroupName]()
+        floors = room.floors
+
+        def looked(group: GroupName) -> Mapping[QueueKey, int]:
+            looks.append(group)
+            return floors(group)
+
+        monkeypatch.setattr(room, "floors", looked)
+        await lease(broker)
+        assert len(looks) < 10
 
 
 async def test_messages_that_are_still_read_for_somebody_who_goes_are_for_others_at_once(

@@ -68,6 +68,14 @@ async def test_members_share_the_messages_and_each_comes_once(tmp_path: Path) ->
     assert sorted(seen) == [*range(500)]
 
 
+async def test_a_topic_that_is_named_several_times_is_read_once(tmp_path: Path) -> None:
+    async with (
+        filled(tmp_path, some(100)) as endpoint,
+        Consumer(endpoint, "readers", ["t"] * 3, mode="lease") as consumer,
+    ):
+        assert sorted(await take(consumer, 100)) == [*range(100)]
+
+
 async def test_what_a_member_did_not_settle_when_it_went_is_for_others_at_once(tmp_path: Path) -> None:
     async with filled(tmp_path, some(50)) as endpoint:
         async with leasing(endpoint, max_messages=5) as gone:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -168,32 +169,59 @@ async def test_a_living_producer_of_the_group_tells_what_a_dead_one_left_open(tm
             assert (await asked.get()).body == b"later"
 
 
-@pytest.mark.parametrize("is_async", [True, False])
+def no_more() -> bool:
+    return next(iter([]))  # raises StopIteration
+
+
+def leave() -> bool:
+    raise SystemExit
+
+
+def have_been_cancelled() -> bool:
+    raise CancelledError
+
+
+@pytest.mark.parametrize("end", [no_more, leave, have_been_cancelled, None])
 async def test_a_check_that_ends_in_an_odd_way_is_asked_again_and_others_after_it(
-    tmp_path: Path, is_async: bool
+    tmp_path: Path, end: Callable[[], bool] | None
 ) -> None:
     clock, asked = Clock(), list[bytes]()
 
     def check(message: Message) -> bool:
         asked.append(message.body)
-        return message.body != b"odd" or next(iter([]))  # raises StopIteration
+        return message.body != b"odd" or (end is not None and end())
 
     async def check_async(message: Message) -> bool:
-        asked.append(message.body)
         if message.body == b"odd":
+            asked.append(message.body)
             raise asyncio.CancelledError
-        return True
+        return check(message)
 
     async with house_at(tmp_path, clock) as house:
         endpoint = house.endpoints["grpc"]
         for body in (b"odd", b"even"):
             await leave_open(endpoint, body)
-        async with Producer(endpoint, group="orders", check=check_async if is_async else check):
+        async with Producer(endpoint, group="orders", check=check if end else check_async):
             await until(lambda: house.broker.transactions.watchers("orders") == 1)
             assert await checked(house, clock) == CheckCounts(2, 2, 0)
             assert [message.body for message in await read(endpoint, "t", 1)] == [b"even"]
             assert await checked(house, clock) == CheckCounts(1, 1, 0)
             await until(lambda: asked == [b"odd", b"even", b"odd"])
+
+
+async def test_a_plain_function_may_answer_with_what_is_to_be_awaited(tmp_path: Path) -> None:
+    clock = Clock()
+
+    async def is_paid(message: Message) -> bool:
+        return True
+
+    async with house_at(tmp_path, clock) as house:
+        endpoint = house.endpoints["grpc"]
+        await leave_open(endpoint, b"order")
+        async with Producer(endpoint, group="orders", check=lambda message: is_paid(message)):
+            await until(lambda: house.broker.transactions.watchers("orders") == 1)
+            assert await checked(house, clock) == CheckCounts(1, 1, 0)
+            assert [message.body for message in await read(endpoint, "t", 1)] == [b"order"]
 
 
 async def test_one_that_ends_before_its_check_is_taken_is_not_asked_for(tmp_path: Path) -> None:

@@ -152,9 +152,11 @@ class SlowBroker(FakeBroker):
 
     def __init__(self) -> None:
         super().__init__()
+        self.terms = list[int]()
         self.is_asked, self.may_open = asyncio.Event(), asyncio.Event()
 
     async def OpenProducer(self, request: pb.OpenProducerRequest, context: object) -> pb.OpenProducerResponse:  # noqa: N802
+        self.terms.append(request.term)
         if request.term == 2:
             self.is_asked.set()
             await self.may_open.wait()
@@ -175,3 +177,21 @@ async def test_a_producer_that_is_closed_while_it_opens_anew_sends_nothing_more(
         with pytest.raises(NotOpen):
             await late
     assert broker.requests == [[1]]
+
+
+async def test_who_gives_up_while_a_silent_producer_opens_anew_leaves_that_to_the_next_one() -> None:
+    """The broker may have heard the opening, or have forgotten the producer: nothing of the session before counts."""
+    broker, now = SlowBroker(), [0.0]
+    async with (
+        asyncio.timeout(30),
+        running_fake(broker) as endpoint,
+        Producer(endpoint, clock=lambda: now[0]) as producer,
+    ):
+        await producer.publish_batch("t", MESSAGES)
+        now[0] = 3_601.0
+        given_up = asyncio.create_task(producer.publish_batch("t", MESSAGES))
+        await broker.is_asked.wait()
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        await producer.publish_batch("t", MESSAGES)
+    assert broker.terms == [1, 2, 3]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from broker.client.message import Message, ReceivedMessage
+from broker.client.message import Batch, Message, ReceivedMessage
 from broker.model import Mode
 from executor.app import Executor
 from executor.errors import BadCursor, BadHandler, BadReturn, Fail, Retry
@@ -16,7 +16,7 @@ from executor.registry import Function, Listener
 from executor.running.listening.listening import Listening
 from executor.running.listening.relaying import Source
 from executor.running.listening.verdicts import Done, Partly, Verdict, verdict_of
-from tests.support.relay_world import TOO_LATE, World
+from tests.support.relay_world import TOO_LATE, World, WorldMember
 from tests.unit.executor.test_listening import FakeGroups, a_batch, a_message, finish_after, listening
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +85,22 @@ async def test_a_member_of_a_group_that_was_made_anew_outbids_the_terms_of_the_o
     world = World(numbers(5), term=(7 << 32) + 3)
     await relay(world, lambda messages: [Message(message.body) for message in messages])
     assert world.openings == [1 << 32, (7 << 32) + 4]
+    assert world.out == world.inputs
+
+
+async def test_an_owner_is_not_outbid_by_who_owned_the_queue_before_and_outbids_the_same_term(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, commit = World(numbers(5), term=7 << 32), WorldMember.commit
+
+    async def commit_late(member: WorldMember, batch: Batch, before: int | None = None) -> None:
+        await commit(member, batch, before)
+        if world.openings == [1 << 32]:  # the one before knew that term too, and has just opened with the next
+            world.term += 1
+
+    monkeypatch.setattr(WorldMember, "commit", commit_late)
+    await relay(world, lambda messages: [Message(message.body) for message in messages])
+    assert world.openings == [1 << 32, (7 << 32) + 1, (7 << 32) + 2]
     assert world.out == world.inputs
 
 

@@ -10,7 +10,7 @@ from broker.client.consuming.settling import Settling, Verb
 from broker.client.message import Batch, Columns
 from broker.errors import BadRequest, BrokerStopping, LeaseExpired
 from protos.broker.v1 import broker_pb2 as pb
-from protos.errors import ShardcastError
+from protos.errors import ShardcastError, Unreachable
 
 pytestmark = pytest.mark.anyio
 
@@ -87,6 +87,22 @@ async def test_a_refused_request_is_told_to_all_who_spoke_and_the_next_ones_go_o
     said = (words.say(ACKNOWLEDGE, [message]) for message in batch(0, 1))
     assert {type(each) for each in await asyncio.gather(*said, return_exceptions=True)} == {BadRequest}
     await words.say(ACKNOWLEDGE, [batch(2)])
+
+
+async def test_when_it_is_closed_before_the_broker_answers_all_hear_that_nothing_answered() -> None:
+    class SilentStub(FakeStub):
+        async def Settle(self, request: pb.SettleRequest, **given: object) -> pb.SettleResponse:  # noqa: N802
+            return await asyncio.Future()
+
+    words = settling(SilentStub())
+    first, again = (asyncio.create_task(words.say(ACKNOWLEDGE, [batch(0)])) for _ in range(2))
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await words.close()
+    for said in (first, again):
+        with pytest.raises(Unreachable):
+            await asyncio.wait_for(said, 10)
 
 
 async def test_nothing_said_is_nothing_sent() -> None:

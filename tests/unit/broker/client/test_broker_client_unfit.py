@@ -83,3 +83,21 @@ def test_only_what_was_received_is_settled_or_committed() -> None:
             check_settled([wrong])
         with pytest.raises(BadRequest, match="is committed, not"):
             check_batch(wrong)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"group": "half \ud800"},
+        {"group": None},
+        {"topics": ["half \ud800"]},
+        {"tags": ["half \ud800"]},
+        {"max_messages": -1},
+        {"max_messages": 1 << 32},
+        {"max_messages": True},
+        {"max_messages": 1.5},
+    ],
+)
+def test_a_consumer_of_what_cannot_be_sent_is_refused_at_once(given: dict[str, object]) -> None:
+    with pytest.raises(BadRequest):
+        Consumer("127.0.0.1:1", **{"group": "g", "topics": ["t"], **given})  # type: ignore[arg-type]

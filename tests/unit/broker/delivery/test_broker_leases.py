@@ -215,6 +215,7 @@ def test_an_exponential_backoff_grows_up_to_its_longest_wait() -> None:
     waits = [Exponential(100, 1_000, 2.0).wait_ms(attempt) for attempt in (1, 2, 3, 4, 5, 10_000)]
     assert waits == [100, 200, 400, 800, 1_000, 1_000]
     assert Exponential(100, 1_000, 1.0).wait_ms(10_000_000) == 100
+    assert Exponential(100, 1_000, 1e308).wait_ms(2) == 1_000
 
 
 def test_gone_dead_letters_leave_a_floor_behind_them() -> None:

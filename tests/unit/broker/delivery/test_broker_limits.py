@@ -12,6 +12,7 @@ from broker.producers.limits import check_forgettable, check_identity, check_seq
         ("", 1, "h", BadRequest),
         ("run/r/", 1, "h", BadRequest),
         ("run/r/0", 0, "h", BadRequest),
+        ("group/g/t/0", (1 << 64) - 1, "h", BadRequest),  # a reset of the group counts on
         ("run/r/0", 1, "", BadRequest),
         ("é" * 128, 1, "h", TooLarge),
         ("run/r/0", 1, "h" * 65, TooLarge),

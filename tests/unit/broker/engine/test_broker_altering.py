@@ -4,11 +4,24 @@ from pathlib import Path
 
 import pytest
 
-from broker.engine.commands import AlterTopic, DeleteTopic, StorePublish
+from broker.engine.commands import AlterTopic, BeatGroup, DeleteTopic, StorePublish
 from broker.engine.engine import Engine
 from broker.errors import UnknownTopic
+from broker.log.commit_log import Durability
 from broker.log.disk import Disk
-from broker.model import Gate, HolderId, ProducerId, Published, QueueKey, Topic, TopicBatch, TopicName
+from broker.model import (
+    Beat,
+    Gate,
+    GroupName,
+    HolderId,
+    MemberId,
+    ProducerId,
+    Published,
+    QueueKey,
+    Topic,
+    TopicBatch,
+    TopicName,
+)
 from broker.queues.altered.alteration import Alteration
 from broker.queues.encoding import encode_batch
 from broker.queues.placement import place
@@ -104,3 +117,12 @@ def test_what_was_stored_just_before_a_deletion_goes_with_the_topic(tmp_path: Pa
     topics = Topics(directory.topics, Disk(), pytest.fail)
     again = topics.create(TOPIC.name, 2)
     assert again.topic_id == TOPIC.topic_id + 1
+
+
+def test_what_groups_know_of_a_deleted_topic_goes_durably_before_it_whatever_the_durability(tmp_path: Path) -> None:
+    """A power loss that took only that would leave a group far behind the end of a topic that is made anew."""
+    with running_engine(tmp_path, segment=SEGMENT) as (engine, _):
+        engine.log.durability = Durability.OS
+        engine.commit([BeatGroup(Beat(GroupName("g"), MemberId("ann"), frozenset([TOPIC.name]), 10.0), 0.0)])
+        engine.commit([DeleteTopic(TOPIC.name)])
+        assert engine.log.durable == engine.log.written

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from broker.engine.commands import BeatGroup, BuryMessages, CommitOffsets
+from broker.delivery.leases.settling import ERROR_BYTES
+from broker.engine.commands import BeatGroup, BuryMessages, CommitOffsets, DeleteTopic
 from broker.engine.engine import Answer, Engine
 from broker.errors import BadRequest, BrokerError, NotOwner
 from broker.log.disk import Disk
 from broker.model import Beat, BeatAnswer, Claim, MemberId, OffsetCommit, QueueKey, TopicQueue
+from broker.settings import LEAST_SEGMENT_BYTES
 from tests.support.broker_engine import FragileDisk, PowerLoss, bodies_of, running_engine
 from tests.support.broker_leases import DEAD, GRAVE, GROUP, ORDERS, make_topics, publish
 
@@ -19,8 +21,8 @@ QUEUE = TopicQueue(ORDERS.name, 0)
 
 
 @contextmanager
-def running(path: Path, disk: Disk | None = None) -> Iterator[Engine]:
-    with running_engine(path / "data", disk, lambda: 1_000, segment=1 << 25) as (engine, _):
+def running(path: Path, disk: Disk | None = None, segment: int = 1 << 25) -> Iterator[Engine]:
+    with running_engine(path / "data", disk, lambda: 1_000, segment=segment) as (engine, _):
         make_topics(engine)
         yield engine
 
@@ -31,8 +33,10 @@ def claim(engine: Engine) -> Claim:
     return answer.owned[0].claim
 
 
-def bury(engine: Engine, claim: Claim, *offsets: int, member: MemberId = ANN) -> Answer | BrokerError:
-    command = BuryMessages(GROUP, member, claim, ORDERS.topic_id, offsets, 4, "no", GRAVE)
+def bury(
+    engine: Engine, claim: Claim, *offsets: int, member: MemberId = ANN, error: str = "no"
+) -> Answer | BrokerError:
+    command = BuryMessages(GROUP, member, claim, ORDERS.topic_id, offsets, 4, error, GRAVE)
     (answer,) = engine.commit([command]).answers
     return answer
 
@@ -74,6 +78,15 @@ def test_what_does_not_fit_into_one_frame_is_buried_once_too(tmp_path: Path) -> 
         assert engine.grouping.committed(GROUP, QUEUE) == 4
 
 
+def test_the_errors_of_many_small_messages_fit_into_the_smallest_segment(tmp_path: Path) -> None:
+    """A copy is more than its message: the frame that was too large ended the broker, and again at each start."""
+    with running(tmp_path, segment=LEAST_SEGMENT_BYTES) as engine:
+        publish(engine, [b"x"] * 5_000)
+        answer = bury(engine, claim(engine), *range(5_000), error="e" * ERROR_BYTES)
+        assert not isinstance(answer, BrokerError)
+        assert len(dead(engine)) == 5_000
+
+
 def test_what_is_committed_is_done(tmp_path: Path) -> None:
     with running(tmp_path) as engine:
         publish(engine, [b"0", b"1", b"2"])
@@ -81,6 +94,15 @@ def test_what_is_committed_is_done(tmp_path: Path) -> None:
         engine.commit([CommitOffsets(GROUP, ANN, [OffsetCommit(own, 2)])])
         bury(engine, own, 1, 2)
         assert (dead(engine), engine.grouping.committed(GROUP, QUEUE)) == ([b"2"], 3)
+
+
+def test_nothing_is_buried_in_dead_letters_that_were_deleted_just_now(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        publish(engine, [b"0"])
+        own = claim(engine)
+        engine.commit([DeleteTopic(DEAD.name)])
+        assert isinstance(bury(engine, own, 0), BadRequest)
+        assert engine.grouping.committed(GROUP, QUEUE) == 0
 
 
 def test_nothing_is_buried_for_another_or_beyond_the_end(tmp_path: Path) -> None:

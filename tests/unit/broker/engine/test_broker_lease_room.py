@@ -7,32 +7,39 @@ from pathlib import Path
 
 import pytest
 
-from broker.delivery.leases.settling import Action
-from broker.engine.commands import Command, DeleteTopic, LeaveGroup
+from broker.delivery.leases.settling import Action, Settlement
+from broker.engine.commands import Command, DeleteTopic, JoinByLease, LeaveGroup
 from broker.engine.engine import Engine
 from broker.engine.leasing.commands import (
+    BurySpent,
     DropLeases,
     DropTopicLeases,
     GetLeases,
     Leased,
+    LeaseMessages,
     LeaseReport,
+    LeasesSettled,
     LeasingCommand,
+    Moved,
     PurgeDeadLetters,
     RaiseDeadLetters,
     ResetLeases,
+    SettleLeases,
     Standing,
 )
 from broker.engine.opening import Checkpointer
 from broker.errors import BadRequest, UnknownTopic
 from broker.log.disk import Disk
-from broker.model import GroupName, MemberId, QueueKey, TopicBatch
+from broker.model import Beat, GroupName, MemberId, QueueKey, TopicBatch
 from broker.queues.encoding import encode_batch
-from tests.support.broker_engine import FragileDisk, PowerLoss, bodies_of, running_engine
+from tests.support.broker_engine import TOPIC, FragileDisk, PowerLoss, bodies_of, opening, publishing, running_engine
 from tests.support.broker_leases import (
     DEAD,
+    GRAVE,
     GROUP,
     LEASE_MS,
     ORDERS,
+    POLICY,
     joining,
     lease,
     leasing,
@@ -104,6 +111,57 @@ def test_dead_letters_go_once(tmp_path: Path) -> None:
     with running(tmp_path) as engine:
         assert left(engine) == []
         assert len(bodies_of(engine, ORDERS_QUEUE)) == 5
+
+
+def test_nothing_is_given_up_into_dead_letters_that_were_deleted_just_now(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        publish(engine, [b"0", b"1"])
+        first, second = lease(engine, "ann", 2)
+        ask(engine, DeleteTopic(DEAD.name))
+        settlement = Settlement(0, [first[0]], [first[1]], Action.GIVE_UP)
+        said = SettleLeases(GROUP, MemberId("ann"), ORDERS.name, ORDERS.topic_id, [settlement], POLICY, GRAVE, 0.0)
+        assert isinstance(ask(engine, said), BadRequest)
+        spent = replace(POLICY, attempts=1)
+        settle(engine, "ann", Action.RETRY, first, second, after_ms=0)
+        assert ask(engine, BurySpent(GROUP, ORDERS.name, ORDERS.topic_id, spent, GRAVE)) == Moved(0)
+        answer = ask(engine, leasing(engine, "ann", 2, policy=spent))
+        assert isinstance(answer, Leased)
+        assert answer.lacks_grave
+        assert standing(engine) == Standing(0, 2, 0, 2)
+
+
+def test_words_about_queues_that_there_are_not_make_none(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        lease(engine, "ann", 1)
+        known = len(engine.queues._queues)
+        words = [Settlement(queue, [0], [1], Action.ACKNOWLEDGE) for queue in range(100, 200)]
+        answer = ask(
+            engine, SettleLeases(GROUP, MemberId("ann"), ORDERS.name, ORDERS.topic_id, words, POLICY, GRAVE, 0.0)
+        )
+        assert isinstance(answer, LeasesSettled)
+        assert (len(answer.refused), len(engine.queues._queues)) == (100, known)
+
+
+def test_groups_that_lease_in_turn_get_messages_of_all_queues(tmp_path: Path) -> None:
+    groups, topic, ann = [GroupName("a"), GroupName("b")], TOPIC, MemberId("ann")
+    members = [JoinByLease(Beat(group, ann, frozenset([topic.name]), 60.0), 0.0) for group in groups]
+    with running(tmp_path) as engine:
+        engine.commit([*members, opening("p", 1, "h"), publishing("p", 1, "h", 1, *[b"x"] * 20)])
+        ends = [engine.queues.queue(QueueKey(topic.topic_id, queue)).end for queue in range(2)]
+        asking = [
+            LeaseMessages(group, ann, topic, 1, LEASE_MS, frozenset(), [0, 0], ends, POLICY, GRAVE) for group in groups
+        ]
+        answers = engine.commit(asking * 4).answers
+    queues = [{each.queue for answer in answers[at::2] for each in answer.entries} for at in range(2)]  # type: ignore[union-attr]
+    assert queues == [{0, 1}, {0, 1}]
+
+
+def test_dead_letters_stay_when_the_topic_to_which_they_are_sent_again_was_deleted_just_now(tmp_path: Path) -> None:
+    with running(tmp_path) as engine:
+        with_dead(engine, 2)
+        ask(engine, DeleteTopic(ORDERS.name))
+        assert isinstance(ask(engine, raising(0, 1)), UnknownTopic)
+        assert left(engine) == [0, 1]
 
 
 def test_dead_letters_that_are_gone_are_not_handed_out_either(tmp_path: Path) -> None:

@@ -206,6 +206,14 @@ def test_a_rate_is_the_mean_of_the_last_minute_or_of_what_there_was() -> None:
     assert tally.per_second(199_000) == 7.0
 
 
+def test_a_rate_is_over_a_minute_behind_a_clock_that_was_set_back_too() -> None:
+    tally = Tally()
+    tally.add(3, 86_400_000)
+    for second in range(100):
+        tally.add(3, second * 1_000)
+    assert tally.per_second(99_000) == 3.0
+
+
 @pytest.mark.parametrize(
     "policy",
     [
