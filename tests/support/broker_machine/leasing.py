@@ -187,7 +187,10 @@ class Leasing(Reading):
         report = self.ask(self.broker.groups.get(GroupName(WORKERS)))
         assert report.status.group.members.keys() == self.workers.members
         found = {tuple(at): owned.offset for at, owned in report.status.group.queues.items()}
-        assert found == {at: self.floor(at) for at in self.workers.committed}
+        assert {at: found.pop(at) for at in self.workers.committed} == {
+            at: self.floor(at) for at in self.workers.committed
+        }
+        assert found == {(topic, queue): self.model.topics[topic].lowest[queue] for topic, queue in found}
         has = [known.member and known.until_ms > self.now_ms for known in self.workers.handings.values()]
         assert report.status.leases.leased == sum(map(bool, has))
 
