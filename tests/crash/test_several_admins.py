@@ -25,11 +25,12 @@ CALM_SECONDS = 300.0  # in which what was missed is caught up with
 
 
 def harass(installation: Installation, chance: random.Random, seconds: float) -> Counter[str]:
-    """Kills or freezes a random admin every few seconds, and brings it back a while later; all of them, at times."""
+    """Kills or freezes a random admin every few seconds, and brings it back a while later; all of them, at times.
+    Goes on until both have happened."""
     done: Counter[str] = Counter()
     back: dict[int, float] = {}
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until or not {"killed", "frozen"} <= done.keys():
         time.sleep(chance.uniform(*PAUSE_SECONDS))  # the pause between two blows is the experiment itself
         for index in [index for index, at in back.items() if at <= time.monotonic()]:
             _bring_back(installation.admins[index])
@@ -68,7 +69,7 @@ def _bring_back(admin: AdminProcess) -> None:
         admin.process.start()
 
 
-def prove(directory: Path, url: str, *, admins: int, jobs: int, seconds: float) -> tuple[Count, Counter[str]]:
+def prove(directory: Path, url: str, *, admins: int, jobs: int, seconds: float) -> Count:
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
     calls = directory / "calls.jsonl"
@@ -82,20 +83,18 @@ def prove(directory: Path, url: str, *, admins: int, jobs: int, seconds: float) 
         count = fires.check()
         assert all(executor.is_running for executor in installation.executors)
     print(f"{count}, {dict(blows)}")
-    return count, blows
+    return count
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(SECONDS + 2 * CALM_SECONDS + 120)
 def test_every_fire_has_one_run_while_admins_are_killed_and_frozen(tmp_path: Path, shared_database_url: str) -> None:
-    count, blows = prove(tmp_path, shared_database_url, admins=ADMINS, jobs=JOBS, seconds=SECONDS)
+    count = prove(tmp_path, shared_database_url, admins=ADMINS, jobs=JOBS, seconds=SECONDS)
     assert count.runs >= JOBS * SECONDS * 0.9
-    assert blows["killed"], "too little was killed to prove anything"
-    assert blows["frozen"], "too little was frozen to prove anything"
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(300)
 def test_every_fire_has_one_run_while_the_only_admin_is_killed_and_frozen(tmp_path: Path) -> None:
-    count, _ = prove(tmp_path, f"sqlite:///{tmp_path / 'admin.db'}", admins=1, jobs=5, seconds=8)
+    count = prove(tmp_path, f"sqlite:///{tmp_path / 'admin.db'}", admins=1, jobs=5, seconds=8)
     assert count.runs >= 5 * 8 * 0.9
