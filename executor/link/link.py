@@ -124,7 +124,8 @@ class Link:
         self._urged.set()
 
     def _tell_lines(self) -> None:
-        for batch in self._desk.runner.take_log_lines():
+        """Not those whose report waits to be written: theirs would come behind it, when nobody takes them any more."""
+        for batch in self._desk.runner.take_log_lines(set(self._desk.reports.keys)):
             for lines in log_lines_of(batch):
                 self._desk.outgoing.say(pb.ConnectRequest(log_lines=lines))
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,9 +103,10 @@ class EndedLogs:
     def pop(self, key: AttemptKey) -> RunLog | None:
         return self._logs.pop(key, None)
 
-    def pop_all(self) -> list[RunLog]:
-        logs = list(self._logs.values())
-        self._logs.clear()
+    def pop_all(self, besides: Collection[AttemptKey]) -> list[RunLog]:
+        logs = [log for key, log in self._logs.items() if key not in besides]
+        for log in logs:
+            del self._logs[log.key]
         return logs
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import enum
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import structlog
 
@@ -115,9 +115,9 @@ class Runner:
         self._told = now
         return changed
 
-    def take_log_lines(self) -> list[LogBatch]:
-        """What attempts logged since the last call, also those that have ended since."""
-        logs = (*self._ended_logs.pop_all(), *(attempt.log for attempt in self._attempts.values()))
+    def take_log_lines(self, besides: Collection[AttemptKey]) -> list[LogBatch]:
+        """What attempts logged since the last call, also those that have ended since, but not these of them."""
+        logs = (*self._ended_logs.pop_all(besides), *(attempt.log for attempt in self._attempts.values()))
         return self._noted([batch for batch in (each.take() for each in logs) if batch is not None])
 
     def take_log_lines_of(self, key: AttemptKey) -> LogBatch | None:

@@ -189,7 +189,7 @@ def test_of_logs_that_wait_for_long_after_their_end_only_the_count_is_kept() -> 
             log.info("a")
             log.info("b")
         ended.add(log)
-    batches = [batch for log in ended.pop_all() if (batch := log.take()) is not None]
+    batches = [batch for log in ended.pop_all(()) if (batch := log.take()) is not None]
     assert [(len(batch.lines), batch.dropped) for batch in batches] == [(0, 2)] + [(2, 0)] * MAX_ENDED_WHOLE
     (message,) = log_lines_of(batches[0])
     assert (list(message.lines), message.dropped) == ([], 2)
@@ -199,7 +199,7 @@ async def test_a_link_that_does_not_keep_up_gets_no_lines(monkeypatch: pytest.Mo
     monkeypatch.setattr("executor.link.link.TELL_SECONDS", 0)
     side = Side()
     taken = asyncio.Event()
-    monkeypatch.setattr(side.runner, "take_log_lines", lambda: taken.set() or [])
+    monkeypatch.setattr(side.runner, "take_log_lines", lambda besides: taken.set() or [])
     while side.outgoing.has_room:
         side.outgoing.say(pb.ConnectRequest())
     telling = asyncio.create_task(side.link.keep_telling())
@@ -209,6 +209,24 @@ async def test_a_link_that_does_not_keep_up_gets_no_lines(monkeypatch: pytest.Mo
     await side.outgoing.next()
     await taken.wait()
     telling.cancel()
+
+
+async def test_the_last_lines_go_before_the_report_although_it_waits_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executor.link.link.TELL_SECONDS", 0)
+    side = Side(directory=tmp_path)
+    log = RunLog(KEY, 1, lambda: NOW)
+    log.info("the last word")
+    side.runner._ended_logs.add(log)
+    await side.reports.deliver(OUTCOME)
+    telling = asyncio.create_task(side.link.keep_telling())
+    for _ in range(9):
+        await asyncio.sleep(0)
+    telling.cancel()
+    report = await side.outgoing.next()
+    (before,) = side.link.said_before(report)
+    assert [line.text for line in before.log_lines.lines] == ["the last word"]
 
 
 async def test_what_a_handler_logs_can_be_told_whatever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
