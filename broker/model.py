@@ -19,6 +19,8 @@ KEY_BYTES = 1_024  # at most, of a message; the next two as well
 TAG_BYTES = 255
 PROPERTIES_BYTES = 32 << 10
 PUBLISH_MESSAGES = 65_536  # at most, of one publish
+ERROR_BYTES = 4 << 10  # that are kept of why a message failed
+LONGEST_LEASE_MS = 43_200_000  # and as long until a message comes again
 
 
 def message_id(log_id: str, topic_id: int, queue: int, offset: int) -> str:

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar, overload
 
-from broker.model import Mode
+from broker.model import LONGEST_LEASE_MS, Mode
 from executor.errors import BadHandler
 from executor.limits.limits import Limits
 from executor.limits.sql.engines import Engine
@@ -27,7 +27,7 @@ F = TypeVar("F", bound=Function)
 
 Lifespan = Callable[[], AbstractAsyncContextManager[object]]
 
-SHORTEST_LEASE, LONGEST_LEASE = timedelta(seconds=1), timedelta(hours=12)  # as the broker takes them
+SHORTEST_LEASE, LONGEST_LEASE = timedelta(seconds=1), timedelta(milliseconds=LONGEST_LEASE_MS)
 LONGEST_RELAY_NAMES = 236  # of the 255 bytes of the producer's id
 
 

@@ -5,9 +5,7 @@ from datetime import datetime, timedelta
 
 from broker.client.message import Batch, Message, ReceivedMessage
 from broker.errors import BadRequest
-
-MOST_MS = 43_200_000  # of a lease, an extension, or until a retry: as the broker takes them
-MOST_ERROR = 4 << 10  # characters
+from broker.model import ERROR_BYTES, LONGEST_LEASE_MS
 
 _TEXT = ((str, type(None)), "a str")
 _FIELDS = {
@@ -77,14 +75,14 @@ def checked_milliseconds(duration: object, what: str, least_ms: int = 0) -> int:
     milliseconds = round(duration.total_seconds() * 1_000)
     if milliseconds < least_ms:
         raise BadRequest(reason=f"{what} cannot be as short as {milliseconds} ms")
-    if milliseconds > MOST_MS:
-        raise BadRequest(reason=f"{what} is at most {MOST_MS} ms, not {milliseconds}")
+    if milliseconds > LONGEST_LEASE_MS:
+        raise BadRequest(reason=f"{what} is at most {LONGEST_LEASE_MS} ms, not {milliseconds}")
     return milliseconds
 
 
 def sendable(error: str) -> str:
     """As much of it as the broker keeps: it may hold halves of characters, which the wire does not take."""
-    return error[:MOST_ERROR].encode(errors="replace").decode()
+    return error[:ERROR_BYTES].encode(errors="replace").decode()
 
 
 def _faults(topic: object, messages: object, queue: object) -> Iterator[str]:

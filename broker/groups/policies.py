@@ -3,11 +3,10 @@
 import math
 
 from broker.errors import BadRequest
-from broker.model import Exponential, GroupPolicy, Steps
+from broker.model import LONGEST_LEASE_MS, Exponential, GroupPolicy, Steps
 
 MOST_ATTEMPTS = 1_000
 MOST_LEASED = 100_000
-LONGEST_WAIT_MS = 43_200_000  # as long as the longest lease
 MOST_STEPS = 100
 
 
@@ -33,5 +32,5 @@ def _check_backoff(backoff: Steps | Exponential) -> None:
         if not 1 <= backoff.initial_ms <= backoff.max_ms:
             raise BadRequest(reason=f"a backoff from {backoff.initial_ms} to {backoff.max_ms} ms is none")
         longest = backoff.max_ms
-    if longest > LONGEST_WAIT_MS:
-        raise BadRequest(reason=f"a backoff is at most {LONGEST_WAIT_MS:,} ms, not {longest:,}")
+    if longest > LONGEST_LEASE_MS:
+        raise BadRequest(reason=f"a backoff is at most {LONGEST_LEASE_MS:,} ms, not {longest:,}")

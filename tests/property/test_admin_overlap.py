@@ -224,13 +224,18 @@ TestDelays = Delays.TestCase
 TestDelays.settings = FAST
 
 
-def test_a_retry_of_an_older_fires_run_leads_to_nothing() -> None:
+def behind_a_failed_fire(overlap: str) -> tuple[Delays, Run]:
     life = Delays()
-    life.begin({"overlap": "allow"})
+    life.begin({"overlap": overlap})
     life.time_passes(3)
-    first = life.active()[0]
+    run = life.active()[0]
     life.shards_are_assigned()
-    life.end(first, OutcomeState.FAILED)
+    life.end(run, OutcomeState.FAILED)
+    return life, run
+
+
+def test_a_retry_of_an_older_fires_run_leads_to_nothing() -> None:
+    life, first = behind_a_failed_fire("allow")
     life.time_passes(3)
     done(life.stores.runs.add_attempts(first.id))
     life.shards_are_assigned()
@@ -239,12 +244,7 @@ def test_a_retry_of_an_older_fires_run_leads_to_nothing() -> None:
 
 
 def test_a_job_that_is_resumed_while_its_last_fires_run_is_tried_again_goes_on_behind_its_end() -> None:
-    life = Delays()
-    life.begin({"overlap": "skip"})
-    life.time_passes(3)
-    run = life.active()[0]
-    life.shards_are_assigned()
-    life.end(run, OutcomeState.FAILED)
+    life, run = behind_a_failed_fire("skip")
     done(life.stores.runs.add_attempts(run.id))
     life.it_is_resumed()
     assert life.job().next_fire_at is None

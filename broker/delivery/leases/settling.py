@@ -8,7 +8,6 @@ from typing import assert_never
 from broker.delivery.leases.state import NO_MEMBER, Change, Held, Leases, Move, State, step
 from broker.model import GroupPolicy, MemberId
 
-ERROR_BYTES = 4 << 10
 RAN_OUT = "its last lease ran out"
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from broker.delivery.leases.settling import ERROR_BYTES, Action, Settlement
+from broker.delivery.leases.settling import Action, Settlement
 from broker.errors import BadRequest, LeaseExpired
 from broker.face.consuming.dead_letters import GivenUp, WantedResend
 from broker.face.consuming.leasing import LeasedBatch, WantedLease
-from broker.model import GroupName, LogId, MemberId, TopicName
+from broker.model import ERROR_BYTES, LONGEST_LEASE_MS, GroupName, LogId, MemberId, TopicName
 from broker.rpc.convert.groups import to_claim, to_start
 from broker.rpc.convert.reading import collapse, from_attributes
 from protos.broker.v1 import broker_pb2 as pb
@@ -14,9 +14,8 @@ from protos.broker.v1 import broker_pb2 as pb
 _LEASED_MESSAGES = 32
 _MOST_LEASED_MESSAGES = 1_024
 _LEASE_MS = 30_000
-_LEASES_MS = range(1_000, 43_200_001)
+_LEASES_MS = range(1_000, LONGEST_LEASE_MS + 1)
 _LONGEST_WAIT_MS = 30_000
-_LONGEST_AFTER_MS = 43_200_000
 _RESENT_MESSAGES = 1_000
 _ACTIONS = {
     pb.ACTION_ACKNOWLEDGE: Action.ACKNOWLEDGE,
@@ -31,7 +30,7 @@ def to_wanted_lease(request: pb.LeaseRequest, seconds_left: float | None) -> Wan
     """`seconds_left` is how long the caller itself still waits for the answer. Raises BadRequest."""
     lease_ms = request.lease_ms or _LEASE_MS
     if lease_ms not in _LEASES_MS:
-        raise BadRequest(reason=f"a lease is 1,000 to 43,200,000 ms, not {lease_ms}")
+        raise BadRequest(reason=f"a lease is 1,000 to {LONGEST_LEASE_MS:,} ms, not {lease_ms}")
     if request.max_messages > _MOST_LEASED_MESSAGES:
         raise BadRequest(reason=f"a lease has at most {_MOST_LEASED_MESSAGES} messages, not {request.max_messages}")
     wait_seconds = min(request.wait_ms, _LONGEST_WAIT_MS) / 1_000
@@ -77,8 +76,8 @@ def to_settlement(given: pb.Settlement) -> Settlement:
         raise BadRequest(reason=f"{given.action} is no action of a settlement")
     if len(given.offsets) != len(given.attempts):
         raise BadRequest(reason=f"{len(given.attempts)} attempts for {len(given.offsets)} offsets")
-    if given.after_ms > _LONGEST_AFTER_MS:
-        raise BadRequest(reason=f"after is at most {_LONGEST_AFTER_MS} ms, not {given.after_ms}")
+    if given.after_ms > LONGEST_LEASE_MS:
+        raise BadRequest(reason=f"after is at most {LONGEST_LEASE_MS} ms, not {given.after_ms}")
     if action is Action.EXTEND and not given.after_ms:
         raise BadRequest(reason="an extension needs after_ms")
     after_ms = given.after_ms if given.HasField("after_ms") else None

@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 
 from broker.client.message import ReceivedMessage
+from broker.model import LONGEST_LEASE_MS
 from executor.registry import Listener
 from executor.running.listening.calling import Caller
 from executor.running.listening.stopping import Stopping
@@ -27,7 +28,7 @@ from protos.errors import ShardcastError
 log = structlog.get_logger(__name__)
 
 EXTENSIONS_A_LEASE = 3
-LONGEST_AFTER = timedelta(hours=12)  # as the broker takes it
+LONGEST_AFTER = timedelta(milliseconds=LONGEST_LEASE_MS)
 
 
 class LeaseConsumer(Protocol):

@@ -1,6 +1,7 @@
 """What an executor may not do, what a caller may not send, and whom the dispatcher does not believe alive."""
 
 import json
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -219,7 +220,9 @@ async def test_names_that_nothing_can_have_are_unknown(admin_of_all):
             assert (answer.status_code, answer.json()["code"]) == (400, "invalid_argument")
 
 
-async def test_an_outcome_with_numbers_and_texts_beyond_all_bounds_is_kept_and_work_goes_on(tmp_path):
+@asynccontextmanager
+async def assigned_one(tmp_path):
+    """A client, an executor, and the run's id and assignment that it has got."""
     async with (
         running_admin(tmp_path) as admin,
         admin.client() as client,
@@ -228,6 +231,11 @@ async def test_an_outcome_with_numbers_and_texts_beyond_all_bounds_is_kept_and_w
         await client.post("/jobs", json={**JOB, "shards": 1})
         run_id = (await client.post(TRIGGER)).json()["id"]
         (assignment,) = await executor.assigned(1)
+        yield client, executor, run_id, assignment
+
+
+async def test_an_outcome_with_numbers_and_texts_beyond_all_bounds_is_kept_and_work_goes_on(tmp_path):
+    async with assigned_one(tmp_path) as (client, executor, run_id, assignment):
         fenced = {"state": pb.OUTCOME_STATE_FENCED, "broker_term": 2**64 - 1}
         assert await executor.report(assignment.attempt, **fenced) == pb.VERDICT_ACCEPTED
         (_, again) = await executor.assigned(2)
@@ -242,14 +250,7 @@ async def test_an_outcome_with_numbers_and_texts_beyond_all_bounds_is_kept_and_w
 
 @pytest.mark.parametrize("result", ['"\\ud800"', '{"\\udfff": 1}', "1e400", "[NaN]", "9" * 5_000], ids=str.encode)
 async def test_a_result_that_nobody_could_be_shown_hides_no_shard(tmp_path, result):
-    async with (
-        running_admin(tmp_path) as admin,
-        admin.client() as client,
-        connected(admin, is_beating=True) as executor,
-    ):
-        await client.post("/jobs", json={**JOB, "shards": 1})
-        run_id = (await client.post(TRIGGER)).json()["id"]
-        (assignment,) = await executor.assigned(1)
+    async with assigned_one(tmp_path) as (client, executor, run_id, assignment):
         kept = {"result": result, "counters": pb.Counters(cursor=result)}
         assert await executor.report(assignment.attempt, **kept) == pb.VERDICT_ACCEPTED
         answer = await client.get(f"/runs/{run_id}/shards")

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.delivery.leases.settling import ERROR_BYTES
 from broker.engine.commands import BeatGroup, BuryMessages, CommitOffsets, DeleteTopic
 from broker.engine.engine import Answer, Engine
 from broker.errors import BadRequest, BrokerError, NotOwner
 from broker.log.disk import Disk
-from broker.model import Beat, BeatAnswer, Claim, MemberId, OffsetCommit, QueueKey, TopicQueue
+from broker.model import ERROR_BYTES, Beat, BeatAnswer, Claim, MemberId, OffsetCommit, QueueKey, TopicQueue
 from broker.settings import LEAST_SEGMENT_BYTES
 from tests.support.broker_engine import FragileDisk, PowerLoss, bodies_of, running_engine
 from tests.support.broker_leases import DEAD, GRAVE, GROUP, ORDERS, make_topics, publish
